@@ -32,6 +32,9 @@ ERROR: Final = ProviderFault("provider_error", "the provider reported an error o
 AUTH: Final = ProviderFault("provider_auth", "the provider refused the credentials or the account", False)
 BAD_REQUEST: Final = ProviderFault("provider_bad_request", "the provider refused the request", False)
 BAD_DATA: Final = ProviderFault("provider_bad_data", "the provider sent what is not its protocol", True)
+TRUNCATED: Final = ProviderFault("provider_truncated", "the provider's answer ended without its terminal event", True)
+SILENT: Final = ProviderFault("provider_timeout", "the provider sent nothing for too long", True)
+DISCONNECTED: Final = ProviderFault("provider_disconnected", "the connection to the provider broke", True)
 
 
 def by_name(names: Mapping[ProviderFault, tuple[str, ...]]) -> dict[str, ProviderFault]:

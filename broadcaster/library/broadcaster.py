@@ -19,7 +19,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
 
@@ -35,8 +35,9 @@ from broadcaster.errors import SetupError, StreamClosed
 from broadcaster.library.checking import check_idempotency_key, checked, feed_config
 from broadcaster.library.feed import CANCELLED_S, FeedOptions, OpenFeed
 from broadcaster.library.lazy import LazyResource
-from broadcaster.library.publishing import Piece, publish
+from broadcaster.library.publishing import publish
 from broadcaster.library.reading import StreamReader
+from broadcaster.library.sources.opening import open_source
 from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.observability.logs import get_logger
@@ -155,23 +156,20 @@ class Broadcaster:
             registry=self._feeds,
         )
 
-    async def publish(self, stream_id: str, source: AsyncIterable[Piece], **options: Unpack[FeedOptions]) -> Cursor:
-        """Publish what an async iterator yields, and end the feed as it ends; returns the cursor of the end.
+    async def publish(self, stream_id: str, source: Any, **options: Unpack[FeedOptions]) -> Cursor:
+        """Publish what an iterator yields, and end the feed as it ends; returns the cursor of the end.
 
-        A str is text (parts are opened and closed by themselves), a mapping or Event goes as it is, a terminal one is
-        the end. A failing iterator becomes ``error`` (``publisher_failed``) and is raised; cancelled, the feed ends
-        with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and read no faster
-        than the log accepts. Raises TypeError for another object, and what ``feed`` raises.
+        ``source`` is the stream of an SDK (docs/sources.md), or any iterator, async or not: a str is text (parts are
+        opened and closed by themselves), a mapping or Event goes as it is, a terminal one is the end. A failing
+        iterator becomes ``error`` (``publisher_failed``, or a provider's reason) and is raised; cancelled, the feed
+        ends with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and read no
+        faster than the log accepts. Raises TypeError for another object, and what ``feed`` raises.
         """
-        return await publish(lambda: self.feed(stream_id, **options), _checked_source(source))
+        return await publish(lambda: self.feed(stream_id, **options), open_source(source))
 
-    def publish_nowait(
-        self, stream_id: str, source: AsyncIterable[Piece], **options: Unpack[FeedOptions]
-    ) -> asyncio.Task[Cursor]:
+    def publish_nowait(self, stream_id: str, source: Any, **options: Unpack[FeedOptions]) -> asyncio.Task[Cursor]:
         """``publish`` as a task that this Broadcaster holds and ``aclose`` waits for. A failure is logged too."""
-        task = asyncio.create_task(
-            self.publish(stream_id, _checked_source(source), **options), name=f"publish {stream_id}"
-        )
+        task = asyncio.create_task(self.publish(stream_id, open_source(source), **options), name=f"publish {stream_id}")
         self._publishing.add(task)
         task.add_done_callback(self._published)
         return task
@@ -366,9 +364,3 @@ class Broadcaster:
             _, stuck = await asyncio.wait(left, timeout=CANCELLED_S + SOURCE_CLOSES_S)
             for task in stuck:
                 _log.error("publish_not_ended", task=task.get_name())
-
-
-def _checked_source(source: AsyncIterable[Piece]) -> AsyncIterable[Piece]:
-    if not isinstance(source, AsyncIterable):
-        raise TypeError(f"an async iterable is published, not {type(source).__name__}: use an async generator")
-    return source

@@ -8,13 +8,14 @@ Rules
 3. The next item is requested when there is room for it: a fast iterator waits for the log.
 4. The iterator is closed before the feed ends, in every case: its resources (a connection to a provider, paid by the
    token) are released first, even when the log is unavailable.
+5. An answer of an SDK that is cut, also by a cancellation, has the counts that were known (``usage``) before its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeGuard
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import (
@@ -28,10 +29,10 @@ from broadcaster.core.events import (
     TextEnd,
     TextStart,
 )
+from broadcaster.errors import BroadcasterError
 from broadcaster.library.feed import OpenFeed
+from broadcaster.library.sources.opening import Piece, PublishedSource
 from broadcaster.observability.logs import get_logger
-
-Piece: TypeAlias = str | Mapping[str, Any] | Event
 
 _log = get_logger(__name__)
 
@@ -62,16 +63,32 @@ class TextParts:
         return [TextEnd(id=str(self._opened - 1))]
 
 
-async def publish(create_feed: Callable[[], OpenFeed], source: AsyncIterable[Piece]) -> Cursor:
+async def publish(create_feed: Callable[[], OpenFeed], source: PublishedSource) -> Cursor:
     """Append what ``source`` yields; returns the cursor of the end. Raises what ``source`` and the feed raise."""
-    async with _closing(source) as pieces, create_feed() as feed:
+    async with _closing(source), create_feed() as feed:
         # Closed twice: here before the feed ends, and outside in case there is no feed or it does not open.
-        async with _closing(pieces):
-            end = await _append_all(feed, pieces)
-        return await feed.close(end)
+        try:
+            async with _closing(source):
+                end = await _append_all(feed, source)
+        except BaseException:
+            _append_counts(feed, source)
+            raise
+        cursor = await feed.close(end)
+    if source.failure is not None:
+        raise source.failure
+    return cursor
 
 
-async def _append_all(feed: OpenFeed, pieces: AsyncIterator[Piece]) -> TerminalEvent | Mapping[str, Any] | None:
+def _append_counts(feed: OpenFeed, source: PublishedSource) -> None:
+    """Rule 5. The end of the feed's block sends them."""
+    if (usage := source.usage_so_far()) is not None:
+        try:
+            feed.append_nowait(usage)
+        except BroadcasterError as refusal:
+            _log.warning("publish_counts_lost", stream=feed.id, code=refusal.code)
+
+
+async def _append_all(feed: OpenFeed, pieces: PublishedSource) -> TerminalEvent | Mapping[str, Any] | None:
     texts = TextParts()
     end: TerminalEvent | Mapping[str, Any] | None = None
     async for piece in pieces:
@@ -93,20 +110,14 @@ def is_end(piece: Piece) -> TypeGuard[TerminalEvent | Mapping[str, Any]]:
 
 
 @asynccontextmanager
-async def _closing(source: AsyncIterable[Piece]) -> AsyncIterator[AsyncIterator[Piece]]:
-    """Its iterator, closed at the end; a failure to close hides no earlier error."""
-    iterator = aiter(source)
+async def _closing(source: PublishedSource) -> AsyncIterator[None]:
+    """Close it at the end; a failure to close hides no earlier error."""
     try:
-        yield iterator
+        yield
     except BaseException:
         try:
-            await _close(iterator)
+            await source.aclose()
         except Exception:
             _log.warning("published_iterator_not_closed", exc_info=True)
         raise
-    await _close(iterator)
-
-
-async def _close(iterator: AsyncIterator[Piece]) -> None:
-    if (aclose := getattr(iterator, "aclose", None)) is not None:
-        await aclose()
+    await source.aclose()

@@ -149,14 +149,6 @@ async def test_options_that_are_refused_close_the_iterator_unasked(broadcaster: 
     assert (source.requested, source.closed > 0) == (0, True)
 
 
-async def test_only_async_iterables_are_published(broadcaster: Broadcaster):
-    for source in (["a"], "text", (word for word in ("a", "b"))):
-        with pytest.raises(TypeError, match="async generator"):
-            await broadcaster.publish("answer", source)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="async generator"):
-            broadcaster.publish_nowait("answer", source)  # type: ignore[arg-type]
-
-
 async def test_a_fast_iterator_waits_for_the_log(broadcaster: Broadcaster, connection: LogConnection):
     count = 12_000  # more than a writer's buffer holds
 

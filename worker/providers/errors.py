@@ -34,16 +34,14 @@ import httpx2
 
 from broadcaster.core.providers.refusals import TOO_LONG
 from broadcaster.core.providers.request_ids import showable_id
-from broadcaster.dialects.errors import BAD_REQUEST, ProviderFault
+from broadcaster.dialects.errors import BAD_REQUEST, DISCONNECTED, SILENT, ProviderFault
 from broadcaster.errors import ProviderFailed, ProviderRefusal
 from worker.providers.base import ProviderRequest
 
 UNSENDABLE: Final = (TypeError, ValueError)
 """What an SDK and the libraries below it raise for a request that cannot be serialised."""
 
-TRUNCATED: Final = ProviderFault("provider_truncated", "the provider's answer ended without its terminal event", True)
 NO_STREAM: Final = ProviderFault("provider_bad_data", "the provider's answer is not an event stream", True)
-SILENT: Final = ProviderFault("provider_timeout", "the provider sent nothing for too long", True)
 ENCODED: Final = ProviderFault(
     "provider_bad_data", "the provider's answer has a content coding, which the request did not allow", True
 )
@@ -51,7 +49,6 @@ ENCODED: Final = ProviderFault(
 _TRANSPORT_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError)
 """What the libraries below an SDK raise when a call fails (TimeoutError is an OSError)."""
 
-_DISCONNECTED: Final = ProviderFault("provider_disconnected", "the connection to the provider broke", True)
 _UNREACHABLE: Final = ProviderFault("provider_unreachable", "the provider cannot be reached", True)
 _NOT_HTTP: Final = ProviderFault("provider_bad_data", "the provider's answer is not valid HTTP", True)
 _UNSENDABLE: Final = ProviderFault("provider_bad_request", "the request cannot be sent to this provider", False)
@@ -61,7 +58,7 @@ _BAD_ADDRESS: Final = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, aiohttp.In
 # saw the socket, before httpx2: below OpenAI's SDK a cut before the headers is called a ConnectTimeout.
 _BY_CAUSE: Final[tuple[tuple[tuple[type[BaseException], ...], ProviderFault], ...]] = (
     ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), _UNREACHABLE),
-    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), _DISCONNECTED),
+    ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError), DISCONNECTED),
     ((httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError), _UNREACHABLE),
     ((httpx2.TimeoutException, TimeoutError), SILENT),
     ((httpx2.DecodingError, httpx2.TooManyRedirects, aiohttp.ClientResponseError), _NOT_HTTP),
@@ -161,7 +158,7 @@ class Failures:
         for kinds, fault in _BY_CAUSE:
             if any(isinstance(each, kinds) for each in chain):
                 return fault.failure()
-        return _DISCONNECTED.failure()
+        return DISCONNECTED.failure()
 
     def safe_id(self, value: str | None) -> str | None:
         """The id of the request in the provider's header; None if it is not an id, or may contain a key."""

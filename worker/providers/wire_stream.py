@@ -18,9 +18,10 @@ from contextlib import suppress
 from typing import Final, Self
 
 from broadcaster.core.events import Event, Usage
+from broadcaster.dialects.errors import SILENT, TRUNCATED
 from broadcaster.dialects.reading import ProviderDecoder
 from broadcaster.errors import ProviderFailed
-from worker.providers.errors import SILENT, TRUNCATED, Failures
+from worker.providers.errors import Failures
 
 # Counts follow the last content at once, or a slow gateway has lost them; viewers wait only for the end.
 WHOLE_TIMEOUT_S: Final = 2.0

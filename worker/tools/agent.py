@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event
+from broadcaster.core.providers.metering import total_usage
 from broadcaster.dialects.openai.own_fields import OPENAI
 from broadcaster.errors import LogUnavailable, ProviderFailed, ToolOutcomeUnknown
 from broadcaster.log.streams.pages import read_pages
@@ -40,7 +41,7 @@ from worker.retry import Give, ModelAnswer
 from worker.tools import ToolContext
 from worker.tools.step_messages import messages_of
 from worker.tools.step_relay import StepRelay
-from worker.tools.steps import AgentStep, RequestedCall, begun, compacted, recorded_steps, total
+from worker.tools.steps import AgentStep, RequestedCall, begun, compacted, recorded_steps
 from worker.tools.tool_runner import ToolRunner
 from worker.tools.tool_set import ToolSet
 
@@ -102,7 +103,7 @@ class AgentLoop:
         """The counts of all steps; None before the first request."""
         now = self._answer.usage_so_far() if self._is_requesting else None
         known = [each for each in (self._counted, now) if each is not None]
-        return total(known) if known else None
+        return total_usage(known) if known else None
 
     @property
     def received_bytes(self) -> int:

@@ -17,7 +17,8 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event
-from worker.tools.steps import AgentStep, total
+from broadcaster.core.providers.metering import total_usage
+from worker.tools.steps import AgentStep
 
 _CallEvent: TypeAlias = (
     ev.ToolInputStart
@@ -64,7 +65,7 @@ class StepRelay:
                 metadata = _merged(self._start.provider_metadata, event.provider_metadata)
                 return msgspec.structs.replace(event, provider_metadata=metadata)
             case ev.Usage() if self._counted is not None:
-                return total([self._counted, event])
+                return total_usage([self._counted, event])
             case _:
                 return event
 

@@ -12,7 +12,7 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import Any, Final, TypeAlias
@@ -173,18 +173,3 @@ def _run_key(event: Event) -> tuple[type, str] | None:
 def _joined(run: list[Event]) -> Event:
     field = "input_text_delta" if isinstance(run[0], ev.ToolInputDelta) else "delta"
     return msgspec.structs.replace(run[0], **{field: "".join(getattr(each, field) for each in run)})
-
-
-def total(counts: Sequence[ev.Usage]) -> ev.Usage:
-    """The sum of the counts of several provider calls, with the metadata of the newest."""
-
-    def add(name: str) -> int | None:
-        known = [count for each in counts if (count := getattr(each, name)) is not None]
-        return sum(known) if known else None
-
-    names = (name for name in ev.Usage.__struct_fields__ if name.endswith("_tokens"))
-    return ev.Usage(
-        **{name: add(name) for name in names},
-        estimated=any(each.estimated for each in counts),
-        provider_metadata=counts[-1].provider_metadata if counts else None,
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from broadcaster.core import events as ev
 
 BYTES_PER_TOKEN: Final = 4
 """For the estimate of an answer that was stopped: a token is about four UTF-8 bytes of English, and the error for
@@ -53,6 +55,21 @@ def estimated_request_tokens(*parts: Any) -> int:
         elif value is not None:
             meter.count(value if isinstance(value, str) else str(value))
     return meter.estimated_tokens() + media * MEDIA_TOKENS
+
+
+def total_usage(counts: Sequence[ev.Usage]) -> ev.Usage:
+    """The sum of the counts of several provider calls, with the metadata of the newest."""
+
+    def add(name: str) -> int | None:
+        known = [count for each in counts if (count := getattr(each, name)) is not None]
+        return sum(known) if known else None
+
+    names = (name for name in ev.Usage.__struct_fields__ if name.endswith("_tokens"))
+    return ev.Usage(
+        **{name: add(name) for name in names},
+        estimated=any(each.estimated for each in counts),
+        provider_metadata=counts[-1].provider_metadata if counts else None,
+    )
 
 
 def _is_media(name: str, value: object, *, of: Mapping[str, Any]) -> bool:

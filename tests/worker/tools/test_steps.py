@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event, encode_event
 from broadcaster.core.fold import Fold
+from broadcaster.core.providers.metering import total_usage
 from broadcaster.dialects.anthropic.decode import AnthropicDecoder
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
 from broadcaster.dialects.openai_responses.decode import OpenAIResponsesDecoder
@@ -21,7 +22,7 @@ from tests.worker.providers.provider_support import ANTHROPIC, CHAT, MODEL, RESP
 from tests.worker.tools.test_tools import JSON
 from worker.tools.step_messages import content_of, messages_of
 from worker.tools.step_relay import StepRelay
-from worker.tools.steps import BEGUN_TYPE, AgentStep, begun, compacted, recorded_steps, total
+from worker.tools.steps import BEGUN_TYPE, AgentStep, begun, compacted, recorded_steps
 
 DECODERS: dict[str, Any] = {
     "anthropic": AnthropicDecoder,
@@ -232,7 +233,7 @@ def test_the_begin_of_a_call_is_no_part_of_the_answer():
 def test_counts_are_added_where_they_are_known():
     one = ev.Usage(input_tokens=1, output_tokens=2, estimated=True)
     two = ev.Usage(input_tokens=3, cached_input_tokens=4, provider_metadata={"p": {"x": 1}})
-    assert total([one, two]) == ev.Usage(
+    assert total_usage([one, two]) == ev.Usage(
         input_tokens=4, output_tokens=2, cached_input_tokens=4, estimated=True, provider_metadata={"p": {"x": 1}}
     )
 

@@ -1,0 +1,242 @@
+"""Message chunks of LangChain (``astream`` of a chat model, ``stream_mode="messages"`` of LangGraph) → events.
+
+Rules
+1. A message with another id is another answer of the model, and a step of ours (`answers.Answers`). Messages of tools
+   are the outputs of calls; messages of other roles are the request's, and are left out.
+2. Content is text, or blocks. A text or reasoning part is open until another kind or another index comes; calls are
+   open until the answer ends, because their fragments may interleave.
+3. Counts of the chunks add up, as LangChain's own sum of chunks has them.
+4. The end of the iterator is the end of the answer: LangChain does not report an answer that was cut.
+5. Blocks that our events cannot express become ``data-langchain``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from broadcaster.core import events as ev
+from broadcaster.core.providers.metering import OutputMeter
+from broadcaster.dialects.anthropic.wire import FINISH_REASONS as OF_MESSAGES
+from broadcaster.dialects.openai_chat.wire import FINISH_REASONS as OF_CHAT
+from broadcaster.dialects.openai_responses.wire import INCOMPLETE_REASONS
+from broadcaster.dialects.reading import (
+    REASONING,
+    TEXT,
+    Json,
+    WrittenEvents,
+    as_text,
+    count_in,
+    member,
+    token_count,
+    tool_input,
+)
+
+PROVIDER: Final = "langchain"
+_REASONS: Final[dict[str, ev.FinishReason]] = {
+    **OF_MESSAGES,
+    **OF_CHAT,
+    **INCOMPLETE_REASONS,
+    "completed": "stop",
+    "safety": "content-filter",
+}
+# The calls in the content are those of ``tool_call_chunks``.
+_CALL_BLOCKS: Final = frozenset(
+    {"tool_use", "input_json_delta", "function_call", "tool_call", "tool_call_chunk", "custom_tool_call"}
+)
+
+
+class LangChainItems:
+    """One message; see ItemDecoder."""
+
+    def __init__(self) -> None:
+        self._meter = OutputMeter()
+        self._id: str | None = None
+        self._is_started = False
+        self._opened = 0
+        self._part: tuple[WrittenEvents, object] | None = None
+        self._calls: dict[object, tuple[Json, list[str]]] = {}
+        self._usage: Json = {}
+        self._reason: str | None = None
+        self._model: str | None = None
+        self._is_refused = False
+
+    @property
+    def is_whole(self) -> bool:
+        """See ItemDecoder, and rule 4."""
+        return True
+
+    def begins_another(self, item: Any) -> bool:
+        """See ItemDecoder."""
+        message = message_in(item)
+        is_other = _is_model(message) and message.id not in (None, self._id)
+        return self._is_started and (is_other or message.type == "tool")
+
+    def decode(self, item: Any) -> list[ev.Event]:
+        """See ItemDecoder."""
+        message, out = message_in(item), list[ev.Event]()
+        if message.type == "tool":
+            return [_output_of(message)]
+        if not _is_model(message):
+            return []
+        if not self._is_started:
+            self._is_started, self._id = True, message.id
+            out += [ev.Start(message_id=message.id), ev.StartStep()]
+        reasoning = message.additional_kwargs.get("reasoning_content")
+        if isinstance(reasoning, str):
+            self._write(REASONING, reasoning, out, index=None)
+        for block in [message.content] if isinstance(message.content, str) else message.content:
+            self._take_block(block, out)
+        self._take_calls(message, out)
+        self._take_metadata(message)
+        return out
+
+    def flush(self) -> list[ev.Event]:
+        """See ItemDecoder."""
+        out: list[ev.Event] = []
+        if self._is_started:
+            self._close_part(out)
+            for call, fragments in self._calls.values():
+                out.append(tool_input(call, "".join(fragments), empty={}))
+            extras = {PROVIDER: {"finishReason": self._reason}} if self._reason else None
+            reason, model = self._finish_reason(), {"model": self._model} if self._model else None
+            out += [
+                self.usage_so_far(),
+                ev.FinishStep(finish_reason=reason, provider_metadata=extras),
+                ev.Finish(finish_reason=reason, message_metadata=model, provider_metadata=extras),
+            ]
+        return out
+
+    def usage_so_far(self) -> ev.Usage:
+        """See ItemDecoder."""
+        counts = self._usage
+        if not counts.get("output"):
+            return ev.Usage(output_tokens=self._meter.estimated_tokens(), estimated=True)
+        cached, stored = counts.get("cache_read"), counts.get("cache_creation")
+        return ev.Usage(
+            input_tokens=max(0, counts.get("input", 0) - (cached or 0) - (stored or 0)),
+            output_tokens=counts["output"],
+            reasoning_tokens=counts.get("reasoning"),
+            cached_input_tokens=cached,
+            cache_write_input_tokens=stored,
+        )
+
+    # --------------------------------------------------------------------------------------------------------- parts
+
+    def _take_block(self, block: Any, out: list[ev.Event]) -> None:
+        index = member(block, "index")
+        match block:
+            case str() | {"type": "text", "text": str()}:
+                self._write(TEXT, block if isinstance(block, str) else block["text"], out, index=index)
+            case {"type": "refusal", "refusal": str(text)}:
+                self._is_refused = True
+                self._write(TEXT, text, out, index=index)
+            case {"type": "thinking"} | {"type": "reasoning"}:
+                self._write(REASONING, _reasoning_of(block), out, index=index)
+                if isinstance(signature := block.get("signature"), str) and signature:
+                    self._sign(signature, index, out)
+            case {"type": str(kind)} if kind in _CALL_BLOCKS:
+                pass
+            case {"type": "text"}:
+                pass  # only its citations or its index
+            case _:
+                out.append(ev.DataEvent(type=f"data-{PROVIDER}", data=block))
+
+    def _write(self, kind: WrittenEvents, text: str, out: list[ev.Event], *, index: object) -> None:
+        if text:
+            self._open(kind, index, out)
+            self._meter.count(text)
+            out.append(kind.delta(id=str(self._opened - 1), delta=text))
+
+    def _sign(self, signature: str, index: object, out: list[ev.Event]) -> None:
+        """A signature comes as an empty delta, as on Anthropic's own wire."""
+        self._open(REASONING, index, out)
+        extras = {"anthropic": {"signature": signature}}
+        out.append(REASONING.delta(id=str(self._opened - 1), delta="", provider_metadata=extras))
+
+    def _open(self, kind: WrittenEvents, index: object, out: list[ev.Event]) -> None:
+        if self._part != (kind, index):
+            self._close_part(out)
+            self._part = (kind, index)
+            self._opened += 1
+            out.append(kind.start(id=str(self._opened - 1)))
+
+    def _close_part(self, out: list[ev.Event]) -> None:
+        if self._part is not None:
+            out.append(self._part[0].end(id=str(self._opened - 1)))
+            self._part = None
+
+    def _take_calls(self, message: Any, out: list[ev.Event]) -> None:
+        fragments = getattr(message, "tool_call_chunks", None)
+        if fragments is None:  # a whole message, of a model that does not stream
+            for call in message.tool_calls:
+                self._call(call["id"], call["name"], out)
+                self._calls[call["id"]][1].append(as_text(call["args"]))
+            return
+        for fragment in fragments:
+            index = fragment.get("index")
+            key = index if index is not None else fragment.get("id") or next(reversed(self._calls), None)
+            if key not in self._calls:
+                self._close_part(out)
+                self._call(fragment.get("id") or str(key), fragment.get("name") or "", out, key=key)
+            if text := fragment.get("args"):
+                call, texts = self._calls[key]
+                texts.append(text)
+                self._meter.count(text)
+                out.append(ev.ToolInputDelta(tool_call_id=call["tool_call_id"], input_text_delta=text))
+
+    def _call(self, id: str, name: str, out: list[ev.Event], *, key: object = None) -> None:
+        call: Json = {"tool_call_id": id, "tool_name": name}
+        self._calls[id if key is None else key] = (call, [])
+        out.append(ev.ToolInputStart(**call))
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    def _take_metadata(self, message: Any) -> None:
+        metadata = message.response_metadata
+        raw = metadata.get("finish_reason") or metadata.get("stop_reason") or metadata.get("status")
+        if isinstance(raw, str):
+            self._reason = member(metadata.get("incomplete_details"), "reason") or raw
+        model = metadata.get("model_name") or metadata.get("model")
+        self._model = model if isinstance(model, str) else self._model
+        usage = message.usage_metadata or {}
+        read, written = usage.get("input_token_details"), usage.get("output_token_details")
+        for name, count in {
+            "input": token_count(usage.get("input_tokens")),
+            "output": token_count(usage.get("output_tokens")),
+            "cache_read": count_in(read, "cache_read"),
+            "cache_creation": count_in(read, "cache_creation"),
+            "reasoning": count_in(written, "reasoning"),
+        }.items():
+            if count is not None:
+                self._usage[name] = self._usage.get(name, 0) + count
+
+    def _finish_reason(self) -> ev.FinishReason | None:
+        if self._is_refused:
+            return "content-filter"
+        if self._reason is None:
+            return None
+        reason = _REASONS.get(self._reason.lower(), "other")
+        return "tool-calls" if reason == "stop" and self._calls else reason
+
+
+def message_in(item: Any) -> Any:
+    """The message, without the metadata that LangGraph puts beside it."""
+    return item[0] if isinstance(item, tuple) else item
+
+
+def _is_model(message: Any) -> bool:
+    return message.type in ("ai", "AIMessageChunk")
+
+
+def _reasoning_of(block: Json) -> str:
+    text = block.get("thinking") or block.get("reasoning")
+    if isinstance(text, str):
+        return text
+    summary = block.get("summary") or ()
+    return "".join(each for part in summary if isinstance(each := member(part, "text"), str))
+
+
+def _output_of(message: Any) -> ev.Event:
+    if message.status == "error":
+        return ev.ToolOutputError(tool_call_id=message.tool_call_id, error_text=as_text(message.content))
+    return ev.ToolOutputAvailable(tool_call_id=message.tool_call_id, output=message.content)
