@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -42,14 +41,13 @@ async def read(broadcaster: Broadcaster, stream_id: str, *, after: Cursor | None
 
 
 async def main(redis_url: str) -> None:
-    stream_id = f"answer-{uuid.uuid4().hex}"
     # No connection is made here: each opens at its first use, and all end with the block.
     async with Broadcaster.from_url(redis_url) as broadcaster:
-        publishing = broadcaster.publish_nowait(stream_id, answer())
-        seen = await read(broadcaster, stream_id, after=None, pieces=4)
+        publication = broadcaster.publish_nowait(answer())
+        seen = await read(broadcaster, publication.id, after=None, pieces=4)
         print("| the reader goes away")
-        await publishing  # nobody watches, and it is written to its end all the same
-        await read(broadcaster, stream_id, after=seen, pieces=1000)
+        await publication.result()  # it needs no viewers
+        await read(broadcaster, publication.id, after=seen, pieces=1000)
         print("| and another has read the rest")
 
 

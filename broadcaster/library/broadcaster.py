@@ -30,17 +30,17 @@ from broadcaster.client.documents import CreatedToken, Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.requests.stream_ids import LOCAL_TENANT
-from broadcaster.errors import SetupError, StreamClosed
-from broadcaster.library.checking import check_idempotency_key, checked, feed_config
-from broadcaster.library.feed import CANCELLED_S, FeedOptions, OpenFeed
+from broadcaster.core.requests.stream_ids import GENERATION_PREFIX, LOCAL_TENANT
+from broadcaster.errors import SetupError
+from broadcaster.library.checking import check_idempotency_key, checked
+from broadcaster.library.feed import FeedOptions, OpenFeed
 from broadcaster.library.lazy import LazyResource
-from broadcaster.library.publishing import publish
+from broadcaster.library.publications import IfExists, Publication
 from broadcaster.library.reading import StreamReader
-from broadcaster.library.sources.opening import open_source
-from broadcaster.library.writer import WriterLimits
+from broadcaster.library.results import OnEnd, StreamResult
+from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting, refuse_id_first
 from broadcaster.log.feeds.feeds import Feeds
-from broadcaster.observability.logs import get_logger
+from broadcaster.log.streams.folding import read_folded
 from broadcaster.settings import Settings, read_settings
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_view
@@ -51,12 +51,6 @@ from broadcaster.web.services import Services
 from broadcaster.web.wiring import OpenLog, open_log, open_services, token_mint
 
 GIVE_UP_AFTER_S: Final = 60.0
-TIMEOUT_S: Final = 30.0
-LEASE_S: Final = 15.0
-# The time that a published iterator has to close when it is cancelled; one that hangs is abandoned and logged.
-SOURCE_CLOSES_S: Final = 3.0
-
-_log = get_logger(__name__)
 
 
 class ReadOptions(TypedDict, total=False):
@@ -68,7 +62,7 @@ class ReadOptions(TypedDict, total=False):
 
 
 class BroadcasterStatistics(NamedTuple):
-    """What a Broadcaster has open now: blocks of ``feed``, running ``publish_nowait`` tasks, viewers of its hub."""
+    """What a Broadcaster has open now: blocks of ``feed``, running publications, viewers of its hub."""
 
     feeds: int
     publishing: int
@@ -90,8 +84,7 @@ class Broadcaster:
         self._settings = settings
         self._log: LazyResource[OpenLog] = LazyResource(self._open_log)
         self._services: LazyResource[Services] = LazyResource(self._open_services)
-        self._publishing: set[asyncio.Task[Cursor]] = set()
-        self._feeds: set[OpenFeed] = set()
+        self._writing = StreamWriting(self._open_feeds, tenant=self.tenant, follow=self._follow)
         self._entered = 0
 
     @classmethod
@@ -116,12 +109,11 @@ class Broadcaster:
     async def aclose(self, *, drain_s: float | None = None) -> None:
         """End everything; idempotent.
 
-        Tasks of ``publish_nowait`` have ``drain_s`` (None: the setting) to end, then they are cancelled.
+        Publications have ``drain_s`` (None: the setting) to end, then their iterators are cancelled.
         Feeds still open end with ``abort``, readers with GaveUp.
         """
         try:
-            await self._end_publishing(self._settings.drain_s if drain_s is None else drain_s)
-            await asyncio.gather(*(feed.end_from_outside() for feed in tuple(self._feeds)))
+            await self._writing.aclose(drain_s=self._settings.drain_s if drain_s is None else drain_s)
         finally:
             await self._log.aclose()
 
@@ -129,7 +121,7 @@ class Broadcaster:
         """Numbers for metrics, and to see what keeps ``aclose`` waiting."""
         services = self._services.value
         viewers = 0 if services is None else services.hub.statistics().viewers
-        return BroadcasterStatistics(len(self._feeds), len(self._publishing), viewers)
+        return BroadcasterStatistics(len(self._writing.feeds), len(self._writing.publications), viewers)
 
     # -- publishing
 
@@ -146,33 +138,51 @@ class Broadcaster:
         The block's end is the feed's (``finish``, ``error``, ``abort``), unless ``close`` is False: one of several
         writers. ``timeout_s`` is how long each call waits for Redis. Raises InvalidInput.
         """
-        return OpenFeed(
-            stream_id,
-            feed_config({"lease_s": LEASE_S, **options}),
-            tenant=self.tenant,
-            open_feeds=self._open_feeds,
-            closes=close,
-            limits=WriterLimits(timeout_s=timeout_s),
-            registry=self._feeds,
-        )
+        return self._writing.open_feed(stream_id, options, closes=close, timeout_s=timeout_s)
 
-    async def publish(self, stream_id: str, source: Any, **options: Unpack[FeedOptions]) -> Cursor:
-        """Publish what an iterator yields, and end the feed as it ends; returns the cursor of the end.
+    @refuse_id_first
+    async def publish(
+        self,
+        source: Any,
+        *,
+        id: str | None = None,
+        if_exists: IfExists = "fail",
+        on_end: OnEnd | None = None,
+        **options: Unpack[FeedOptions],
+    ) -> StreamResult:
+        """Publish what an iterator yields, and end the stream as it ends; returns what it amounts to.
 
         ``source`` is the stream of an SDK (docs/sources.md), or any iterator, async or not: a str is text (parts are
         opened and closed by themselves), a mapping or Event goes as it is, a terminal one is the end. A failing
-        iterator becomes ``error`` (``publisher_failed``, or a provider's reason) and is raised; cancelled, the feed
+        iterator becomes ``error`` (``publisher_failed``, or a provider's reason) and is raised; cancelled, the stream
         ends with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and read no
-        faster than the log accepts. Raises TypeError for another object, and what ``feed`` raises.
+        faster than the log accepts. ``id``: None makes one. ``if_exists``: what an id that is taken means, see
+        `library.publications`. ``on_end`` receives the result once. Raises TypeError for another object, and what
+        ``Publication.result`` raises.
         """
-        return await publish(lambda: self.feed(stream_id, **options), open_source(source))
+        publication = self._writing.publish(source, PublishChoices(id, if_exists, on_end, is_awaited=True), options)
+        try:
+            return await publication.result()
+        except asyncio.CancelledError:
+            await publication.cancel_source(reason="cancelled")
+            raise
 
-    def publish_nowait(self, stream_id: str, source: Any, **options: Unpack[FeedOptions]) -> asyncio.Task[Cursor]:
-        """``publish`` as a task that this Broadcaster holds and ``aclose`` waits for. A failure is logged too."""
-        task = asyncio.create_task(self.publish(stream_id, open_source(source), **options), name=f"publish {stream_id}")
-        self._publishing.add(task)
-        task.add_done_callback(self._published)
-        return task
+    @refuse_id_first
+    def publish_nowait(
+        self,
+        source: Any,
+        *,
+        id: str | None = None,
+        if_exists: IfExists = "fail",
+        on_end: OnEnd | None = None,
+        **options: Unpack[FeedOptions],
+    ) -> Publication:
+        """``publish`` in tasks that this Broadcaster holds and ``aclose`` waits for. Returns at once.
+
+        An id that is made cannot be taken. With an id of the caller's, await ``publication.created()`` before viewers
+        get the URL: this call sends nothing and cannot know. A failure is logged, and ``result`` raises it.
+        """
+        return self._writing.publish(source, PublishChoices(id, if_exists, on_end, is_awaited=False), options)
 
     # -- reading
 
@@ -218,6 +228,26 @@ class Broadcaster:
                 if notices or isinstance(event, EntryReceived | GapReceived):
                     yield event
 
+    async def read(self, stream_id: str) -> StreamResult:
+        """What a stream (feed or generation) amounts to so far. Raises UnknownStream, LogUnavailable."""
+        services = await self._services.get()
+        meta = await services.feeds.get(stream_id, tenant=self.tenant)
+        state, last, is_whole = await read_folded(services.reader, meta.id)
+        return StreamResult.of(stream_id, state, cursor=last or meta.terminal_id, is_whole=is_whole)
+
+    async def stop(self, stream_id: str) -> None:
+        """End a stream with ``abort`` (``stopped``), viewers or not; idempotent.
+
+        A generation is stopped at its worker. Of a feed, publishing iterators in this process are cancelled at once,
+        those of other processes within a second; a ``feed`` block gets StreamClosed. Raises UnknownStream,
+        StopNotDurable, LogUnavailable.
+        """
+        if stream_id.startswith(GENERATION_PREFIX):
+            services = await self._services.get()
+            await services.generations.stop(stream_id, tenant=self.tenant)
+        else:
+            await self._writing.stop(stream_id)
+
     # -- generations
 
     async def start(
@@ -254,11 +284,6 @@ class Broadcaster:
         (viewers,) = await count_viewers(services, [meta.id])
         view = await read_view(services.reader, meta, viewers=viewers)
         return msgspec.convert(view.model_dump(mode="json"), Generation)
-
-    async def stop(self, generation_id: str) -> None:
-        """End a generation, viewers or not; idempotent. Raises UnknownStream, StopNotDurable, LogUnavailable."""
-        services = await self._services.get()
-        await services.generations.stop(generation_id, tenant=self.tenant)
 
     # -- serving
 
@@ -331,6 +356,11 @@ class Broadcaster:
         async with self:
             yield await self._services.get()
 
+    async def _follow(self, stream_id: str) -> StreamResult:
+        async for _ in self.events(stream_id):
+            pass
+        return await self.read(stream_id)
+
     async def _open_feeds(self) -> Feeds:
         return (await self._log.get()).feeds
 
@@ -346,21 +376,3 @@ class Broadcaster:
     async def _open_services(self) -> AsyncIterator[Services]:
         async with open_services(self._settings, log=await self._log.get()) as services:
             yield services
-
-    def _published(self, task: asyncio.Task[Cursor]) -> None:
-        self._publishing.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, StreamClosed):  # another program ended it: a stop, not a defect
-                _log.warning("publish_stopped", task=task.get_name())
-            else:
-                _log.error("publish_failed", task=task.get_name(), exc_info=error)
-
-    async def _end_publishing(self, drain_s: float) -> None:
-        if self._publishing:
-            await asyncio.wait(self._publishing, timeout=drain_s)
-        for task in (left := tuple(self._publishing)):
-            task.cancel()
-        if left:
-            _, stuck = await asyncio.wait(left, timeout=CANCELLED_S + SOURCE_CLOSES_S)
-            for task in stuck:
-                _log.error("publish_not_ended", task=task.get_name())

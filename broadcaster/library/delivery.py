@@ -80,6 +80,7 @@ class Delivery:
         self.stream_id = stream_id
         self.appends = 0
         self.retries = 0
+        self.trouble: LogUnavailable | None = None  # why the newest call has no reply yet
         self._feeds = feeds
         self._tenant = tenant
         self._outage = outage or Outage()
@@ -175,12 +176,14 @@ class Delivery:
                 reply = await call()
             except LogUnavailable as error:
                 self._outage.met(error)
+                self.trouble = error
                 failures += 1
                 trouble, wait_s = error, _BACK_OFF.pause_s(failures, luck=random.random())
             except RateLimited as error:
                 trouble, wait_s = error, error.retry_after_s
             else:
                 self._outage.over()
+                self.trouble = None
                 return reply
             if asyncio.get_running_loop().time() + wait_s > give_up_at:
                 raise trouble

@@ -23,11 +23,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, Self, TypedDict
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.events import Abort, Error, Event, TerminalEvent
+from broadcaster.core.events import Abort, Error, Event, Finish, TerminalEvent
 from broadcaster.core.requests.publishing import PUBLISHER_FAILED
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.log.feeds.fenced import FencedFeeds
 from broadcaster.observability.logs import get_logger
 
 # The time of a cancelled task: the caller that cancels waits for it.
@@ -71,15 +72,20 @@ class OpenFeed:
         closes: bool,
         limits: WriterLimits,
         registry: set[OpenFeed],
+        replaces: bool = False,
     ) -> None:
         self.id = stream_id
         self.end: Cursor | None = None
+        self.end_event: TerminalEvent | Mapping[str, Any] | None = None
+        self.stopped_for = ""  # why its block is being cancelled, where that is known
+        self.creation = config.digest()
         self._config = config
         self._tenant = tenant
         self._open_feeds = open_feeds
         self._closes = closes
         self._limits = limits
         self._registry = registry
+        self._replaces = replaces
         self._writer: FeedWriter | None = None
         self._was_ended_from_outside = False
         self._ending: asyncio.Task[None] | None = None
@@ -89,7 +95,7 @@ class OpenFeed:
         """Create the feed. Raises InvalidInput, StreamExists, LogUnavailable."""
         if self._writer is not None:
             raise RuntimeError("a feed's block runs once: create another feed object")
-        feeds = await self._open_feeds()
+        feeds = FencedFeeds(await self._open_feeds(), self._config, replaces=self._replaces)
         self._writer = FeedWriter(feeds, self.id, tenant=self._tenant, limits=self._limits)
         opening = asyncio.create_task(self._writer.open(self._config))
         try:
@@ -150,11 +156,11 @@ class OpenFeed:
         """Wait until all events are in the log. Raises as ``append``."""
         await self._here.flush()
 
-    async def put(self, event: Mapping[str, Any] | Event) -> None:
+    async def put(self, event: Mapping[str, Any] | Event) -> bytes:
         """As ``append_nowait``, and as fast as the log takes it: waits while the buffer is full. Raises as ``append``.
 
         Events of ``put`` share their appends: use it for the many small events of an answer, where ``append`` would
-        wait for Redis each time. A later call raises the error of a refusal.
+        wait for Redis each time. A later call raises the error of a refusal. Returns the bytes that the log will store.
         """
         writer = self._here
         if writer.statistics().dropped > self._dropped_before:
@@ -162,15 +168,18 @@ class OpenFeed:
             await writer.flush()
         while True:
             try:
-                return writer.append_nowait(event)
+                (stored,) = writer.append_nowait(event)
             except Busy:
                 await writer.flush()
+            else:
+                return stored
 
     async def close(self, end: Mapping[str, Any] | TerminalEvent | None = None) -> Cursor:
         """End the feed now, with this event (None: ``finish``); the end of the block does nothing more.
 
         Raises InvalidEvent, StreamClosed when it has ended otherwise, or LogUnavailable.
         """
+        self.end_event = Finish() if end is None else end
         self.end = await self._here.close(end)
         return self.end
 
@@ -236,19 +245,19 @@ class OpenFeed:
 
     async def _end(self, end: TerminalEvent | None = None) -> None:
         if self._closes:
-            self.end = await self._here.close(end)
+            await self.close(end)
         else:
             await self._here.flush()
 
     async def _end_after(self, error: BaseException) -> None:
         """End the feed as ``error`` ends its block. Raises only at a second cancellation."""
-        if self.end is not None:
+        if self.end is not None or isinstance(error, StreamClosed):
             return
         limit_s = self._limits.timeout_s if isinstance(error, Exception) else CANCELLED_S
         try:
             async with asyncio.timeout(limit_s):
                 await self._flush_before(error)
-                await self._end(_end_for(error))
+                await self._end(self._end_for(error))
         except (BroadcasterError, TimeoutError) as failure:
             _log.warning("feed_end_not_told", stream=self.id, code=getattr(failure, "code", LogUnavailable.code))
 
@@ -262,10 +271,14 @@ class OpenFeed:
             if refusal is not error:
                 _log.warning("feed_events_lost", stream=self.id, code=refusal.code)
 
+    def _end_for(self, error: BaseException) -> TerminalEvent:
+        if isinstance(error, Exception):
+            return end_after_failure(error)
+        return Abort(reason=self.stopped_for or "cancelled")
 
-def _end_for(error: BaseException) -> TerminalEvent:
+
+def end_after_failure(error: Exception) -> TerminalEvent:
+    """The end of a feed whose block fails with this error."""
     if isinstance(error, StreamFull):
         return Error(error_text="the stream holds all that it may", code=StreamFull.code)
-    if isinstance(error, Exception):
-        return Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
-    return Abort(reason="cancelled")
+    return Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)

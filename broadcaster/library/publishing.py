@@ -9,6 +9,7 @@ Rules
 4. The iterator is closed before the feed ends, in every case: its resources (a connection to a provider, paid by the
    token) are released first, even when the log is unavailable.
 5. An answer of an SDK that is cut, also by a cancellation, has the counts that were known (``usage``) before its end.
+6. Every event that is given to the feed is folded here, too: the result is known while Redis is away.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeGuard
 
-from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import (
     TERMINAL_TYPES,
     Abort,
@@ -28,7 +28,9 @@ from broadcaster.core.events import (
     TextDelta,
     TextEnd,
     TextStart,
+    encode_event,
 )
+from broadcaster.core.fold import Fold
 from broadcaster.errors import BroadcasterError
 from broadcaster.library.feed import OpenFeed
 from broadcaster.library.sources.opening import Piece, PublishedSource
@@ -63,32 +65,38 @@ class TextParts:
         return [TextEnd(id=str(self._opened - 1))]
 
 
-async def publish(create_feed: Callable[[], OpenFeed], source: PublishedSource) -> Cursor:
-    """Append what ``source`` yields; returns the cursor of the end. Raises what ``source`` and the feed raise."""
-    async with _closing(source), create_feed() as feed:
+async def write_source(
+    create_feed: Callable[[], OpenFeed], source: PublishedSource, *, fold: Fold, opened: Callable[[], None]
+) -> None:
+    """Append what ``source`` yields, and end the feed. Raises what ``source`` and the feed raise.
+
+    ``opened`` is called once the feed is there; ``fold`` gets each event, without the end.
+    """
+    async with closing(source), create_feed() as feed:
+        opened()
         # Closed twice: here before the feed ends, and outside in case there is no feed or it does not open.
         try:
-            async with _closing(source):
-                end = await _append_all(feed, source)
+            async with closing(source):
+                end = await _append_all(feed, source, fold)
         except BaseException:
-            _append_counts(feed, source)
+            _append_counts(feed, source, fold)
             raise
-        cursor = await feed.close(end)
+        await feed.close(Abort(reason=feed.stopped_for) if feed.stopped_for else end)  # the source hid its cancellation
     if source.failure is not None:
         raise source.failure
-    return cursor
 
 
-def _append_counts(feed: OpenFeed, source: PublishedSource) -> None:
+def _append_counts(feed: OpenFeed, source: PublishedSource, fold: Fold) -> None:
     """Rule 5. The end of the feed's block sends them."""
     if (usage := source.usage_so_far()) is not None:
+        fold.apply(encode_event(usage))
         try:
             feed.append_nowait(usage)
         except BroadcasterError as refusal:
             _log.warning("publish_counts_lost", stream=feed.id, code=refusal.code)
 
 
-async def _append_all(feed: OpenFeed, pieces: PublishedSource) -> TerminalEvent | Mapping[str, Any] | None:
+async def _append_all(feed: OpenFeed, pieces: PublishedSource, fold: Fold) -> TerminalEvent | Mapping[str, Any] | None:
     texts = TextParts()
     end: TerminalEvent | Mapping[str, Any] | None = None
     async for piece in pieces:
@@ -96,9 +104,9 @@ async def _append_all(feed: OpenFeed, pieces: PublishedSource) -> TerminalEvent 
             end = piece
             break
         for event in texts.events_of(piece):
-            await feed.put(event)
+            fold.apply(await feed.put(event))
     for event in texts.close():
-        await feed.put(event)
+        fold.apply(await feed.put(event))
     return end
 
 
@@ -110,7 +118,7 @@ def is_end(piece: Piece) -> TypeGuard[TerminalEvent | Mapping[str, Any]]:
 
 
 @asynccontextmanager
-async def _closing(source: PublishedSource) -> AsyncIterator[None]:
+async def closing(source: PublishedSource) -> AsyncIterator[None]:
     """Close it at the end; a failure to close hides no earlier error."""
     try:
         yield

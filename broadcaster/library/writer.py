@@ -120,13 +120,15 @@ class FeedWriter:
         finally:
             self._withdraw(waiting)
 
-    def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
-        """Append these later, all or none. Needs a running loop.
+    def append_nowait(self, *events: Mapping[str, Any] | Event) -> Sequence[bytes]:
+        """Append these later, all or none; returns the bytes that the log will store. Needs a running loop.
 
         Raises InvalidEvent, InvalidInput, Busy (buffer), StreamClosed; ``flush`` raises later errors.
         """
-        if events:
-            self._put(PendingAppend([encode_published(as_mapping(event)) for event in events], None))
+        raws = [encode_published(as_mapping(event)) for event in events]
+        if raws:
+            self._put(PendingAppend(raws, None))
+        return raws
 
     async def flush(self, timeout_s: float | None = None) -> None:
         """Wait until all earlier events are in the log.
@@ -237,7 +239,9 @@ class FeedWriter:
                 yield
         except TimeoutError:
             sure = "" if waiting is None or waiting.is_sent else "; nothing was appended"
-            raise LogUnavailable(f"Redis has not replied within {limit_s:g} s{sure}") from None
+            trouble = self._delivery.trouble
+            why = "" if trouble is None else f" ({trouble.detail})"
+            raise LogUnavailable(f"Redis has not replied within {limit_s:g} s{sure}{why}") from trouble
 
     # -- sending
 

@@ -9,9 +9,8 @@ user, from any point: the request that asked for it may be long gone.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,8 +19,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
 from broadcaster import Broadcaster
-from broadcaster.core.events import Abort
-from broadcaster.errors import StreamClosed
 from examples.fastapi_chat import chats, tokens
 from examples.fastapi_chat.login import sign_in, signed_in
 
@@ -71,8 +68,7 @@ def questions(user: User) -> list[dict[str, str]]:
 async def ask(user: User, prompt: Annotated[str, Body(embed=True, min_length=1, max_length=4000)]) -> dict[str, str]:
     """Begin an answer. It belongs to no request: whoever asked may leave, and watch it from elsewhere."""
     if MODEL is None:
-        stream_id = f"answer-{uuid.uuid4().hex}"
-        broadcaster.publish_nowait(stream_id, tokens.answer(prompt))
+        stream_id = broadcaster.publish_nowait(tokens.answer(prompt)).id
     else:
         stream_id = await broadcaster.start(prompt, model=MODEL)
     question = chats.Question(stream_id, prompt)
@@ -85,13 +81,7 @@ async def stop(stream_id: str, user: User) -> None:
     """End an answer, whichever process makes it, for everybody who watches."""
     if not await run_in_threadpool(chats.is_owner, user, stream_id):
         raise HTTPException(404, "no such answer")
-    if MODEL is not None:
-        await broadcaster.stop(stream_id)
-        return
-    # A feed may have several writers, and the first end counts: who publishes is refused from now on, and gives up.
-    with suppress(StreamClosed):
-        async with broadcaster.feed(stream_id) as feed:
-            await feed.close(Abort(reason="stopped"))
+    await broadcaster.stop(stream_id)
 
 
 def _shown(question: chats.Question) -> dict[str, str]:

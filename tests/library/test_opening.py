@@ -44,7 +44,7 @@ async def texts(pieces: int = 3) -> AsyncIterator[str]:
 
 
 async def publish(broadcaster: Broadcaster) -> None:
-    await broadcaster.publish("job", texts(), lease_s=None)
+    await broadcaster.publish(texts(), id="job", lease_s=None)
 
 
 @pytest.mark.parametrize("opening", [open_block, publish])

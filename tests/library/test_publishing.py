@@ -57,7 +57,7 @@ def test_texts_between_events_are_parts_of_their_own():
 
 async def test_an_iterator_of_texts_and_events_becomes_an_answer(broadcaster: Broadcaster, connection: LogConnection):
     source = Source("Hello", " you", {"type": "data-cost", "data": 3}, "!")
-    end = await broadcaster.publish("answer", source, metadata={"chat": 1})
+    end = await broadcaster.publish(source, id="answer", metadata={"chat": 1})
     assert await raw_events(connection, "answer") == [
         b'{"type":"text-start","id":"0"}',
         b'{"type":"text-delta","id":"0","delta":"Hello"}',
@@ -69,7 +69,9 @@ async def test_an_iterator_of_texts_and_events_becomes_an_answer(broadcaster: Br
         b'{"type":"text-end","id":"1"}',
         b'{"type":"finish"}',
     ]
-    assert end.seq == 9
+    assert end.cursor is not None
+    assert end.cursor.seq == 9
+    assert (end.id, end.status, end.text, end.is_whole) == ("answer", "finished", "Hello you!", True)
     assert source.closed
 
 
@@ -85,7 +87,7 @@ async def test_a_terminal_event_of_the_iterator_is_the_end(
     broadcaster: Broadcaster, connection: LogConnection, end: Any, stored: bytes | None
 ):
     source = Source("a", end, "never asked for")
-    await broadcaster.publish("answer", source)
+    await broadcaster.publish(source, id="answer")
     events = await raw_events(connection, "answer")
     assert events[-2] == b'{"type":"text-end","id":"0"}'
     assert events[-1] == (stored or b'{"type":"error","errorText":"overloaded","code":"x"}')
@@ -97,7 +99,7 @@ async def test_a_failing_iterator_is_an_error_in_the_log_and_its_exception_is_ra
 ):
     source = Source("half an", fault=ValueError("secret"))
     with pytest.raises(ValueError, match="secret"):
-        await broadcaster.publish("answer", source)
+        await broadcaster.publish(source, id="answer")
     events = await raw_events(connection, "answer")
     assert events[1] == b'{"type":"text-delta","id":"0","delta":"half an"}'
     assert b'"code":"publisher_failed"' in events[-1]
@@ -110,7 +112,7 @@ async def test_an_event_that_cannot_be_published_ends_the_answer_with_an_error(
 ):
     source = Source("a", {"type": "hub.bye"}, "b")
     with pytest.raises(InvalidEvent):
-        await broadcaster.publish("answer", source)
+        await broadcaster.publish(source, id="answer")
     assert b'"code":"publisher_failed"' in (await raw_events(connection, "answer"))[-1]
     assert source.closed
 
@@ -127,7 +129,7 @@ async def test_a_full_stream_stops_its_iterator(broadcaster: Broadcaster, connec
 
     with pytest.raises(StreamFull):
         async with asyncio.timeout(DEADLINE_S):
-            await broadcaster.publish("answer", endless(), max_events=10)
+            await broadcaster.publish(endless(), id="answer", max_events=10)
     assert b'"code":"stream_full"' in (await raw_events(connection, "answer"))[-1]
     requested = produced
     await asyncio.sleep(0)
@@ -135,17 +137,17 @@ async def test_a_full_stream_stops_its_iterator(broadcaster: Broadcaster, connec
 
 
 async def test_an_id_that_is_taken_closes_the_iterator_unasked(broadcaster: Broadcaster):
-    await broadcaster.publish("answer", Source("a"))
+    await broadcaster.publish(Source("a"), id="answer")
     source = Source("b")
     with pytest.raises(StreamExists):
-        await broadcaster.publish("answer", source, max_events=5)
+        await broadcaster.publish(source, id="answer", max_events=5)
     assert (source.requested, source.closed > 0) == (0, True)
 
 
 async def test_options_that_are_refused_close_the_iterator_unasked(broadcaster: Broadcaster):
     source = Source("a")
     with pytest.raises(InvalidInput):
-        await broadcaster.publish("answer", source, max_events=-1)
+        await broadcaster.publish(source, id="answer", max_events=-1)
     assert (source.requested, source.closed > 0) == (0, True)
 
 
@@ -157,14 +159,15 @@ async def test_a_fast_iterator_waits_for_the_log(broadcaster: Broadcaster, conne
             yield {"type": "data-n", "data": number}
 
     async with asyncio.timeout(60):
-        end = await broadcaster.publish("answer", fast())
-    assert end.seq == count + 1
+        end = await broadcaster.publish(fast(), id="answer")
+    assert end.cursor is not None
+    assert end.cursor.seq == count + 1
     events = await raw_events(connection, "answer")
     assert events[:-1] == [b'{"type":"data-n","data":%d}' % number for number in range(count)]
 
 
 async def test_a_task_continues_without_a_reference_to_it(broadcaster: Broadcaster, connection: LogConnection):
-    broadcaster.publish_nowait("answer", Source("a"))
+    broadcaster.publish_nowait(Source("a"), id="answer")
     assert (await until_in_the_log(connection, "answer", 4))[-1] == b'{"type":"finish"}'
     await until(lambda: broadcaster.statistics().publishing == 0)
 
@@ -172,15 +175,15 @@ async def test_a_task_continues_without_a_reference_to_it(broadcaster: Broadcast
 async def test_a_failure_of_a_task_is_seen_on_it_and_ends_the_stream(
     broadcaster: Broadcaster, connection: LogConnection
 ):
-    task = broadcaster.publish_nowait("answer", Source("a", fault=ValueError("mine")))
+    task = broadcaster.publish_nowait(Source("a", fault=ValueError("mine")), id="answer")
     with pytest.raises(ValueError, match="mine"):
-        await task
+        await task.result()
     assert b'"code":"publisher_failed"' in (await raw_events(connection, "answer"))[-1]
 
 
-async def test_a_cancelled_task_lets_its_iterator_go_and_aborts(broadcaster: Broadcaster, connection: LogConnection):
+async def test_a_cancelled_caller_lets_its_iterator_go_and_aborts(broadcaster: Broadcaster, connection: LogConnection):
     source = Source("a", waits=True)
-    task = broadcaster.publish_nowait("answer", source)
+    task = asyncio.create_task(broadcaster.publish(source, id="answer"))
     await until_in_the_log(connection, "answer", 2)
     task.cancel()
     await asyncio.wait({task})
@@ -198,8 +201,8 @@ async def test_closing_waits_for_what_ends_by_itself_and_aborts_the_rest(connect
         await slow.wait()
         yield "b"
 
-    broadcaster.publish_nowait("ends", ends())
-    broadcaster.publish_nowait("endless", endless)
+    broadcaster.publish_nowait(ends(), id="ends")
+    broadcaster.publish_nowait(endless, id="endless")
     await until_in_the_log(connection, "ends", 2)
     await until_in_the_log(connection, "endless", 2)
     closing = asyncio.create_task(broadcaster.aclose(drain_s=0.3))
@@ -218,9 +221,9 @@ async def test_a_viewer_that_watches_and_leaves_changes_nothing(broadcaster: Bro
         await more.wait()
         yield "b"
 
-    task = broadcaster.publish_nowait("answer", answer())
+    task = broadcaster.publish_nowait(answer(), id="answer")
     async for event in broadcaster.events("answer", wait_s=DEADLINE_S):
         if event.type == "text-delta":  # type: ignore[union-attr]
             break
     more.set()
-    assert (await task).seq == 5
+    assert (await task.result()).text == "ab"

@@ -126,7 +126,7 @@ async def test_a_second_user_of_the_app_can_do_nothing_with_the_first_ones_answe
         guards: Any = {"can_stop": owns, "can_write": owns, "can_delete": owns}
         whole = broadcaster.router(can_watch=owns, can_list=is_admin, can_generate=is_admin, **guards)
         app.include_router(whole, prefix="/all")
-        publishing = broadcaster.publish_nowait("answer", texts())
+        publishing = broadcaster.publish_nowait(texts(), id="answer")
         await until_in_the_log(connection, "answer", 2)
         transport = httpx2.ASGITransport(app=app)
         async with (
@@ -143,6 +143,6 @@ async def test_a_second_user_of_the_app_can_do_nothing_with_the_first_ones_answe
             shown = await http.get("/read/v1/streams/answer", headers={"cookie": "user=ada"})
             assert (shown.status_code, shown.json()["status"]) == (200, "running")
             goes_on.set()
-            await publishing
+            await publishing.result()
     events = await raw_events(connection, "answer")
     assert (len(events), events[-1]) == (5, b'{"type":"finish"}')

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from broadcaster.core.events import Error, read_event
-from broadcaster.core.fold import Fold, FoldState
+from broadcaster.core.fold import FoldState
 from broadcaster.core.status import OVER
-from broadcaster.log.streams.pages import read_pages
+from broadcaster.log.streams.folding import read_folded
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.observability.limits import limit_reached
 
@@ -24,15 +24,10 @@ from broadcaster.observability.limits import limit_reached
 async def read_answer(streams: Streams, generation_id: str) -> FoldState | None:
     """The log folded to its end; None if it has expired or is incomplete. Raises LogUnavailable.
 
-    From an expired log only the terminal event is read, which meta keeps: its seq is not 1.
+    From an expired log only the terminal event is read, which meta keeps.
     """
-    fold, first_seq = Fold(), 0
-    async for entries in read_pages(streams, generation_id):
-        first_seq = first_seq or entries[0].seq
-        for entry in entries:
-            fold.apply(entry.event)
-    state = fold.state
-    return state if first_seq == 1 and state.status in OVER else None
+    state, _, is_whole = await read_folded(streams, generation_id)
+    return state if is_whole and state.status in OVER else None
 
 
 def encode_body(meta: Meta, answer: FoldState | None, *, max_bytes: int) -> bytes:

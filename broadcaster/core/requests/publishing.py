@@ -32,6 +32,7 @@ UNWRITABLE: Final = f"NaN, Infinity, lone surrogates and more than {MAX_LEVELS} 
 _DATA_TYPE: Final = re.compile(r"data-[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 _HUB_PREFIX: Final = "hub."
 _DATA_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(ev.DataEvent)) | {"type"}
+_BYTES: Final = "bytes are not JSON: send a text (content.decode(), or base64.b64encode(content).decode())"
 _FIELDS: Final = {
     str(struct.__struct_config__.tag): frozenset(field.encode_name for field in msgspec.structs.fields(struct))
     | {"type"}
@@ -45,6 +46,8 @@ _STEP: Final = re.compile(r"[.\[\]]+")
 
 def check_writable(value: object) -> None:
     """Raises ValueError when the value cannot be stored as JSON (rule 4)."""
+    if _holds_bytes(value):  # the log's encoder would write them as base64, unmarked
+        raise ValueError(_BYTES)
     try:
         # The log's encoder refuses lone surrogates, but writes NaN as null; json refuses NaN.
         msgspec.json.encode(value)
@@ -53,6 +56,23 @@ def check_writable(value: object) -> None:
         raise ValueError(UNWRITABLE) from error
     if is_too_deep(value):
         raise ValueError(UNWRITABLE)
+
+
+def _holds_bytes(value: object) -> bool:
+    """Whether a value, or an item of its objects and lists, is bytes. Uses no recursion, and ends at rule 4's depth."""
+    layer = [value]
+    for _ in range(MAX_LEVELS + 1):
+        if any(isinstance(each, bytes | bytearray | memoryview) for each in layer):
+            return True
+        layer = [
+            child
+            for each in layer
+            if isinstance(each, dict | list | tuple)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not layer:
+            return False
+    return False
 
 
 def as_mapping(event: Mapping[str, Any] | ev.Event) -> Any:
@@ -84,7 +104,8 @@ def encode_end(value: object, *, is_writable: bool = False) -> bytes:
 
 def _typed(value: object) -> tuple[str, Mapping[str, object]]:
     if not isinstance(value, Mapping):
-        raise InvalidEvent("an event is a JSON object with a type")
+        is_bytes = isinstance(value, bytes | bytearray | memoryview)
+        raise InvalidEvent(_BYTES if is_bytes else "an event is a JSON object with a type")
     kind = value.get("type")
     if not isinstance(kind, str):
         raise InvalidEvent("an event has a type, a text", pointer="/type")

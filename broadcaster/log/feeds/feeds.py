@@ -38,6 +38,7 @@ from broadcaster.core.status import META_OUTLIVES_LOG_MS, status_after
 from broadcaster.errors import (
     EventTooLarge,
     InvalidInput,
+    LogUnavailable,
     MetadataTooLarge,
     StreamClosed,
     StreamExists,
@@ -65,6 +66,7 @@ MAX_LEASE_S: Final = 3600.0
 MOST_EVENTS: Final = KEPT_RUNS
 
 _DIGEST_CHARS: Final = 32
+_FULL: Final = -2  # of feed_replace.lua
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class FeedConfig:
     ``on_full``: at the bounds an append is refused, or the oldest entries are trimmed (viewers behind them get a gap).
     ``lease_s``: when no writer has checked in for so long, the feed ends with ``error writer_lost``; without it a feed
     whose writers have died looks alive until it expires. Renew every third of it.
+    ``owner``: a random name, of a feed with one writer: no other creation finds this feed, however equal the rest is.
     """
 
     retention_s: float | None = None
@@ -82,6 +85,7 @@ class FeedConfig:
     on_full: Literal["refuse", "trim"] = "refuse"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     lease_s: float | None = None
+    owner: str | None = None
 
     def digest(self) -> str:
         """Hash that identifies a repeated creation; without a lease the same as in releases without leases."""
@@ -89,6 +93,8 @@ class FeedConfig:
         parts: list[Any] = [retention_s, self.max_events, self.max_bytes, self.on_full, dict(self.metadata)]
         if self.lease_s is not None:
             parts.append(float(self.lease_s))
+        if self.owner is not None:
+            parts.append({"owner": self.owner})
         return _digest(msgspec.json.encode(parts, order="deterministic"))
 
 
@@ -124,8 +130,8 @@ class Feeds:
     def __post_init__(self) -> None:
         self._storage = self.storage or TenantStorage(self.connection)
 
-    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
-        """Open a feed; False when it is there with this very configuration.
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str, replaces: bool = False) -> bool:
+        """Open a feed; False when it is there with this very configuration. ``replaces``: also over another feed.
 
         Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings
         (MetadataTooLarge where it is its metadata);
@@ -148,8 +154,12 @@ class Feeds:
             fields["lease_ms"] = int(config.lease_s * 1000)
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
-        keys = self._open_keys(stored_id)
-        code = await SCRIPTS["feed_create"].run(self.connection.redis, keys, ttl_ms, tenant, config.digest(), *flat)
+        script, keys = SCRIPTS["feed_create"], self._open_keys(stored_id)
+        if replaces:
+            script, keys = SCRIPTS["feed_replace"], self._replace_keys(stored_id)
+        code = await script.run(self.connection.redis, keys, ttl_ms, tenant, config.digest(), *flat)
+        if code == _FULL:
+            raise LogUnavailable("Redis is full: nothing was replaced; try again")
         if code < 0:
             raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
         if code > 0:
@@ -166,9 +176,15 @@ class Feeds:
         return await self.get(stream_id, tenant=tenant) if await self._end_lapsed(meta) else meta
 
     async def append(
-        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+        self,
+        stream_id: str,
+        events: Sequence[bytes],
+        *,
+        tenant: str,
+        idempotency_key: str | None = None,
+        creation: str = "",
     ) -> AppendResult:
-        """Append all of these (at least one, none terminal) or none.
+        """Append all of these (at least one, none terminal) or none. ``creation``: of which feed alone (`fenced`).
 
         Raises EventTooLarge, TenantLimit, or, in this order, UnknownStream, IdempotencyMismatch, StreamClosed,
         RateLimited, StreamFull.
@@ -180,18 +196,19 @@ class Feeds:
                     f"event {at} has {len(event)} bytes; one event has at most {self.bounds.max_event_bytes}"
                 )
         await self._storage.admit_append(tenant)
-        return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
+        return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key, creation=creation)
 
-    async def renew(self, stream_id: str, *, tenant: str) -> bool:
+    async def renew(self, stream_id: str, *, tenant: str, creation: str = "") -> bool:
         """Report that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
             keys = self._open_keys(stored_id)
-            code = await SCRIPTS["feed_renew"].run(self.connection.redis, keys, tenant, self.bounds.live_ttl_ms)
+            args = (tenant, self.bounds.live_ttl_ms, creation)
+            code = await SCRIPTS["feed_renew"].run(self.connection.redis, keys, *args)
             if code >= 0:
                 return bool(code)
         raise UnknownStream(NO_SUCH_FEED)
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult:
+    async def close(self, stream_id: str, end: bytes, *, tenant: str, creation: str = "") -> AppendResult:
         """Append the terminal event. The same end again changes nothing.
 
         Raises EventTooLarge, UnknownStream, or StreamClosed when it has ended otherwise.
@@ -199,7 +216,7 @@ class Feeds:
         if len(end) > self.bounds.max_event_bytes:
             limit_reached("MAX_EVENT_BYTES")
             raise EventTooLarge(f"one event has at most {self.bounds.max_event_bytes} bytes")
-        return await self._write(stream_id, [end], tenant=tenant, status=status_after(end))
+        return await self._write(stream_id, [end], tenant=tenant, status=status_after(end), creation=creation)
 
     async def delete(self, stream_id: str, *, tenant: str) -> None:
         """End it with ``abort`` unless it is over, then remove it. Idempotent while its tombstone stays.
@@ -225,6 +242,7 @@ class Feeds:
         tenant: str,
         status: str = "",
         idempotency_key: str | None = None,
+        creation: str = "",
     ) -> AppendResult:
         bounds = self.bounds
         args: list[str | bytes | int | float] = [
@@ -238,6 +256,7 @@ class Feeds:
             KEY_KEPT_MS,
             bounds.keys_kept,
             FORMAT_VERSION,
+            creation,
             *events,
         ]
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
@@ -282,6 +301,11 @@ class Feeds:
     def _open_keys(self, stored_id: str) -> list[str]:
         name = self.connection.keys
         return [name.meta(stored_id), name.lease(stored_id), name.log(stored_id)]
+
+    def _replace_keys(self, stored_id: str) -> list[str]:
+        name = self.connection.keys
+        more = (name.live, name.feed_keys, name.feed_taken)
+        return [*self._open_keys(stored_id), *(key(stored_id) for key in more)]
 
     def _append_keys(self, stored_id: str) -> list[str]:
         name, id = self.connection.keys, stored_id

@@ -22,6 +22,7 @@ class AppendCode(IntEnum):
     FULL = -3
     MISMATCH = -4
     TOO_OFTEN = -5
+    REPLACED = -6
 
 
 def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:
@@ -36,6 +37,8 @@ def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:
             raise IdempotencyMismatch("this Idempotency-Key was used with another body")
         case AppendCode.CLOSED:
             raise StreamClosed("the feed has ended; nothing can follow its end, and no other end replace it")
+        case AppendCode.REPLACED:
+            raise StreamClosed("another creation has replaced this feed; nothing more of this writer is stored")
         case AppendCode.FULL:
             limit_reached("MAX_EVENTS" if has_many else "MAX_BYTES")
             raise StreamFull("the feed would hold more events or bytes than it may")

@@ -6,11 +6,11 @@ from typing import Any
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import ANSWERED_BY, Error, read_event
-from broadcaster.core.fold import Fold
 from broadcaster.core.providers.request_ids import id_in
 from broadcaster.core.requests.titles import prompt_of, title_of
 from broadcaster.core.status import OVER, Status
-from broadcaster.log.streams.pages import EntryReader, read_pages
+from broadcaster.log.streams.folding import read_folded
+from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 from broadcaster.web.documents import schemas
@@ -20,15 +20,10 @@ from broadcaster.webhooks.url import WebhookUrl
 async def read_view(reader: EntryReader, meta: Meta, *, viewers: int, base: str = "") -> schemas.GenerationView:
     """The long form, folded from the log. Raises LogUnavailable.
 
-    The end in the log is newer than meta, which was read before it. The fold costs some microseconds per event and a
-    page is a round trip, so the loop is never blocked for long.
+    The end in the log is newer than meta, which was read before it.
     """
-    fold, last = Fold(), None
-    async for entries in read_pages(reader, meta.id):
-        for entry in entries:
-            fold.apply(entry.event)
-        last = entries[-1].cursor
-    state, folded = generation_state(meta, last=last, viewers=viewers, base=base), fold.state
+    folded, last, _ = await read_folded(reader, meta.id)
+    state = generation_state(meta, last=last, viewers=viewers, base=base)
     # The worker writes it into the end of an answer that took more than one try.
     state["answered_by"] = folded.provider_metadata.get(ANSWERED_BY)
     if folded.status in OVER and meta.status not in OVER:

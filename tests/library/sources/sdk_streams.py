@@ -114,7 +114,7 @@ async def publish_and_compare(
         of_a_worker = await _of_a_worker(server, call.wire)
         try:
             async with call.opened(server.base_url) as stream:
-                await broadcaster.publish("answer", stream)
+                await broadcaster.publish(stream, id="answer")
         except Exception as raised:
             error = raised
     events = [ev.read_event(raw) for raw in await raw_events(connection, "answer")]

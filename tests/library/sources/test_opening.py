@@ -56,7 +56,7 @@ def _opening_blocking(items: list[Any]) -> Iterator[list[Any]]:
 
 @pytest.mark.parametrize("create", [_from_async, _from_sync, list, iter, _opening, _opening_blocking])
 async def test_texts_are_published_from_any_iterator(broadcaster: Broadcaster, connection: LogConnection, create: Any):
-    await broadcaster.publish("answer", create(["a", "b"]))
+    await broadcaster.publish(create(["a", "b"]), id="answer")
     assert await raw_events(connection, "answer") == TEXT
 
 
@@ -79,9 +79,9 @@ async def test_what_is_no_source_is_refused_with_its_type_and_the_remedy(
     broadcaster: Broadcaster, create: Any, words: str
 ):
     with pytest.raises(TypeError, match=words):
-        await broadcaster.publish("answer", create())
+        await broadcaster.publish(create(), id="answer")
     with pytest.raises(TypeError, match=words):
-        broadcaster.publish_nowait("answer", create())
+        broadcaster.publish_nowait(create(), id="answer")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ async def test_an_item_that_cannot_be_published_is_named(
     broadcaster: Broadcaster, connection: LogConnection, items: list[Any], words: str
 ):
     with pytest.raises(TypeError, match=words):
-        await broadcaster.publish("answer", _from_async(items))
+        await broadcaster.publish(_from_async(items), id="answer")
     assert b'"code":"publisher_failed"' in (await raw_events(connection, "answer"))[-1]
 
 
@@ -111,7 +111,7 @@ async def test_a_program_that_calls_a_tool_publishes_both_answers_as_steps_of_on
         for chunk in chunks(chat_wire.text("It is warm."), id="two"):
             yield chunk
 
-    await broadcaster.publish("answer", agent())
+    await broadcaster.publish(agent(), id="answer")
     events = await raw_events(connection, "answer")
     types = [event.split(b'"')[3].decode() for event in events]
     assert types == [
@@ -124,7 +124,7 @@ async def test_a_program_that_calls_a_tool_publishes_both_answers_as_steps_of_on
     assert b'"finishReason":"stop"' in events[-1]
 
 
-async def test_an_answer_that_is_cancelled_has_its_counts_before_its_end(
+async def test_an_answer_that_is_stopped_has_its_counts_before_its_end(
     broadcaster: Broadcaster, connection: LogConnection
 ):
     async def answer() -> AsyncIterator[Any]:
@@ -132,13 +132,12 @@ async def test_an_answer_that_is_cancelled_has_its_counts_before_its_end(
             yield chunk
         await asyncio.Event().wait()
 
-    task = broadcaster.publish_nowait("answer", answer())
+    publication = broadcaster.publish_nowait(answer(), id="answer")
     await until_in_the_log(connection, "answer", 4)
-    task.cancel()
-    await asyncio.wait({task})
+    await publication.stop()
     events = await raw_events(connection, "answer")
     assert events[-2] == b'{"type":"usage","outputTokens":4,"estimated":true}'
-    assert events[-1] == b'{"type":"abort","reason":"cancelled"}'
+    assert events[-1] == b'{"type":"abort","reason":"stopped"}'
 
 
 class Blocking:
@@ -157,15 +156,14 @@ class Blocking:
         self.closed_by.append(threading.current_thread().name)
 
 
-async def test_a_blocking_iterator_neither_blocks_the_loop_nor_the_end_of_a_cancelled_task(
+async def test_a_blocking_iterator_neither_blocks_the_loop_nor_a_stop(
     broadcaster: Broadcaster, connection: LogConnection
 ):
     source = Blocking()
-    task = broadcaster.publish_nowait("answer", source)
+    publication = broadcaster.publish_nowait(source, id="answer")
     await until_in_the_log(connection, "answer", 2)
-    task.cancel()
-    await asyncio.wait({task}, timeout=DEADLINE_S)
-    assert (await raw_events(connection, "answer"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+    await publication.stop()
+    assert (await raw_events(connection, "answer"))[-1] == b'{"type":"abort","reason":"stopped"}'
     assert source.closed_by == []
     source.gate.set()
     async with asyncio.timeout(DEADLINE_S):
@@ -175,10 +173,10 @@ async def test_a_blocking_iterator_neither_blocks_the_loop_nor_the_end_of_a_canc
 
 
 async def test_a_blocking_iterator_that_is_never_read_is_closed(broadcaster: Broadcaster):
-    await broadcaster.publish("answer", ["a"])
+    await broadcaster.publish(["a"], id="answer")
     source = Blocking()
     with pytest.raises(StreamExists):
-        await broadcaster.publish("answer", source, max_events=5)
+        await broadcaster.publish(source, id="answer", max_events=5)
     assert source.closed_by == ["published iterator"]
 
 

@@ -28,7 +28,7 @@ async def _texts() -> AsyncIterator[str]:
 
 @app.post("/jobs/{id}", status_code=202)
 async def start(id: str) -> dict[str, str]:
-    broadcaster.publish_nowait(id, _texts())
+    broadcaster.publish_nowait(_texts(), id=id)
     return {"events_url": f"/llm/v1/streams/{id}/events?wait_s=5"}
 
 

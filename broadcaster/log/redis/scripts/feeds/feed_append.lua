@@ -3,10 +3,11 @@
 -- KEYS log, meta, live channel, idem, taken, lease
 -- ARGV tenant, key hash ('' without an Idempotency-Key), body hash, status the entry ends the feed with ('' when it does
 --      not), live_ttl_ms, push_max_bytes, most appends a second, ms a key is kept, most keys kept, format version,
---      event JSON ...
+--      the writer's creation (its feed's configuration, '' of a caller that has none), event JSON ...
 -- Returns {code, epoch, first seq, last seq, wait_ms}: 1 appended, 0 taken already (where it stands), -1 unknown,
--- -2 closed, -3 full, -4 the key was used with another body, -5 too often (retry in wait_ms). Checked in the order
--- unknown, key, closed, too often, full. In every case the lease of an open feed is renewed: its writer lives.
+-- -2 closed, -3 full, -4 the key was used with another body, -5 too often (retry in wait_ms), -6 the writer's feed was
+-- replaced by another one (feed_replace). Checked in the order unknown, replaced, key, closed, too often, full. The lease of
+-- an open feed is renewed in every case but the first two: its writer lives.
 -- The left half of an id is max(now, that of the entry before): a seq that is issued twice, because Redis lost the tail,
 -- gets another id and is noticed. meta keeps the last id: a feed whose log has expired goes on behind it, and one whose log
 -- lost only its tail gets a newer epoch even within the same millisecond.
@@ -14,14 +15,14 @@
 -- @include expiry
 -- @include feed_lease
 -- @include feed_tail
-local EVENTS_FROM = 11
+local EVENTS_FROM = 12
 local SWEPT_AT_ONCE = 16
 local key, body, status = ARGV[2], ARGV[3], ARGV[4]
 local ends = status ~= ''
 local count = #ARGV - EVENTS_FROM + 1
 
 local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes', 'on_full', 'retention_ms', 'terminal',
-  'tokens', 'tokens_ms', 'lease_ms'}
+  'tokens', 'tokens_ms', 'lease_ms', 'config'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
 local is_open = meta.status == 'queued'
@@ -30,6 +31,7 @@ local function answer(code, epoch, first, last, wait_ms)
   return {code, epoch, first, last, wait_ms or 0}
 end
 if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return {-1, 0, 0, 0, 0} end
+if ARGV[11] ~= '' and meta.config and meta.config ~= ARGV[11] then return {-6, 0, 0, 0, 0} end
 
 local now_ms = read_clock()
 

@@ -1,0 +1,295 @@
+"""Publications: sources that this process reads into streams, from their creation to ``on_end``.
+
+Rules
+1. A publication has two tasks. One reads the source and writes the stream; a stop or the end of the Broadcaster cancels
+   it. The other waits for it, folds the result and calls ``on_end``: no cancellation of the first one skips that.
+2. The stream has one writer. A creation under an id that is taken, also by another publication with the same options,
+   is decided by ``if_exists``: "fail" raises StreamExists, "replace" begins the stream anew, "join" closes the source
+   unread and follows the stream that is there.
+3. Every WATCH_S the streams of all publications are checked in one round trip: a source whose stream was stopped,
+   closed, deleted or replaced elsewhere is cancelled, also while it yields nothing.
+4. The result is folded from what the source has yielded, so it is known while Redis is away. Only an end that this
+   process has not written is read from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeAlias
+
+from broadcaster.core.events import Abort, Error, TerminalEvent, encode_event
+from broadcaster.core.fold import Fold
+from broadcaster.core.requests.publishing import as_mapping, encode_end
+from broadcaster.errors import BroadcasterError, InvalidInput, StreamClosed, StreamExists
+from broadcaster.library.feed import CANCELLED_S, OpenFeed, end_after_failure
+from broadcaster.library.publishing import closing, write_source
+from broadcaster.library.results import OnEnd, StreamResult
+from broadcaster.library.sources.opening import PublishedSource
+from broadcaster.log.feeds.ends import FeedEnd
+from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import end_tasks
+
+IfExists: TypeAlias = Literal["fail", "replace", "join"]
+IF_EXISTS: Final = ("fail", "replace", "join")
+
+# A stop anywhere reaches the source within a second, with time for a slow reply.
+WATCH_S: Final = 0.5
+# How long a viewer's request waits for a stream that is about to be created.
+VIEWER_WAITS_S: Final = 5
+# The time that a published iterator has to close when it is cancelled; one that hangs is abandoned and logged.
+SOURCE_CLOSES_S: Final = 3.0
+# The time of ``on_end`` when the Broadcaster closes.
+ON_END_S: Final = 10.0
+
+_log = get_logger(__name__)
+
+
+class StreamOperations(Protocol):
+    """What a publication needs beside its feed."""
+
+    async def read_end(self, stream_id: str, creation: str) -> FeedEnd | None: ...
+
+    async def follow(self, stream_id: str) -> StreamResult: ...
+
+    async def stop_feed(self, stream_id: str) -> None: ...
+
+    async def ended(self, feeds: Mapping[str, str]) -> set[str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicationPlan:
+    """What to publish. ``create_feed`` raises InvalidInput for options that no feed has."""
+
+    id: str
+    source: PublishedSource
+    create_feed: Callable[[], OpenFeed]
+    joins: bool
+    on_end: OnEnd | None
+    is_awaited: bool  # its caller gets a failure, which is not logged then
+
+
+class Publication:
+    """A source on its way into a stream. Made by ``Broadcaster.publish_nowait``; it goes on without a reference to it.
+
+    ``id`` is the stream's, ``events_url`` the path of its events (below the prefix under which the router is mounted).
+    """
+
+    def __init__(self, plan: PublicationPlan, operations: StreamOperations) -> None:
+        self.id = plan.id
+        self.is_joined = False
+        self._plan = plan
+        self._operations = operations
+        self._fold = Fold()
+        self._feed: OpenFeed | None = None
+        self._has_begun = False
+        loop = asyncio.get_running_loop()
+        self._claimed: asyncio.Future[None] = loop.create_future()
+        self._outcome: asyncio.Future[StreamResult] = loop.create_future()
+        self.writing = loop.create_task(self._write(), name=f"publish {self.id}")
+        self.finishing = loop.create_task(self._finish(), name=f"finish {self.id}")
+
+    @property
+    def events_url(self) -> str:
+        """The path for a viewer; it waits a few seconds for the stream to be created."""
+        return f"/v1/streams/{self.id}/events?wait_s={VIEWER_WAITS_S}"
+
+    @property
+    def creation(self) -> str | None:
+        """The creation of the feed that it writes now (log/feeds/fenced.py); None when it writes none."""
+        is_writing = self._claimed.done() and not self.is_joined and not self.writing.done()
+        return self._feed.creation if is_writing and self._feed is not None else None
+
+    async def created(self) -> None:
+        """Wait until the id belongs to this publication (or, with "join", the stream was found).
+
+        Await it before viewers get an id that was chosen, not made: only then do they see this source. Raises
+        StreamExists, InvalidInput, WebhookNotAllowed, LogUnavailable.
+        """
+        await asyncio.shield(self._claimed)
+
+    async def result(self) -> StreamResult:
+        """Wait for the end, and for ``on_end``. A stream that was stopped, or ended elsewhere, has a result, too.
+
+        Raises what the source raised, StreamExists, InvalidInput, InvalidEvent, StreamFull, LogUnavailable.
+        """
+        return await asyncio.shield(self._outcome)
+
+    async def stop(self) -> None:
+        """Cancel the source and end the stream with ``abort`` (``stopped``); idempotent. Raises LogUnavailable."""
+        await self.cancel_source(reason="stopped")
+        if self.is_joined or (self._feed is not None and self._feed.end is None):
+            await self._operations.stop_feed(self.id)
+
+    async def cancel_source(self, *, reason: str) -> None:
+        """Cancel the source, and wait a moment until the stream has ended."""
+        if self.is_joined or self.writing.done():
+            return
+        if self._feed is not None:
+            self._feed.stopped_for = reason
+        self.writing.cancel()
+        await asyncio.wait({self.writing}, timeout=CANCELLED_S)
+
+    async def _write(self) -> None:
+        self._has_begun = True
+        try:
+            await write_source(self._create_feed, self._plan.source, fold=self._fold, opened=self._note_claimed)
+        except StreamExists:
+            if not self._plan.joins:
+                raise
+            self.is_joined = True
+            self._note_claimed()
+
+    def _create_feed(self) -> OpenFeed:
+        self._feed = self._plan.create_feed()
+        return self._feed
+
+    def _note_claimed(self) -> None:
+        if not self._claimed.done():
+            self._claimed.set_result(None)
+
+    async def _finish(self) -> None:
+        """Rule 1."""
+        await asyncio.wait({self.writing})
+        if not self._has_begun:  # cancelled before its first step
+            async with closing(self._plan.source):
+                pass
+        error = None if self.writing.cancelled() else self.writing.exception()
+        try:
+            result = await self._operations.follow(self.id) if self.is_joined else await self._folded(error)
+        except Exception as failure:  # of ``follow``
+            error, result = failure, StreamResult.of(self.id, self._fold.state, cursor=None, is_whole=False)
+        self._log_failure(error)
+        if self._claimed.done():
+            await self._call_on_end(result)
+        self._settle(result, error)
+
+    def _settle(self, result: StreamResult, error: BaseException | None) -> None:
+        if not self._claimed.done():
+            self._claimed.set_exception(error or StreamClosed("the publication was stopped before it was created"))
+            self._claimed.exception()  # retrieved here: its caller may wait for the result alone
+        if error is None or self._was_ended_elsewhere(error):
+            self._outcome.set_result(result)
+        else:
+            self._outcome.set_exception(error)
+            self._outcome.exception()
+
+    def _was_ended_elsewhere(self, error: BaseException) -> bool:
+        return isinstance(error, StreamClosed) and self._claimed.done() and self._claimed.exception() is None
+
+    async def _folded(self, error: BaseException | None) -> StreamResult:
+        """Rule 4."""
+        feed = self._feed
+        cursor, end = (None, None) if feed is None else (feed.end, feed.end_event)
+        raw = encode_end(as_mapping(end)) if end is not None else self._end_after(error)
+        if cursor is None and feed is not None and self._claimed.done():
+            found = await self._read_end(feed.creation)
+            if found is not None:
+                cursor, raw = found.cursor, found.event
+        self._fold.apply(raw)
+        return StreamResult.of(self.id, self._fold.state, cursor=cursor)
+
+    def _end_after(self, error: BaseException | None) -> bytes:
+        end: TerminalEvent = Abort(reason="cancelled")
+        if isinstance(error, BroadcasterError) and not isinstance(error, StreamClosed):
+            end = Error(error_text=error.detail, code=error.code)
+        elif isinstance(error, Exception) and not isinstance(error, StreamClosed):
+            end = end_after_failure(error)
+        return encode_event(end)
+
+    async def _read_end(self, creation: str) -> FeedEnd | None:
+        try:
+            async with asyncio.timeout(CANCELLED_S):
+                return await self._operations.read_end(self.id, creation)
+        except (BroadcasterError, TimeoutError) as error:
+            _log.warning("publication_end_not_read", stream=self.id, error=type(error).__name__)
+            return None
+
+    async def _call_on_end(self, result: StreamResult) -> None:
+        on_end = self._plan.on_end
+        if on_end is None:
+            return
+        try:
+            if inspect.iscoroutinefunction(on_end):
+                await on_end(result)
+            elif inspect.isawaitable(outcome := await asyncio.to_thread(on_end, result)):
+                await outcome
+        except Exception:
+            _log.exception("on_end_failed", stream=self.id)
+
+    def _log_failure(self, error: BaseException | None) -> None:
+        if error is None:
+            return
+        if self._was_ended_elsewhere(error):  # a stop, not a defect
+            _log.warning("publish_stopped", stream=self.id)
+        elif not self._plan.is_awaited:
+            _log.error("publish_failed", stream=self.id, exc_info=error)
+
+
+class Publications:
+    """All publications of a Broadcaster; see the rules above."""
+
+    def __init__(self, operations: StreamOperations) -> None:
+        self._operations = operations
+        self._running: set[Publication] = set()
+        self._watching: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, plan: PublicationPlan) -> Publication:
+        """Begin to publish, on the running loop."""
+        publication = Publication(plan, self._operations)
+        self._running.add(publication)
+        publication.finishing.add_done_callback(lambda _: self._running.discard(publication))
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch(), name="watch publications")
+            self._watching.add_done_callback(_log_watch)
+        return publication
+
+    async def stop_local(self, stream_id: str) -> None:
+        """Cancel the sources of this process that write this stream."""
+        found = [each.cancel_source(reason="stopped") for each in self._running if each.id == stream_id]
+        await asyncio.gather(*found)
+
+    async def aclose(self, *, drain_s: float) -> None:
+        """Wait for all, then cancel their sources; ``on_end`` of each is called."""
+        if self._running:
+            await asyncio.wait({each.finishing for each in self._running}, timeout=drain_s)
+        late = tuple(self._running)
+        for each in late:
+            each.writing.cancel()
+        if late:
+            _, stuck = await asyncio.wait({each.writing for each in late}, timeout=CANCELLED_S + SOURCE_CLOSES_S)
+            for task in stuck:
+                _log.error("publish_not_ended", task=task.get_name())
+            finishing = {each.finishing for each in late if each.writing.done()}
+            _, stuck = await asyncio.wait(finishing, timeout=ON_END_S) if finishing else (None, set())
+            for task in stuck:
+                _log.error("on_end_not_finished", task=task.get_name())
+            await end_tasks(*(each.finishing for each in late))
+        await end_tasks(self._watching)
+
+    async def _watch(self) -> None:
+        """Rule 3, for as long as there are publications."""
+        while self._running:
+            await asyncio.sleep(WATCH_S)
+            writing = {each.creation: each for each in self._running if each.creation is not None}
+            try:
+                ended = await self._operations.ended({creation: each.id for creation, each in writing.items()})
+            except BroadcasterError:
+                continue  # Redis is away: the writers know
+            await asyncio.gather(*(writing[creation].cancel_source(reason="stopped") for creation in ended))
+
+
+def check_if_exists(if_exists: str) -> None:
+    """Raises InvalidInput for a choice that there is not."""
+    if if_exists not in IF_EXISTS:
+        raise InvalidInput(f'if_exists is "fail", "replace" or "join", not {if_exists!r:.60}')
+
+
+def _log_watch(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("publications_not_watched", exc_info=error)

@@ -1,0 +1,37 @@
+"""A stream's log, folded: what its events amount to, and whether all of them were there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.events import ATTEMPT_PREFIX
+from broadcaster.core.fold import Fold, FoldState
+from broadcaster.log.streams.pages import EntryReader, read_pages
+
+
+class FoldedLog(NamedTuple):
+    """``last``: the newest entry; None for a log without entries.
+
+    ``is_whole``: no event of the content is missing. A log that begins with an ``attempt`` is whole: the event voids
+    everything before it. Of an expired log only the terminal event is left.
+    """
+
+    state: FoldState
+    last: Cursor | None
+    is_whole: bool
+
+
+async def read_folded(reader: EntryReader, stream_id: str) -> FoldedLog:
+    """Read the log page by page and fold it. Raises LogUnavailable.
+
+    The fold costs some microseconds per event and a page is a round trip, so the loop is never blocked for long.
+    """
+    fold, last, is_whole = Fold(), None, True
+    async for entries in read_pages(reader, stream_id):
+        for entry in entries:
+            if last is None:
+                is_whole = entry.seq == 1 or entry.event.startswith(ATTEMPT_PREFIX)
+            fold.apply(entry.event)
+            last = entry.cursor
+    return FoldedLog(fold.state, last, is_whole)
