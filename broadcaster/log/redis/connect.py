@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final
 
+import structlog  # noqa: F401 - a process that is out of descriptors could not import it for its first line
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
 

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+import structlog  # noqa: F401 - a server that is out of descriptors could not import it for its first line
 import uvicorn
 
 from broadcaster.observability.counting import Reading, Source
