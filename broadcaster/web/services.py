@@ -25,14 +25,14 @@ from broadcaster.core.requests.passed_calls import ProviderCalls
 from broadcaster.core.requests.priorities import PRIORITY_HEADER, Priority, read_priority
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.openai.parameters import UnknownParameters
-from broadcaster.errors import SetupError, UnknownModel
+from broadcaster.errors import BudgetSpent, SetupError, UnknownModel
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.places import ANYONE, Place, Visitor
 from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
 from broadcaster.observability.counting import Source
-from broadcaster.observability.limits import limit_reached
+from broadcaster.observability.limits import counting_refusals, limit_reached
 from broadcaster.web.guards.json_ledger import JsonHold, JsonLedger, MeteredReader
 from broadcaster.web.guards.request_log import RequestRecord, record_of
 from broadcaster.web.guards.tenant_rates import TenantRates
@@ -160,15 +160,25 @@ class Services:
         own = None if caller is None else caller.tokens_per_day
         return self.tokens_per_day if own is None else own
 
-    async def admitted(
-        self, generation: GenerationRequest, *, tenant: str, idempotency_key: str | None
-    ) -> GenerationRequest:
-        """The request with what its client's credential and head add. Raises BudgetSpent, LogUnavailable."""
-        caller, budget = self.visitor.caller, self.budget
+    async def create(
+        self, generation: GenerationRequest, *, tenant: str, idempotency_key: str | None, is_watched: bool
+    ) -> Created:
+        """Start the generation with what its client's credential and head add, or find that of an earlier request.
+
+        Raises BudgetSpent, and what ``Generations.create`` raises. After its budget is spent, a request that repeats an
+        earlier one only reads: its key may outlive the earlier generation, which must not be created once more.
+        """
+        caller = self.visitor.caller
         credential = "" if caller is None else caller.credential
-        if budget is not None:
-            await self.usage.admit(tenant, credential, tokens_per_day=budget, idempotency_key=idempotency_key)
-        return replace(generation, credential=credential, origin=self.origin)
+        generation = replace(generation, credential=credential, origin=self.origin)
+        with counting_refusals("BUDGET_TOKENS_PER_DAY", BudgetSpent):
+            created = await self._found_beyond_budget(generation, tenant=tenant, key=idempotency_key)
+        if created is None:
+            created = await self.generations.create(
+                generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=is_watched
+            )
+        self.note_created(created, model=generation.model, key=idempotency_key)
+        return created
 
     def visitor_of(self, scope: Scope, *, is_hosted: bool = False) -> Visitor:
         """The client of a request. In a host's app the host's guards decide, and no caller is known here."""
@@ -198,6 +208,21 @@ class Services:
     def origin(self) -> Origin:
         """Where the streams come from that this request creates."""
         return NO_ORIGIN if self.record is None else self.record.origin
+
+    async def _found_beyond_budget(
+        self, generation: GenerationRequest, *, tenant: str, key: str | None
+    ) -> Created | None:
+        """None: a new generation is within the budget. Raises BudgetSpent if it is not, and there is no earlier one."""
+        if self.budget is None:
+            return None
+        try:
+            await self.usage.admit(tenant, generation.credential, tokens_per_day=self.budget)
+        except BudgetSpent:
+            found = None if key is None else await self.generations.find(generation, tenant=tenant, idempotency_key=key)
+            if found is None:
+                raise
+            return found
+        return None
 
     def note_created(self, created: Created, *, model: str, key: str | None) -> None:
         """The request has created this generation; without an Idempotency-Key a repetition would create another."""

@@ -5,7 +5,7 @@ Rules
 2. An attempt counts once, after its end, with the newest counts of its provider, or with their estimate. One whose
    worker is killed before that does not count.
 3. A budget is checked before a generation is created. What runs already is not bounded by it: a key may spend more than
-   its budget by what its running generations take. A request that repeats one with its Idempotency-Key creates none.
+   its budget by what its running generations take.
 4. A day has at most ``MAX_ROWS`` rows of a tenant, and is kept for ``KEEP_DAYS``.
 """
 
@@ -21,7 +21,6 @@ from broadcaster.core.events import Usage
 from broadcaster.errors import BudgetSpent
 from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS
-from broadcaster.observability.limits import limit_reached
 
 MAX_ROWS: Final = 1000
 KEEP_DAYS: Final = 35
@@ -77,13 +76,10 @@ class DailyUsage:
         key, field = self._keys.usage(tenant, self._day()), f"t {credential or _NO_CREDENTIAL}"
         return int(await reply_to(self._redis.hget(key, field)) or 0)
 
-    async def admit(
-        self, tenant: str, credential: str, *, tokens_per_day: int, idempotency_key: str | None = None
-    ) -> None:
-        """Raises BudgetSpent if the credential has spent its budget of today, and the request would cost more."""
+    async def admit(self, tenant: str, credential: str, *, tokens_per_day: int) -> None:
+        """Raises BudgetSpent if the credential has spent its budget of today."""
         spent = await self.spent(tenant, credential)
-        if spent >= tokens_per_day and not await self._is_repeat(tenant, idempotency_key):
-            limit_reached("BUDGET_TOKENS_PER_DAY")
+        if spent >= tokens_per_day:
             raise BudgetSpent(
                 f"{spent} tokens were spent today of a budget of {tokens_per_day} (tokens_per_day of the key, or "
                 "BUDGET_TOKENS_PER_DAY); the next day begins at 00:00 UTC",
@@ -96,11 +92,6 @@ class DailyUsage:
         with log_errors():
             found = [await reply_to(self._redis.hgetall(self._keys.usage(tenant, day))) for day in names]
         return [row for day, fields in zip(names, found, strict=True) for row in _rows(day, fields)]
-
-    async def _is_repeat(self, tenant: str, idempotency_key: str | None) -> bool:
-        if idempotency_key is None:
-            return False
-        return bool(await reply_to(self._redis.exists(self._keys.idem(tenant, idempotency_key))))
 
     def _day(self, before: int = 0) -> str:
         return (datetime.fromtimestamp(self._clock(), tz=UTC) - timedelta(days=before)).strftime("%Y-%m-%d")

@@ -179,13 +179,9 @@ class Generations:
         self._keys = connection.keys
         self.created_count = 0
         self._meta_ttl_ms = lives.live_ttl_ms + META_OUTLIVES_LOG_MS
+        endings, ends = Endings(self.claims, streams), None if self.rescue is None else self.rescue.ends
         self._stops = Stops(
-            connection,
-            queue=queue,
-            endings=Endings(self.claims, streams),
-            streams=streams,
-            steadiness=self.steadiness,
-            ends=None if self.rescue is None else self.rescue.ends,
+            connection, queue=queue, endings=endings, streams=streams, steadiness=self.steadiness, ends=ends
         )
         self._idempotency = IdempotencyKeys(connection, ttl_ms=lives.idempotency_ttl_ms)
         self._recents = Recents(connection)
@@ -219,6 +215,12 @@ class Generations:
                 self.created_count += created.created
                 return created
         raise Busy("the generation of this Idempotency-Key is being deleted or refused right now; try again")
+
+    async def find(self, request: GenerationRequest, *, tenant: str, idempotency_key: str) -> Created | None:
+        """The generation of an earlier request with this key, if it is there. Raises IdempotencyMismatch."""
+        generation_id = await self._idempotency.find(tenant, idempotency_key, digest=request.digest())
+        meta = None if generation_id is None else await self.streams.meta(generation_id)
+        return None if meta is None or meta.is_deleted else Created(meta.id, created=False)
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         """The generation's meta."""
@@ -299,7 +301,7 @@ class Generations:
         if refusal is not None:
             if not written or await self._undo(generation_id, tenant=tenant, key=key):
                 raise refusal
-        elif not written and not await self._keep(generation_id):
+        elif not written and not await SCRIPTS["keep"].run(self._redis, [self._keys.meta(generation_id)]):
             return None
         if key is not None and (refusal is not None or not (is_first and written)):
             await self._idempotency.prolong(tenant, key, generation_id=generation_id)
@@ -379,9 +381,6 @@ class Generations:
             if self.webhooks is not None:
                 await self.webhooks.withdraw([generation_id])
         return forgotten
-
-    async def _keep(self, generation_id: str) -> bool:
-        return bool(await SCRIPTS["keep"].run(self._redis, [self._keys.meta(generation_id)]))
 
     async def _record(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> None:
         """Put it into the tenant's list, without passed calls. A list that misses it finds it in the open index."""

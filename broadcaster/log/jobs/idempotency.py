@@ -31,12 +31,12 @@ class IdempotencyKeys:
         """The id the key names: the given one, if it named none. Raises IdempotencyMismatch for another body's key."""
         mine = f"{generation_id} {digest}"
         value = await reply_to(self._redis.set(self._keys.idem(tenant, key), mine, nx=True, get=True, px=self._ttl_ms))
-        if value is None:
-            return generation_id
-        first_id, _, first_digest = value.decode().partition(" ")
-        if first_digest != digest:
-            raise IdempotencyMismatch("this Idempotency-Key was used with another body")
-        return str(first_id)
+        return generation_id if value is None else _named_by(value, digest=digest)
+
+    async def find(self, tenant: str, key: str, *, digest: str) -> str | None:
+        """The id the key names; None: it names none. Raises IdempotencyMismatch for another body's key."""
+        value = await reply_to(self._redis.get(self._keys.idem(tenant, key)))
+        return None if value is None else _named_by(value, digest=digest)
 
     async def shorten(self, tenant: str, key: str, *, generation_id: str) -> None:
         """Its create was refused (rule 2)."""
@@ -52,3 +52,10 @@ class IdempotencyKeys:
 
     async def _retime(self, tenant: str, key: str, *, generation_id: str, ttl_ms: int) -> None:
         await SCRIPTS["retime"].run(self._redis, [self._keys.idem(tenant, key)], generation_id, ttl_ms)
+
+
+def _named_by(value: bytes, *, digest: str) -> str:
+    first_id, _, first_digest = value.decode().partition(" ")
+    if first_digest != digest:
+        raise IdempotencyMismatch("this Idempotency-Key was used with another body")
+    return first_id

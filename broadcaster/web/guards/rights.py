@@ -192,6 +192,13 @@ class _Generations:
             raise
         return created
 
+    async def find(self, request: GenerationRequest, *, tenant: str, idempotency_key: str) -> Created | None:
+        """Raises IdempotencyMismatch when the key is another caller's, whatever the body."""
+        found = await self._inner.find(request, tenant=tenant, idempotency_key=idempotency_key)
+        if found is not None and not await self._caller.may_use(found.id):
+            raise IdempotencyMismatch(_KEY_USED)
+        return found
+
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         await self._caller.require(generation_id)
         return await self._inner.get(generation_id, tenant=tenant)

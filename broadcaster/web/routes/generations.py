@@ -87,14 +87,10 @@ async def create_generation(
     """Starts a generation that outlives this request: it continues without a connected client."""
     services, tenant, base = here
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
-    requested = generation_request(body, services)
-    generation = await services.admitted(requested, tenant=tenant, idempotency_key=idempotency_key)
+    generation = generation_request(body, services)
     stays = bool(body.stream) or wait.seconds > 0
     with services.reserve(tenant, waits=not body.stream) if stays else nullcontext() as place:
-        created = await services.generations.create(
-            generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
-        )
-        services.note_created(created, model=generation.model, key=idempotency_key)
+        created = await services.create(generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays)
         headers = {"Location": f"{base}/v1/generations/{created.id}"}
         if not created.created:
             headers["Idempotent-Replayed"] = "true"

@@ -103,18 +103,14 @@ async def started(
 ) -> AsyncIterator[StartedGeneration]:
     """The new generation, or that of an earlier request with the same key, for the block that responds.
 
-    Raises UnknownModel, and what ``Hub.reserve`` and ``Generations.create`` raise.
+    Raises UnknownModel, and what ``Hub.reserve`` and ``Services.create`` raise.
     """
     services, tenant, _ = here
     services.routes.provider_for(generation.model)  # raises UnknownModel
     generation = replace(generation, priority=services.priority)
-    generation = await services.admitted(generation, tenant=tenant, idempotency_key=idempotency_key)
     stays = as_stream or not in_background
     with services.reserve(tenant, waits=not as_stream) if stays else nullcontext() as place:
-        created = await services.generations.create(
-            generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays
-        )
-        services.note_created(created, model=generation.model, key=idempotency_key)
+        created = await services.create(generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays)
         if place is not None and as_stream and stops_on_disconnect:
             place.on_gone = partial(services.departed, created.id)
         try:

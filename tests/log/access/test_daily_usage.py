@@ -11,7 +11,6 @@ from broadcaster.core.events import Usage
 from broadcaster.errors import BudgetSpent
 from broadcaster.log.access import daily_usage
 from broadcaster.log.access.daily_usage import DailyUsage, Spender, UsageRow
-from broadcaster.log.jobs.idempotency import IdempotencyKeys
 from broadcaster.log.redis.connect import LogConnection
 
 KEY, OTHER = "key:0123456789abcdef", "key:fedcba9876543210"
@@ -71,17 +70,6 @@ async def test_a_budget_admits_until_it_is_spent_and_once_more_on_the_next_day(u
     await usage.admit("web", KEY, tokens_per_day=100)
     assert [row.day for row in await usage.read("web", days=2)] == ["2026-11-23"] * 2
     assert await usage.read("web", days=1) == []
-
-
-async def test_a_request_that_repeats_one_is_admitted_whatever_was_spent(
-    usage: DailyUsage, connection: LogConnection
-) -> None:
-    keys = IdempotencyKeys(connection, ttl_ms=60_000)
-    await keys.claim("web", "known", generation_id="gen_1", digest="d")
-    await usage.admit("web", KEY, tokens_per_day=0, idempotency_key="known")
-    for tenant, key in (("web", "new"), ("jobs", "known")):
-        with pytest.raises(BudgetSpent):
-            await usage.admit(tenant, KEY, tokens_per_day=0, idempotency_key=key)
 
 
 async def test_rows_beyond_the_bound_are_counted_together(usage: DailyUsage, monkeypatch: pytest.MonkeyPatch) -> None:

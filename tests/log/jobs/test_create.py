@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from broadcaster.errors import LogUnavailable, QueueFull
-from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.errors import IdempotencyMismatch, LogUnavailable, QueueFull
+from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.idempotency import REFUSED_KEY_MS
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS
@@ -122,3 +124,20 @@ async def test_a_repeat_whose_generation_was_undone_meanwhile_starts_over(world:
         repeat = await repeating
     assert (repeat.id, repeat.created) == (await only_generation(world), True)
     assert await world.redis.pttl(world.keys.idem(TENANT, "k")) > REFUSED_KEY_MS
+
+
+async def test_a_key_finds_what_is_there_and_writes_nothing_where_it_is_not(world: World) -> None:
+    find = partial(world.generations.find, REQUEST, tenant=TENANT)
+    assert await find(idempotency_key="unknown") is None
+    for key in ("expired", "deleted"):
+        made = await world.generations.create(REQUEST, tenant=TENANT, idempotency_key=key)
+        assert await find(idempotency_key=key) == Created(made.id, created=False)
+        with pytest.raises(IdempotencyMismatch):
+            await world.generations.find(replace(REQUEST, model="other"), tenant=TENANT, idempotency_key=key)
+        if key == "deleted":
+            await world.generations.delete(made.id, tenant=TENANT, timeout_s=1)
+        else:
+            await world.redis.delete(world.keys.meta(made.id))
+        before = set(await world.redis.keys("*"))
+        assert await find(idempotency_key=key) is None
+        assert set(await world.redis.keys("*")) == before

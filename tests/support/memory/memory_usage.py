@@ -11,18 +11,15 @@ from broadcaster.log.access.daily_usage import UsageRow
 
 @dataclass
 class MemoryUsage:
-    """``tokens``: what each credential has spent today; ``known_keys``: Idempotency-Keys that were used."""
+    """``tokens``: what each credential has spent today."""
 
     tokens: dict[str, int] = field(default_factory=dict)
-    known_keys: set[str | None] = field(default_factory=set)
 
     async def spent(self, tenant: str, credential: str) -> int:
         return self.tokens.get(credential, 0)
 
-    async def admit(
-        self, tenant: str, credential: str, *, tokens_per_day: int, idempotency_key: str | None = None
-    ) -> None:
-        if await self.spent(tenant, credential) >= tokens_per_day and idempotency_key not in self.known_keys:
+    async def admit(self, tenant: str, credential: str, *, tokens_per_day: int) -> None:
+        if await self.spent(tenant, credential) >= tokens_per_day:
             raise BudgetSpent("the budget is spent", retry_after_s=3600.5)
 
     async def read(self, tenant: str, *, days: int) -> Sequence[UsageRow]:

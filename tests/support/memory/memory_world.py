@@ -201,11 +201,10 @@ class MemoryWorld:
         self._answer()
         if self.refusal is not None:
             raise self.refusal
-        if idempotency_key in self._keys:
-            first_id, digest = self._keys[idempotency_key]
-            if digest != request.digest():
-                raise IdempotencyMismatch("this Idempotency-Key was used with another body")
-            return Created(first_id, created=False)
+        if idempotency_key is not None:
+            found = await self.find(request, tenant=tenant, idempotency_key=idempotency_key)
+            if found is not None:
+                return found
         check_metadata(request.request.get("metadata"), max_bytes=MAX_METADATA_BYTES)
         self.requests.append(request)
         generation_id = f"gen_{len(self.streams) + len(self.deleted) + 1:04}"
@@ -215,6 +214,15 @@ class MemoryWorld:
         self.add(generation_id, tenant=tenant, model=request.model, request=request.request, webhook=webhook)
         self.on_create(generation_id)
         return Created(generation_id, created=True)
+
+    async def find(self, request: GenerationRequest, *, tenant: str, idempotency_key: str) -> Created | None:
+        self._answer()
+        first_id, digest = self._keys.get(idempotency_key, ("", ""))
+        if first_id not in self.streams:
+            return None
+        if digest != request.digest():
+            raise IdempotencyMismatch("this Idempotency-Key was used with another body")
+        return Created(first_id, created=False)
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         self._answer()

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from broadcaster.core.access.api_keys import Keyring
+from broadcaster.observability.limits import REACHED
 from broadcaster.web.services import Services
 from tests.support.memory.memory_usage import MemoryUsage
 from tests.support.memory.memory_world import MemoryWorld, memory_services
@@ -71,13 +72,22 @@ async def test_a_key_that_has_spent_its_budget_creates_nothing_on_any_surface(
 
 @pytest.mark.parametrize("path", ["/v1/generations", "/v1/responses"])
 async def test_a_key_that_has_spent_its_budget_finds_the_answer_of_an_earlier_request(
-    services: Services, client: httpx2.AsyncClient, path: str
+    services: Services, client: httpx2.AsyncClient, world: MemoryWorld, path: str
 ) -> None:
     assert isinstance(services.usage, MemoryUsage)
-    services.usage.known_keys.add("paid-for")
-    for key, status in (("another", 429), ("paid-for", 200 if "responses" in path else 202)):
-        headers = {"x-api-key": SMALL, "idempotency-key": key}
+    answered = 200 if "responses" in path else 202
+    headers = {"x-api-key": SMALL, "idempotency-key": "paid-for"}
+    services.usage.tokens[credential(SMALL)] = 49
+    assert (await client.post(path, json=CALLS[path], headers=headers)).status_code == answered
+    services.usage.tokens[credential(SMALL)] = 50
+    reached = REACHED["BUDGET_TOKENS_PER_DAY"]
+    for key, status in (("another", 429), ("paid-for", answered)):
+        headers["idempotency-key"] = key
         assert (await client.post(path, json=CALLS[path], headers=headers)).status_code == status
+    assert REACHED["BUDGET_TOKENS_PER_DAY"] == reached + 1
+    world.streams.clear()  # the key is remembered for longer than what it names
+    assert (await client.post(path, json=CALLS[path], headers=headers)).status_code == 429
+    assert len(world.requests) == 1
 
 
 async def test_a_key_within_the_budget_of_the_settings_creates_and_is_remembered(
