@@ -20,6 +20,7 @@ A coroutine's loop: ``pull``; bytes → send them, repeat; none and ``is_over`` 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -39,7 +40,8 @@ from broadcaster.observability.limits import limit_reached
 if TYPE_CHECKING:
     from broadcaster.hub.places import Place
 
-_IN_GROUP: Final = 0.0  # the group keeps the time of heartbeats; one object for all live viewers
+# The group keeps the time of heartbeats, and a viewer that is recalled pulls before one is due. One object for all.
+_IN_GROUP: Final = math.inf
 _CONTENT_FREE: Final = (b'{"type":"usage"', b'{"type":"attempt"', b'{"type":"error"')
 # Each attempt may leave a few; a stream with more is no refused request.
 _CONTENT_FREE_ENTRIES: Final = 256

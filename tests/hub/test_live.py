@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.notices import StallReason
 from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.viewer import Viewer
@@ -54,3 +57,23 @@ async def test_a_room_that_must_shrink_keeps_nothing_of_live_viewers_that_have_l
         room.shed()
     assert not room._live
     staying.leave()
+
+
+@pytest.mark.usefixtures("unpaced")
+async def test_a_viewer_that_was_live_a_moment_ago_gets_no_heartbeat_before_it_is_due(hub: Hub, tail: FakeTail) -> None:
+    """A tick of the hub comes between the notice, which ends the group, and the flush that sends it."""
+    tail.append("g", *texts(5, 1, 10))
+    viewer = await hub.join("g", cursor=Cursor(5, 10), timeout_s=5)
+    assert isinstance(viewer, Viewer)
+    reader = await open_socket_reader(viewer, cursor=None)
+    while viewer._group is None:
+        await turns(1)
+    room = hub._tenancies["g"].room
+    room.stalled(StallReason.LOG_UNAVAILABLE)
+    assert viewer in room.behind
+    room.check(asyncio.get_running_loop().time())
+    await turns()
+    received = reader.client.recv(2**16)
+    assert b"hub.stalled" in received
+    assert NATIVE.heartbeat not in received
+    reader.close()
