@@ -179,7 +179,17 @@ class QueueFull(Busy, code="queue_full"):
 
 
 class LogUnavailable(Busy, code="log_unavailable"):
-    """Redis does not respond, or responds that it cannot serve now (loading, read-only, out of memory, moving)."""
+    """Redis does not respond, or responds that it cannot serve now (loading, read-only, out of memory, moving).
+
+    As text, for programs and logs, it adds the reason that Redis's client gives, with the address. ``detail``, which
+    front-ends send to their callers, has no address.
+    """
+
+    def __str__(self) -> str:
+        reason = self.__cause__
+        while isinstance(reason, LogUnavailable) and reason.__cause__ is not None:
+            reason = reason.__cause__
+        return self.detail if reason is None else f"{self.detail} ({reason})"
 
 
 class RateLimited(Busy, code="rate_limited", status=429):

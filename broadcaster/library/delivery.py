@@ -53,18 +53,19 @@ class Outage:
     """Whether the log is unavailable; shared by writers, so that it is logged once for all of them."""
 
     def __init__(self) -> None:
-        self.is_on = False
+        self.error: LogUnavailable | None = None
+        """The latest, while the log is unavailable."""
 
     def met(self, error: LogUnavailable) -> None:
         """The log did not respond."""
-        if not self.is_on:
-            self.is_on = True
-            _log.warning("log_is_away", code=error.code)
+        if self.error is None:
+            _log.warning("log_is_away", code=error.code, error=str(error))
+        self.error = error
 
     def over(self) -> None:
         """The log responded."""
-        if self.is_on:
-            self.is_on = False
+        if self.error is not None:
+            self.error = None
             _log.warning("log_is_back")
 
 
@@ -80,10 +81,9 @@ class Delivery:
         self.stream_id = stream_id
         self.appends = 0
         self.retries = 0
-        self.trouble: LogUnavailable | None = None  # why the newest call has no reply yet
         self._feeds = feeds
         self._tenant = tenant
-        self._outage = outage or Outage()
+        self.outage = outage or Outage()
         self._config: FeedConfig | None = None
         self._is_doubtful = False
 
@@ -175,15 +175,13 @@ class Delivery:
             try:
                 reply = await call()
             except LogUnavailable as error:
-                self._outage.met(error)
-                self.trouble = error
+                self.outage.met(error)
                 failures += 1
                 trouble, wait_s = error, _BACK_OFF.pause_s(failures, luck=random.random())
             except RateLimited as error:
                 trouble, wait_s = error, error.retry_after_s
             else:
-                self._outage.over()
-                self.trouble = None
+                self.outage.over()
                 return reply
             if asyncio.get_running_loop().time() + wait_s > give_up_at:
                 raise trouble

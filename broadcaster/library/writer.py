@@ -239,9 +239,7 @@ class FeedWriter:
                 yield
         except TimeoutError:
             sure = "" if waiting is None or waiting.is_sent else "; nothing was appended"
-            trouble = self._delivery.trouble
-            why = "" if trouble is None else f" ({trouble.detail})"
-            raise LogUnavailable(f"Redis has not replied within {limit_s:g} s{sure}{why}") from trouble
+            raise LogUnavailable(f"Redis has not replied within {limit_s:g} s{sure}") from self._delivery.outage.error
 
     # -- sending
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from broadcaster.core.events import DataEvent, encode_event
-from broadcaster.errors import Busy, StreamClosed
+from broadcaster.errors import Busy, LogUnavailable, StreamClosed
 
 DROPPED_TYPE: Final = "data-dropped"
 
@@ -53,13 +53,22 @@ class Ending:
 class Buffer:
     """Between the threads that put and the loop that takes; see the rules above."""
 
-    def __init__(self, *, max_events: int, max_bytes: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        max_events: int,
+        max_bytes: int,
+        wake: Callable[[], None],
+        outage: Callable[[], Exception | None] = lambda: None,
+    ) -> None:
+        """``wake`` wakes the loop; ``outage`` returns why the log is unavailable now, for errors that report it."""
         self.dropped = 0  # events that are not in the log, as far as is known
         self.ending: Ending | None = None
         self.has_ended = False  # it is left, and ended if it was to
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._wake = wake
+        self._outage = outage
         self._changed = threading.Condition()
         self._waiting: deque[Given] = deque()
         self._bytes = 0  # waiting or under way
@@ -119,6 +128,12 @@ class Buffer:
         """Whether the feed is left, and ended if it was to, by ``deadline`` (monotonic)."""
         with self._changed:
             return self._wait(lambda: self.has_ended, deadline)
+
+    def log_unavailable(self, detail: str) -> LogUnavailable:
+        """The error of a wait that was not long enough, with its cause as far as it is known."""
+        error = LogUnavailable(detail)
+        error.__cause__ = self._outage()
+        return error
 
     def raise_error(self) -> None:
         """Raise the feed's error, if it was not raised before."""
@@ -203,7 +218,7 @@ class Buffer:
         if self._over is not None:
             self._is_over_raised = True
             # A new one for each caller: a raised exception collects the frames that it went through.
-            raise copy.copy(self._over)
+            raise copy.copy(self._over) from self._over.__cause__
 
     def _wait(self, is_so: Callable[[], bool], deadline: float) -> bool:
         while not is_so():

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
 from broadcaster.core.requests.publishing import (
@@ -30,12 +30,13 @@ from broadcaster.core.requests.publishing import (
     encode_end,
     encode_published,
 )
-from broadcaster.errors import EventTooLarge, InvalidInput, LogUnavailable
+from broadcaster.errors import EventTooLarge, InvalidInput
 from broadcaster.observability.logs import get_logger
 from broadcaster.sync.buffer import Buffer, Ending
 
 FAILED: TerminalEvent = Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
 
+_STILL_SENDING: Final = "Redis has not replied within {:g} s; the events are still being sent"
 _log = get_logger(__name__)
 
 
@@ -130,7 +131,7 @@ class Feed:
         is_in_time = self._buffer.wait_processed(time.monotonic() + limit_s)
         self._buffer.raise_error()
         if not is_in_time:
-            raise LogUnavailable(f"Redis has not replied within {limit_s:g} s; the events are still being sent")
+            raise self._buffer.log_unavailable(_STILL_SENDING.format(limit_s))
 
     def close(self, end: Mapping[str, Any] | TerminalEvent | None = None) -> None:
         """End the feed now, with this event (None: ``finish``); the end of its block does nothing more.
@@ -182,7 +183,5 @@ class Feed:
         if is_in_time:
             return
         if not self._limits.drops:
-            raise LogUnavailable(
-                f"Redis has not replied within {self._limits.timeout_s:g} s; the events are still being sent"
-            )
+            raise buffer.log_unavailable(_STILL_SENDING.format(self._limits.timeout_s))
         _log.warning("feed_end_waits", stream=self.id, buffered_events=self.statistics().buffered_events)

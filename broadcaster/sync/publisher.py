@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.events import Abort
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
-from broadcaster.errors import LogUnavailable, StreamClosed
+from broadcaster.errors import StreamClosed
 from broadcaster.observability.logs import get_logger
 from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits
@@ -170,7 +170,7 @@ class Publisher:
             if not is_in_time:
                 _log.warning("feed_events_lost", stream=feed.id, events=buffer.waiting[0])
                 if not self._limits.drops:
-                    failures.append(LogUnavailable("Redis has not replied in time: events are lost"))
+                    failures.append(buffer.log_unavailable("Redis has not replied in time: events are lost"))
         with self._lock:
             session, self._session = self._session, None
             self._carried.clear()

@@ -183,7 +183,12 @@ class PublisherSession:
     ) -> Buffer:
         """A buffer whose events go to this feed, which is opened for it; ``ended`` is called on the loop."""
         wake = asyncio.Event()
-        buffer = Buffer(max_events=max_events, max_bytes=max_bytes, wake=lambda: self._thread.call_soon(wake.set))
+        buffer = Buffer(
+            max_events=max_events,
+            max_bytes=max_bytes,
+            wake=lambda: self._thread.call_soon(wake.set),
+            outage=lambda: self._outage.error,
+        )
         delivery = Delivery(self._feeds, stream_id, tenant=self._tenant, outage=self._outage)
         courier = Courier(buffer, delivery, wake=wake, config=config, check=self._connection.check)
         self._thread.call_soon(lambda: self._start(courier.run(), ended))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -179,6 +179,34 @@ async def test_a_writer_raises_within_its_time_and_its_block_ends(
     with pytest.raises(LogUnavailable):
         async with broadcaster.feed("other", timeout_s=0.2):
             pass
+
+
+async def _write(broadcaster: Broadcaster) -> None:
+    async with broadcaster.feed("job", timeout_s=0.5) as feed:
+        await feed.send("n", 0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        _write,
+        lambda broadcaster: broadcaster.start("Why?"),
+        lambda broadcaster: broadcaster.get("gen_1"),
+        lambda broadcaster: broadcaster.stop("gen_1"),
+        lambda broadcaster: anext(broadcaster.events("job", give_up_after_s=0.5)),
+    ],
+    ids=["feed", "start", "get", "stop", "events"],
+)
+async def test_the_error_of_a_redis_that_refuses_connections_names_its_address(
+    broadcaster: Broadcaster, server: ValkeyServer, call: Callable[[Broadcaster], Awaitable[object]]
+) -> None:
+    await asyncio.to_thread(server.kill)
+    with pytest.raises((LogUnavailable, GaveUp), match=server.url.removeprefix("redis://")) as caught:
+        async with asyncio.timeout(DEADLINE_S):
+            await call(broadcaster)
+    if isinstance(caught.value, LogUnavailable):
+        assert caught.value.__cause__ is not None
+        assert "127.0.0.1" not in caught.value.detail
 
 
 async def test_a_cancelled_writer_ends_soon_though_redis_is_away(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.library import delivery
@@ -21,6 +22,19 @@ TIMEOUT_S = 0.4
 # A call ends by itself after TIMEOUT_S; the rest is what a busy machine may add.
 BOUND_S = TIMEOUT_S + 2.0
 FINISH = {"type": "finish"}
+
+
+def test_the_error_of_a_redis_that_refuses_connections_names_its_address_and_its_cause(server: ValkeyServer) -> None:
+    server.kill()
+    publisher = Publisher.from_url(server.url, timeout_s=TIMEOUT_S, on_full_buffer="raise")
+    feed = publisher.feed("job-1")
+    feed.send("n", 0)
+    for call in (feed.flush, feed.close, publisher.close):
+        with bounded(), pytest.raises(LogUnavailable, match=server.url.removeprefix("redis://")) as caught:
+            call()
+        assert isinstance(caught.value.__cause__, LogUnavailable)
+        assert isinstance(caught.value.__cause__.__cause__, RedisConnectionError)
+        assert "127.0.0.1" not in caught.value.detail
 
 
 @contextmanager
