@@ -1,5 +1,6 @@
 """The Python client of a front-end: everything over HTTP, streams resumed by themselves."""
 
+from broadcaster.client.blocking import Client
 from broadcaster.client.client import AsyncClient
 from broadcaster.client.documents import Appended, CreatedToken, Fault, Generation, GenerationList, StreamState
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
@@ -10,6 +11,7 @@ __all__ = [
     "AsyncClient",
     "BadAnswer",
     "CannotConnect",
+    "Client",
     "ClientError",
     "CreatedToken",
     "EntryReceived",
