@@ -36,7 +36,7 @@ from broadcaster.library.checking import check_idempotency_key, checked
 from broadcaster.library.feed import FeedOptions, OpenFeed
 from broadcaster.library.lazy import LazyResource
 from broadcaster.library.publications import IfExists, Publication
-from broadcaster.library.reading import StreamReader
+from broadcaster.library.reading import StreamReader, wait_for_end
 from broadcaster.library.results import OnEnd, StreamResult
 from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting, refuse_id_first
 from broadcaster.log.feeds.feeds import Feeds
@@ -277,9 +277,14 @@ class Broadcaster:
         created = await services.generations.create(request, tenant=self.tenant, idempotency_key=idempotency_key)
         return created.id
 
-    async def get(self, generation_id: str) -> Generation:
-        """A generation and its answer so far. Raises UnknownStream, LogUnavailable."""
+    async def get(self, generation_id: str, *, wait_s: float | None = None) -> Generation:
+        """A generation and its answer so far; with ``wait_s``, when it has ended or that many seconds have passed.
+
+        Raises UnknownStream, LogUnavailable, and GaveUp when it waits.
+        """
         services = await self._services.get()
+        if wait_s is not None:
+            await wait_for_end(services, generation_id, tenant=self.tenant, wait_s=wait_s)
         meta = await services.generations.get(generation_id, tenant=self.tenant)
         (viewers,) = await count_viewers(services, [meta.id])
         view = await read_view(services.reader, meta, viewers=viewers)

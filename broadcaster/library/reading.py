@@ -13,8 +13,9 @@ Rules
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from broadcaster.client.errors import GaveUp
@@ -119,3 +120,15 @@ class StreamReader(ResumingReader):
         if self._services.hub.is_draining:
             raise GaveUp("this process is ending; resume elsewhere", cursor=self._reading.cursor)
         return super()._next_delay(reason)
+
+
+async def wait_for_end(services: Services, generation_id: str, *, tenant: str, wait_s: float) -> None:
+    """Return when the generation is over, or after ``wait_s``. It waits at the log's end, and reads nothing before."""
+    (tail,) = await services.streams.tails([generation_id])
+    reader = StreamReader(
+        services, generation_id, tenant=tenant, after=tail.last, wait_s=0, give_up_after_s=max(wait_s, FIRST_DELAY_S)
+    )
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s), aclosing(reader.run()) as events:
+            async for _ in events:
+                pass

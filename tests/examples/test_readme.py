@@ -21,8 +21,18 @@ DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), 
 # What the programs print, as patterns, a line each; those of other names have a test of their own below.
 PRINTED = {
     ("README.md", "library"): [r"EntryReceived\(.*data-progress.*", r"EntryReceived\(.*Finish\(.*"],
+    ("docs/publishing.md", "answer"): ["Rivers ", r"carry it there\."],
 }
-OTHERS = {("README.md", "server"), ("README.md", "sync"), ("docs/library.md", "mount")}
+BLOCKING = "docs/publishing.md"
+OTHERS = {
+    ("README.md", "server"),
+    ("README.md", "sync"),
+    ("docs/library.md", "mount"),
+    (BLOCKING, "generation"),
+    (BLOCKING, "client"),
+}
+# What docs/publishing.md calls the reader's front-end.
+FRONT_END_URL = "http://localhost:8000"
 
 
 def test_every_marked_block_is_run() -> None:
@@ -57,6 +67,26 @@ async def test_the_command_of_the_server_prints_the_answer(server: ValkeyServer,
         front_end, _ = await asyncio.gather(stack.front_end(), stack.worker())
         logged = await run_to_its_end(marked_blocks("README.md")["server"], tmp_path, BROADCASTER_URL=front_end.url)
     assert "Rivers carry it there." in logged
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [("generation", "finished Rivers carry it there.\n"), ("client", "Rivers \ncarry it \nthere.\nfinished\n")],
+)
+async def test_blocking_programs_get_an_answer_of_a_worker(
+    server: ValkeyServer, tmp_path: Path, name: str, printed: str
+) -> None:
+    async with (
+        ScriptedProvider() as scripted,
+        open_stack(
+            tmp_path, redis_url=server.url, provider_url=scripted.base_url, default_model="claude-scripted"
+        ) as stack,
+    ):
+        scripted.script("claude-scripted", Script.of_text("Rivers ", "carry it ", "there."))
+        front_end, _ = await asyncio.gather(stack.front_end(), stack.worker())
+        block = marked_blocks(BLOCKING)[name].with_addresses({REDIS_URL: server.url, FRONT_END_URL: front_end.url})
+        logged = await run_to_its_end(block, tmp_path, BROADCASTER_DEFAULT_MODEL="claude-scripted")
+    assert logged == printed
 
 
 MY_TABLES = """

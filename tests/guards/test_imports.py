@@ -22,8 +22,8 @@ NOT_FOR_A_JOB: Final = (*SERVERS, *PROVIDERS, *OBSERVING, *TERMINALS, *KEYS, *RO
 ROWS: Final = {
     "import broadcaster": (*NOT_FOR_A_JOB, "httpx2", "asyncio", "msgspec"),
     "from broadcaster import Cursor": (*NOT_FOR_A_JOB, "httpx2", "asyncio"),
-    "import broadcaster.sync": (*NOT_FOR_A_JOB, "httpx2", "asyncio"),
-    "from broadcaster.sync import Feed, Publisher": (*NOT_FOR_A_JOB, "httpx2", "asyncio"),
+    "import broadcaster.sync": (*NOT_FOR_A_JOB, "httpx2"),
+    "from broadcaster.sync import BlockingBroadcaster, Feed, Publisher": (*NOT_FOR_A_JOB, "httpx2"),
     "import broadcaster.client": NOT_FOR_A_JOB,
 }
 """What a program imports → the modules that it must not load."""
