@@ -7,6 +7,7 @@ descriptors. Without LISTENER the child listens with its own socket, on a port t
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import structlog
 import uvloop
 
 from broadcaster.cli.processes.listening import bind
-from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, SERVING, ChildEnd
+from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, ENDS_IMPORTS, SERVING, ChildEnd
 from broadcaster.cli.terminal.failures import failure_of
 from broadcaster.observability.serving import folder_of_parent, process_metrics
 from broadcaster.observability.telemetry import set_up_logging
@@ -60,6 +61,7 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
 
 def main(arguments: Sequence[str]) -> None:
     """The child process of `serve`. It sends a failure with a remedy to the parent, which reports it once."""
+    signal.signal(ENDS_IMPORTS, signal.SIG_IGN)
     number, descriptor, beat_s, *inherited = arguments
     channel = ChildEnd(int(descriptor))
     structlog.contextvars.bind_contextvars(front_end=int(number))

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from broadcaster.cli.processes.parent_channel import DRAIN, END, SERVING, read_failure
+from broadcaster.cli.processes.parent_channel import DRAIN, END, ENDS_IMPORTS, SERVING, read_failure
 from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
 from broadcaster.core.backoff import BackOff
 from broadcaster.observability.logs import get_logger
@@ -93,10 +93,10 @@ class _FrontEnd:
 
     def drain(self) -> None:
         """Let it drain and end. One that has not served yet also gets a signal: its imports take seconds on a busy
-        machine, and until it reads messages the signal ends it."""
-        self.send(DRAIN)
+        machine, and the signal ends them."""
+        self.send(DRAIN)  # first: a child that ignores the signal finds the message
         if not self.has_served:
-            self.signal(signal.SIGTERM)
+            self.signal(ENDS_IMPORTS)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it, unless it has ended."""

@@ -5,7 +5,8 @@
 2. The parent sends ``drain`` once, and perhaps ``end``. When the parent ends or is killed, the channel closes, which
    also means ``drain``: no child outlives its parent, on any system.
 3. Messages replace signals, because a second signal would end a child without its drain. A supervisor that signals the
-   parent and the children (systemd by default) still gets a drain.
+   parent and the children (systemd by default) still gets a drain. ``ENDS_IMPORTS`` ends a child that does not read
+   messages yet, and is one that supervisors do not send; the child ignores it from then on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from typing import Final
@@ -24,6 +26,7 @@ ALIVE: Final = "alive"
 FAILED: Final = "failed"
 DRAIN: Final = "drain"
 END: Final = "end"
+ENDS_IMPORTS: Final = signal.SIGUSR1
 
 
 class ChildEnd:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -20,9 +21,12 @@ from broadcaster.cli.processes.front_ends import FrontEndProcesses, Supervision
 from broadcaster.cli.terminal.failures import CommandFailed
 from broadcaster.client import AsyncClient, Generation
 from broadcaster.core.backoff import BackOff
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
+from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Conversation, ScriptedProvider
 from broadcaster.web.server.listener import open_listener
+from tests.support.log.log_world import World
 from tests.support.servers.processes import Running, Stack, children, until_dead
 from tests.support.watching import Seen, viewers_of, watch
 
@@ -286,6 +290,47 @@ async def test_front_ends_that_have_not_started_end_with_their_parent_at_once(
             house.request_stop()
             await serving
     assert not front_ends()
+
+
+def viewing(port: int, stream_id: str) -> socket.socket:
+    """A viewer at the stream's live end, without a turn of this process's event loop."""
+    request = f"GET /v1/streams/{stream_id}/events HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError):
+            viewer = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+            viewer.sendall(request)
+            received = b""
+            while b"hub.live" not in received:
+                received += (more := viewer.recv(2**16))
+                assert more, received
+            return viewer
+        time.sleep(0.02)
+    raise TimeoutError("the front-end does not serve")
+
+
+async def test_a_front_end_that_has_served_for_a_moment_drains_when_its_supervisor_signals_it_and_its_parent(
+    connection: LogConnection,
+) -> None:
+    """The parent has not read yet that it serves."""
+    request = GenerationRequest(model="m", request={"messages": []})
+    stream_id = (await World(connection).generations.create(request, tenant=LOCAL_TENANT)).id
+    environment = {"BROADCASTER_REDIS_URL": connection.url, "BROADCASTER_DRAIN_WINDOW_S": "3"}
+    with open_listener("127.0.0.1", 0) as listener:
+        house = FrontEndProcesses(1, listener, environment=environment, drain_s=3)
+        serving = asyncio.create_task(house.serve())
+        async with asyncio.timeout(DEADLINE_S):
+            while not (pids := front_ends()):
+                await asyncio.sleep(0.01)
+            viewers = [viewing(house.port, stream_id) for _ in range(3)]
+            for pid in pids:
+                os.kill(pid, signal.SIGTERM)
+            select.select(viewers, [], [], DEADLINE_S)  # the first of them is sent away: the drain has begun
+            house.request_stop()
+            await serving
+    for viewer in viewers:
+        assert b"hub.bye" in viewer.recv(2**16)
+        viewer.close()
 
 
 async def test_a_port_that_front_ends_cannot_listen_on_is_reported_by_the_parent(connection: LogConnection) -> None:
