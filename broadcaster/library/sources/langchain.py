@@ -1,8 +1,9 @@
 """Message chunks of LangChain (``astream`` of a chat model, ``stream_mode="messages"`` of LangGraph) → events.
 
 Rules
-1. A message with another id is another answer of the model, and a step of ours (`answers.Answers`). Messages of tools
-   are the outputs of calls; messages of other roles are the request's, and are left out.
+1. After its last chunk, a message with another id is another answer of the model, and a step of ours
+   (`answers.Answers`). Within an answer the id may change: LangChain replaces its own by the provider's. Messages of
+   tools are the outputs of calls; messages of other roles are the request's, and are left out.
 2. Content is text, or blocks. A text or reasoning part is open until another kind or another index comes; calls are
    open until the answer ends, because their fragments may interleave.
 3. Counts of the chunks add up, as LangChain's own sum of chunks has them.
@@ -59,6 +60,7 @@ class LangChainItems:
         self._reason: str | None = None
         self._model: str | None = None
         self._is_refused = False
+        self._is_last = False
 
     @property
     def is_whole(self) -> bool:
@@ -68,7 +70,7 @@ class LangChainItems:
     def begins_another(self, item: Any) -> bool:
         """See ItemDecoder."""
         message = message_in(item)
-        is_other = _is_model(message) and message.id not in (None, self._id)
+        is_other = _is_model(message) and message.id not in (None, self._id) and self._is_last
         return self._is_started and (is_other or message.type == "tool")
 
     def decode(self, item: Any) -> list[ev.Event]:
@@ -79,8 +81,9 @@ class LangChainItems:
         if not _is_model(message):
             return []
         if not self._is_started:
-            self._is_started, self._id = True, message.id
+            self._is_started = True
             out += [ev.Start(message_id=message.id), ev.StartStep()]
+        self._id = message.id or self._id
         reasoning = message.additional_kwargs.get("reasoning_content")
         if isinstance(reasoning, str):
             self._write(REASONING, reasoning, out, index=None)
@@ -194,6 +197,8 @@ class LangChainItems:
     def _take_metadata(self, message: Any) -> None:
         metadata = message.response_metadata
         raw = metadata.get("finish_reason") or metadata.get("stop_reason") or metadata.get("status")
+        is_chunk = message.type == "AIMessageChunk"
+        self._is_last |= not is_chunk or getattr(message, "chunk_position", None) == "last" or isinstance(raw, str)
         if isinstance(raw, str):
             self._reason = member(metadata.get("incomplete_details"), "reason") or raw
         model = metadata.get("model_name") or metadata.get("model")

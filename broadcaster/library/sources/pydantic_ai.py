@@ -11,6 +11,7 @@ Rules
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
@@ -86,8 +87,10 @@ class PydanticAIItems:
         out: list[ev.Event] = []
         if self.is_whole:
             reason = self._finish_reason()
+            self._close_parts(out)
+            out.append(self.usage_so_far())
             self._end_step(out, reason=reason)
-            out += [self.usage_so_far(), ev.Finish(finish_reason=reason)]
+            out.append(ev.Finish(finish_reason=reason))
         return out
 
     def usage_so_far(self) -> ev.Usage:
@@ -192,10 +195,13 @@ class PydanticAIItems:
 
     def _end_step(self, out: list[ev.Event], reason: ev.FinishReason | None = None) -> None:
         if self._is_in_step:
-            for index, (part, _) in list(self._parts.items()):
-                self._end_part(index, part, out)
+            self._close_parts(out)
             self._is_in_step = False
             out.append(ev.FinishStep(finish_reason=reason))
+
+    def _close_parts(self, out: list[ev.Event]) -> None:
+        for index, (part, _) in list(self._parts.items()):
+            self._end_part(index, part, out)
 
     def _finish_reason(self) -> ev.FinishReason | None:
         found = self._result or self._container
@@ -206,7 +212,7 @@ class PydanticAIItems:
 def _value(holder: Any, name: str) -> Any:
     """A value that some releases offer as a method."""
     value = getattr(holder, name, None)
-    return value() if callable(value) else value
+    return value() if inspect.ismethod(value) else value
 
 
 def _call(part: Any) -> dict[str, Any]:
