@@ -38,6 +38,7 @@ from broadcaster.library.lazy import LazyResource
 from broadcaster.library.publications import IfExists, Publication
 from broadcaster.library.reading import StreamReader, wait_for_end
 from broadcaster.library.results import OnEnd, StreamResult
+from broadcaster.library.tee import Item, OnLeave, Tee, TeeSource
 from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting, refuse_id_first
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.streams.folding import read_folded
@@ -183,6 +184,22 @@ class Broadcaster:
         get the URL: this call sends nothing and cannot know. A failure is logged, and ``result`` raises it.
         """
         return self._writing.publish(source, PublishChoices(id, if_exists, on_end, is_awaited=False), options)
+
+    def tee(
+        self,
+        source: TeeSource[Item],
+        *,
+        id: str | None = None,
+        on_leave: OnLeave = "abort",
+        on_end: OnEnd | None = None,
+        **options: Unpack[FeedOptions],
+    ) -> Tee[Item]:
+        """``publish_nowait``, and the items: ``async for chunk in broadcaster.tee(stream)`` (docs/sources.md).
+
+        ``on_leave``: leaving the loop early ends the stream ("abort"), or publishes the rest ("continue").
+        """
+        choices = PublishChoices(id, "fail", on_end, is_awaited=on_leave == "abort")
+        return Tee(source, lambda opened: self._writing.publish(opened, choices, options), on_leave=on_leave)
 
     # -- reading
 

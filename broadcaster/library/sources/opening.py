@@ -20,7 +20,7 @@ import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,16 @@ def open_source(source: Any) -> PublishedSource:
     return source if isinstance(source, PublishedSource) else PublishedSource(source)
 
 
+class ItemSink(Protocol):
+    """Gets the items of a source as they were read."""
+
+    async def take(self, item: Any) -> None:
+        """The next item, before it is published; the source waits until this returns."""
+
+    def close(self) -> None:
+        """No item follows."""
+
+
 class PublishedSource:
     """See the module's rules. Iterate it once, and close it in any case."""
 
@@ -53,6 +63,7 @@ class PublishedSource:
         self._error: BaseException | None = None
         self._is_over = False
         self._is_closed = False
+        self._sink: ItemSink | None = None
         self.failure: BaseException | None = None
         """What the caller should see although the pieces have ended with a terminal event (rule 2)."""
 
@@ -68,6 +79,10 @@ class PublishedSource:
             await self._read()
         return self._ready.popleft()
 
+    def copy_to(self, sink: ItemSink) -> None:
+        """Give each item to a sink, too. Call it before the first item is read."""
+        self._sink = sink
+
     def usage_so_far(self) -> Usage | None:
         """The counts of an answer that is left now; None: the source has none, or the pieces include them already."""
         return None if self._is_over else self._answers.usage_so_far()
@@ -78,6 +93,8 @@ class PublishedSource:
             return
         self._is_closed = True
         self._ready.clear()
+        if self._sink is not None:
+            self._sink.close()
         await _close(self._items)
         if self._source is not self._items and not isinstance(self._items, ThreadedIterator):
             await _close(self._source)
@@ -90,6 +107,8 @@ class PublishedSource:
         except Exception as error:
             self._fail(error)
         else:
+            if self._sink is not None:
+                await self._sink.take(item)
             try:
                 self._ready += self._pieces_of(item)
             except ProviderFailed as failure:
