@@ -227,7 +227,8 @@ class Room:
             if not source.reach_end(viewer):
                 return None
             now = asyncio.get_running_loop().time()
-            group = self._live[source] = LiveGroup(source, self.last_seq, now=now, counts=self.counts)
+            group = LiveGroup(source, self.last_seq, now=now, counts=self.counts)
+            self._live = {**self._live, source: group}  # a new one: a flush may be going through the old one
         elif group.seq != self.last_seq:
             return None
         group.enter(fd, viewer, is_served=is_served)
