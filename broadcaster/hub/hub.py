@@ -146,6 +146,12 @@ class Hub:
         tenancy = self._tenancies.get(stream_id)
         return tenancy is not None and tenancy.opening.done() and not tenancy.room.is_over
 
+    def close_replaced(self, stream_id: str, *, last_seq: int | None) -> None:
+        """Close the room of a stream that had ended and was replaced: ``last_seq`` is its end now, None while open."""
+        tenancy = self._tenancies.get(stream_id)
+        if tenancy is not None and tenancy.room.is_over and tenancy.room.last_seq != last_seq:
+            self._close(tenancy, StopReason.FEED_LOST)
+
     def refuse(self, error: Busy, *, dialect: Dialect = NATIVE) -> Refused:
         """The response to a failed ``join``, for clients that never reconnect after a status other than 200."""
         reason = StopReason.LIMIT

@@ -95,6 +95,9 @@ async def join_stream(
             await services.check_gone()
         return _expired(services, meta, cursor=cursor, dialect=dialect)
     services.remember(meta)
+    if meta.kind == "feed" and meta.attempts > 1:  # it was replaced: a room may have followed the one before to its end
+        last_seq = meta.terminal_id.seq if meta.terminal_id is not None else None
+        services.hub.close_replaced(meta.id, last_seq=last_seq)
     # A feed does not wait for a worker.
     status = "queued" if meta.kind == "generation" else "running"
     with place or services.reserve(meta.tenant) as taken_place:
