@@ -9,8 +9,8 @@
         print(event)
 
 Rules
-1. Nothing is opened before its first use: publishing opens connections and no task; reading, generations and the
-   router open a front-end's parts (hub, tail, sweeper), once for all of them.
+1. Nothing is opened before its first use: a feed opens connections, a publication two tasks of its own beside them;
+   reading, generations and the router open a front-end's parts (hub, tail, sweeper), once for all of them.
 2. One Broadcaster, one event loop at a time, one tenant. ``aclose`` ends everything; it may be used anew.
    ``async with`` may be nested: the outermost end closes.
 3. Other programs on the same Redis, with this library or over HTTP, see the same streams.
