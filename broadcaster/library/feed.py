@@ -2,6 +2,7 @@
 
     async with broadcaster.feed("job-42") as feed:
         await feed.progress(1, 3, "rendering")
+        await feed.text("The first frame is ready.")
 
 Rules
 1. The block's end is the feed's: without an exception ``finish``; by an exception ``error`` (``publisher_failed``,
@@ -14,18 +15,22 @@ Rules
 4. While Redis does not respond, no feed can be ended: viewers learn of the lost writer when its lease has lapsed.
 5. A block that is cancelled while it opens may have created its feed. The creation is not cancelled with the block: its
    result is awaited, bounded in time, and a feed that was created is ended by rule 1.
+6. An open part of ``text`` or ``reasoning`` is closed before a feed ends in good order. An exception or a cancellation
+   leaves it open: the part was never completed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, Self, TypedDict
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, Finish, TerminalEvent
-from broadcaster.core.requests.publishing import PUBLISHER_FAILED
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, PUBLISHER_FAILED
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
+from broadcaster.library.parts import Given, PartKind, Parts
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.feeds.fenced import FencedFeeds
@@ -89,6 +94,7 @@ class OpenFeed:
         self._writer: FeedWriter | None = None
         self._was_ended_from_outside = False
         self._ending: asyncio.Task[None] | None = None
+        self._parts = Parts()
         self._dropped_before = 0
 
     async def __aenter__(self) -> Self:
@@ -129,59 +135,81 @@ class OpenFeed:
         return self._writer
 
     async def append(self, *events: Mapping[str, Any] | Event) -> list[Cursor]:
-        """Append all of these (at most 1000) or none; returns their cursors.
+        """Append all of these (at most 1000) or none; returns their cursors. Closes the open part of ``text`` first.
 
         Raises InvalidEvent, EventTooLarge, StreamFull, StreamClosed, LogUnavailable, or Busy when too much waits.
         """
-        return await self._here.append(*events)
+        if not events:
+            return []
+        writer = self._here
+        if len(events) == MAX_EVENTS_PER_APPEND:  # no room for the part's end in the same append
+            with self._parts.events(lost=self._lost) as end:
+                await writer.append(*end)
+        with self._parts.events(*events, lost=self._lost) as given:
+            return (await writer.append(*given))[len(given) - len(events) :]
 
-    async def send(self, name: str, data: Any) -> Cursor:
-        """Append ``{"type": "data-<name>", "data": data}``. Raises as ``append``."""
-        (cursor,) = await self._here.append({"type": f"data-{name}", "data": data})
+    async def text(self, piece: str) -> None:
+        """Append a piece of text. Its part opens and closes by itself. Raises as ``append``, TypeError for no str."""
+        await self._append_piece("text", piece)
+
+    async def reasoning(self, piece: str) -> None:
+        """Append a piece of reasoning, as ``text`` does."""
+        await self._append_piece("reasoning", piece)
+
+    async def data(self, name: str, value: Any) -> Cursor:
+        """Append ``{"type": "data-<name>", "data": value}``. Raises as ``append``."""
+        (cursor,) = await self.append({"type": f"data-{name}", "data": value})
         return cursor
 
     async def progress(self, done: float, total: float | None = None, message: str | None = None) -> Cursor:
         """Append a ``data-progress``, which the console and the command line draw as a bar. Raises as ``append``."""
         fields = {"done": done, "total": total, "message": message}
-        return await self.send("progress", {name: value for name, value in fields.items() if value is not None})
+        return await self.data("progress", {name: value for name, value in fields.items() if value is not None})
+
+    async def send(self, name: str, value: Any) -> Cursor:
+        """The former name of ``data``."""
+        return await self.data(name, value)
 
     def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
         """Append these soon; ``flush``, or the block's end, raises the error of a refusal.
 
         Raises InvalidEvent, StreamClosed, or Busy when the writer's buffer is full: ``flush`` first.
         """
-        self._here.append_nowait(*events)
+        if not events:
+            return
+        writer = self._here
+        if len(events) == MAX_EVENTS_PER_APPEND:
+            with self._parts.events(lost=self._lost) as end:
+                writer.append_nowait(*end)
+        with self._parts.events(*events, lost=self._lost) as given:
+            writer.append_nowait(*given)
 
     async def flush(self) -> None:
         """Wait until all events are in the log. Raises as ``append``."""
         await self._here.flush()
 
-    async def put(self, event: Mapping[str, Any] | Event) -> bytes:
+    async def put(self, piece: str | Mapping[str, Any] | Event) -> Sequence[bytes]:
         """As ``append_nowait``, and as fast as the log takes it: waits while the buffer is full. Raises as ``append``.
 
-        Events of ``put`` share their appends: use it for the many small events of an answer, where ``append`` would
-        wait for Redis each time. A later call raises the error of a refusal. Returns the bytes that the log will store.
+        A str is a piece of ``text``. What is put shares appends: use it for the many small pieces of an answer, where
+        ``text`` and ``append`` would wait for Redis each time. A later call raises the error of a refusal. Returns the
+        events as the log will store them.
         """
-        writer = self._here
-        if writer.statistics().dropped > self._dropped_before:
-            self._dropped_before = writer.statistics().dropped
-            await writer.flush()
-        while True:
-            try:
-                (stored,) = writer.append_nowait(event)
-            except Busy:
-                await writer.flush()
-            else:
-                return stored
+        if isinstance(piece, str):
+            return await self._put(lambda: self._parts.piece("text", piece, lost=self._lost))
+        return await self._put(lambda: self._parts.events(piece, lost=self._lost))
+
+    async def end_part(self) -> Sequence[bytes]:
+        """Put the end of the open part of ``text`` or ``reasoning``, as ``close`` does; returns it as it is stored."""
+        return await self._put(lambda: self._parts.events(lost=self._lost))
 
     async def close(self, end: Mapping[str, Any] | TerminalEvent | None = None) -> Cursor:
         """End the feed now, with this event (None: ``finish``); the end of the block does nothing more.
 
         Raises InvalidEvent, StreamClosed when it has ended otherwise, or LogUnavailable.
         """
-        self.end_event = Finish() if end is None else end
-        self.end = await self._here.close(end)
-        return self.end
+        await self.end_part()
+        return await self._close(end)
 
     def statistics(self) -> WriterStatistics:
         """Events that wait to be appended, and counters of those appended so far."""
@@ -200,6 +228,27 @@ class OpenFeed:
         self._was_ended_from_outside = True
         await self._end_after(asyncio.CancelledError())
         await self._here.aclose()
+
+    @property
+    def _lost(self) -> int:
+        return self._here.statistics().dropped
+
+    async def _append_piece(self, kind: PartKind, piece: str) -> None:
+        with self._parts.piece(kind, piece, lost=self._lost) as given:
+            await self._here.append(*given)
+
+    async def _put(self, taking: Callable[[], AbstractContextManager[Given]]) -> Sequence[bytes]:
+        """Put what ``taking`` gives once there is room: other calls may open and close parts until then."""
+        writer = self._here
+        if self._lost > self._dropped_before:
+            self._dropped_before = self._lost
+            await writer.flush()
+        while True:
+            try:
+                with taking() as given:
+                    return writer.append_nowait(*given)
+            except Busy:
+                await writer.flush()
 
     async def _leave_opening(self, opening: asyncio.Task[bool], error: asyncio.CancelledError) -> None:
         """Rule 5."""
@@ -236,6 +285,7 @@ class OpenFeed:
 
     async def _end_in_good_order(self) -> None:
         try:
+            await self.end_part()
             await self._end()
         except (LogUnavailable, StreamClosed):
             raise
@@ -245,9 +295,14 @@ class OpenFeed:
 
     async def _end(self, end: TerminalEvent | None = None) -> None:
         if self._closes:
-            await self.close(end)
+            await self._close(end)
         else:
             await self._here.flush()
+
+    async def _close(self, end: Mapping[str, Any] | TerminalEvent | None) -> Cursor:
+        self.end_event = Finish() if end is None else end
+        self.end = await self._here.close(end)
+        return self.end
 
     async def _end_after(self, error: BaseException) -> None:
         """End the feed as ``error`` ends its block. Raises only at a second cancellation."""

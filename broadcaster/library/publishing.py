@@ -1,8 +1,7 @@
 """The items of an iterator → a feed that ends as the iterator does.
 
 Rules
-1. A text opens a text part, or continues the open one; every other event, and the end, closes it first. Parts are
-   numbered from "0".
+1. A text is a piece of a text part, which opens and closes by itself (`library.parts`).
 2. A terminal event from the iterator is the end: no further item is requested. Otherwise the iterator's end becomes
    ``finish``, its failure ``error``, a cancellation of the publishing task ``abort`` (`library.feed`).
 3. The next item is requested when there is room for it: a fast iterator waits for the log.
@@ -14,22 +13,11 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeGuard
 
-from broadcaster.core.events import (
-    TERMINAL_TYPES,
-    Abort,
-    Error,
-    Event,
-    Finish,
-    TerminalEvent,
-    TextDelta,
-    TextEnd,
-    TextStart,
-    encode_event,
-)
+from broadcaster.core.events import TERMINAL_TYPES, Abort, Error, Finish, TerminalEvent, encode_event
 from broadcaster.core.fold import Fold
 from broadcaster.errors import BroadcasterError
 from broadcaster.library.feed import OpenFeed
@@ -37,32 +25,6 @@ from broadcaster.library.sources.opening import Piece, PublishedSource
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
-
-
-class TextParts:
-    """Texts between events → text parts (rule 1)."""
-
-    def __init__(self) -> None:
-        self._opened = 0
-        self._is_open = False
-
-    def events_of(self, piece: Piece) -> list[Mapping[str, Any] | Event]:
-        """What to append for this piece."""
-        if not isinstance(piece, str):
-            return [*self.close(), piece]
-        if not piece:
-            return []
-        begun = [] if self._is_open else [TextStart(id=str(self._opened))]
-        self._opened += not self._is_open
-        self._is_open = True
-        return [*begun, TextDelta(id=str(self._opened - 1), delta=piece)]
-
-    def close(self) -> list[Event]:
-        """What to append before any item that is not text."""
-        if not self._is_open:
-            return []
-        self._is_open = False
-        return [TextEnd(id=str(self._opened - 1))]
 
 
 async def write_source(
@@ -97,17 +59,19 @@ def _append_counts(feed: OpenFeed, source: PublishedSource, fold: Fold) -> None:
 
 
 async def _append_all(feed: OpenFeed, pieces: PublishedSource, fold: Fold) -> TerminalEvent | Mapping[str, Any] | None:
-    texts = TextParts()
     end: TerminalEvent | Mapping[str, Any] | None = None
     async for piece in pieces:
         if is_end(piece):
             end = piece
             break
-        for event in texts.events_of(piece):
-            fold.apply(await feed.put(event))
-    for event in texts.close():
-        fold.apply(await feed.put(event))
+        _apply(fold, await feed.put(piece))
+    _apply(fold, await feed.end_part())
     return end
+
+
+def _apply(fold: Fold, stored: Sequence[bytes]) -> None:
+    for event in stored:
+        fold.apply(event)
 
 
 def is_end(piece: Piece) -> TypeGuard[TerminalEvent | Mapping[str, Any]]:

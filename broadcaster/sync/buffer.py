@@ -103,17 +103,17 @@ class Buffer:
                 if not drops:
                     raise Busy(f"the feed's buffer is full: {events} events wait")
                 return self._drop(len(raws))
-            self._waiting.extend(map(Given, raws))
-            self._given += len(raws)
-            self._bytes += size
+            self._take(raws)
             wakes, self._is_awake = not self._is_awake, True
         if wakes:
             self._wake()
         return False
 
-    def finish(self, ending: Ending) -> None:
-        """No further events are put. The first ending counts."""
+    def finish(self, ending: Ending, *, last: Sequence[bytes] = ()) -> None:
+        """After these last events no others are put. The first ending counts; after an error the feed is not whole."""
         with self._changed:
+            if self.ending is None and not self.has_error:
+                self._take(last)
             self.ending = self.ending or ending
             self._is_awake = True
         self._wake()
@@ -190,6 +190,11 @@ class Buffer:
             self._changed.notify_all()
 
     # -- under the lock
+
+    def _take(self, raws: Sequence[bytes]) -> None:
+        self._waiting.extend(map(Given, raws))
+        self._given += len(raws)
+        self._bytes += sum(map(len, raws))
 
     def _drop(self, events: int) -> bool:
         self.dropped += events

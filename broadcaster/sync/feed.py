@@ -1,11 +1,12 @@
 """A feed for a thread of the program: calls return at once, a thread of ours sends the events to Redis.
 
 Rules
-1. ``send``, ``progress`` and ``append`` never wait. ``flush``, ``close`` and the block's end wait for Redis, each
-   at most the publisher's ``timeout_s``.
+1. ``text``, ``data``, ``progress`` and the like never wait. ``flush``, ``close`` and the block's end wait for Redis,
+   each at most the publisher's ``timeout_s``.
 2. The block's end is the feed's: without an exception ``finish``; by an exception ``error`` (``publisher_failed``,
    without the exception's text, which viewers must not see); by KeyboardInterrupt, SystemExit and other exceptions that
-   are not an Exception ``abort``. With ``close=False`` the feed stays open: another writer ends it.
+   are not an Exception ``abort``. With ``close=False`` the feed stays open: another writer ends it. An open part of
+   ``text`` or ``reasoning`` is closed before the end, but not after an exception: it was never completed.
 3. An error of the feed (closed, full, another's id) is raised by the next call, or at the block's end. When the block
    is left by an exception, that one is raised and the feed's is logged.
 4. While Redis is unavailable, events wait as long as there is room. Then, and for an end that cannot be sent in time,
@@ -19,6 +20,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
@@ -31,9 +33,12 @@ from broadcaster.core.requests.publishing import (
     encode_published,
 )
 from broadcaster.errors import EventTooLarge, InvalidInput
+from broadcaster.library.parts import Given, Parts
 from broadcaster.observability.logs import get_logger
 from broadcaster.sync.buffer import Buffer, Ending
 
+# A ``data-dropped`` may come before them in the same append.
+MOST_APPENDED: Final = MAX_EVENTS_PER_APPEND - 1
 FAILED: TerminalEvent = Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)
 
 _STILL_SENDING: Final = "Redis has not replied within {:g} s; the events are still being sent"
@@ -79,6 +84,8 @@ class Feed:
         self._left = left
         self._lock = threading.Lock()
         self._buffer: Buffer | None = None
+        self._parts = Parts()
+        self._appending = threading.Lock()  # over the parts and the order of what is put
 
     def __enter__(self) -> Self:
         self._open()
@@ -86,7 +93,7 @@ class Feed:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
-            self._leave(None)
+            self._leave(None, is_whole=True)
             return
         end = FAILED if isinstance(error, Exception) else Abort(reason="cancelled")
         try:
@@ -94,31 +101,37 @@ class Feed:
         except Exception as failure:
             _log.warning("feed_failed_too", stream=self.id, error=str(failure))
 
-    def send(self, name: str, data: Any) -> None:
-        """Append ``{"type": "data-<name>", "data": data}``. Raises as ``append``."""
-        self.append({"type": f"data-{name}", "data": data})
+    def text(self, piece: str) -> None:
+        """Append a piece of text. Its part opens and closes by itself. Raises as ``append``, TypeError for no str."""
+        self._put(lambda lost: self._parts.piece("text", piece, lost=lost))
+
+    def reasoning(self, piece: str) -> None:
+        """Append a piece of reasoning, as ``text`` does."""
+        self._put(lambda lost: self._parts.piece("reasoning", piece, lost=lost))
+
+    def data(self, name: str, value: Any) -> None:
+        """Append ``{"type": "data-<name>", "data": value}``. Raises as ``append``."""
+        self.append({"type": f"data-{name}", "data": value})
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Append a ``data-progress``, which the console and the command line draw as a bar. Raises as ``append``."""
         fields = {"done": done, "total": total, "message": message}
-        self.send("progress", {name: value for name, value in fields.items() if value is not None})
+        self.data("progress", {name: value for name, value in fields.items() if value is not None})
+
+    def send(self, name: str, value: Any) -> None:
+        """The former name of ``data``."""
+        self.data(name, value)
 
     def append(self, *events: Mapping[str, Any] | Event) -> None:
-        """Append these (at most 999), all or none; returns at once.
+        """Append these (at most 999), all or none; returns at once. Closes the open part of ``text`` first.
 
         Raises InvalidEvent, EventTooLarge; StreamClosed after the feed's end; what an earlier event was refused with;
         Busy when too much waits and the publisher does not drop.
         """
-        raws = [encode_published(as_mapping(event)) for event in events]
-        if len(raws) >= MAX_EVENTS_PER_APPEND:
-            raise InvalidInput(f"one append has at most {MAX_EVENTS_PER_APPEND - 1} events")
-        for raw in raws:
-            if len(raw) > self._limits.max_event_bytes:
-                raise EventTooLarge(
-                    f"the event has {len(raw)} bytes; one event has at most {self._limits.max_event_bytes}"
-                )
-        if raws and self._open().put(raws, drops=self._limits.drops):
-            _log.warning("feed_events_dropped", stream=self.id, buffered_events=self.statistics().buffered_events)
+        if len(events) > MOST_APPENDED:
+            raise InvalidInput(f"one append has at most {MOST_APPENDED} events")
+        if events:
+            self._put(lambda lost: self._parts.events(*events, lost=lost))
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until all events are in the log, at most ``timeout_s`` (None: the publisher's).
@@ -140,7 +153,7 @@ class Feed:
         after ``timeout_s`` when the publisher does not drop.
         """
         encode_end({} if end is None else as_mapping(end))
-        self._leave(end, closes=True)
+        self._leave(end, closes=True, is_whole=True)
 
     def statistics(self) -> FeedStatistics:
         """What waits now, and what was lost so far, in this process."""
@@ -149,20 +162,29 @@ class Feed:
 
     # -- for the publisher
 
-    def begin_to_leave(self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool) -> Buffer | None:
-        """Accept no more events and end the feed; returns the buffer to wait for, None when it was left before."""
+    def begin_to_leave(
+        self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool, is_whole: bool = False
+    ) -> Buffer | None:
+        """Accept no more events and end the feed; returns the buffer to wait for, None when it was left before.
+
+        ``is_whole``: the open part ends, too.
+        """
         with self._lock:
             was_left, self.is_left = self.is_left, True
         if was_left:
             return None
         buffer = self._open()
-        buffer.finish(Ending(as_mapping(end or {}) if closes else None))
+        with self._appending, self._parts.events(lost=buffer.dropped) as last:
+            ending = Ending(as_mapping(end or {}) if closes else None)
+            buffer.finish(ending, last=[encode_published(as_mapping(event)) for event in last] if is_whole else ())
         self._left(self)
         return buffer
 
     def begin_anew(self) -> None:
         """In a forked child: what the parent has opened is the parent's to end (rule 5)."""
         self._lock = threading.Lock()
+        self._appending = threading.Lock()
+        self._parts = Parts()
         if self._buffer is not None:
             self._buffer = None
             self.closes = False
@@ -173,9 +195,29 @@ class Feed:
                 self._buffer = self._carry()
             return self._buffer
 
-    def _leave(self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool | None = None) -> None:
+    def _put(self, taking: Callable[[int], AbstractContextManager[Given]]) -> None:
+        """Put what ``taking`` gives, which gets the count of events lost so far."""
+        buffer = self._open()
+        with self._appending, taking(buffer.dropped) as given:
+            raws = [encode_published(as_mapping(event)) for event in given]
+            for raw in raws:
+                if len(raw) > self._limits.max_event_bytes:
+                    raise EventTooLarge(
+                        f"the event has {len(raw)} bytes; one event has at most {self._limits.max_event_bytes}"
+                    )
+            is_first_dropped = bool(raws) and buffer.put(raws, drops=self._limits.drops)
+        if is_first_dropped:
+            _log.warning("feed_events_dropped", stream=self.id, buffered_events=self.statistics().buffered_events)
+
+    def _leave(
+        self,
+        end: TerminalEvent | Mapping[str, Any] | None,
+        *,
+        closes: bool | None = None,
+        is_whole: bool = False,
+    ) -> None:
         deadline = time.monotonic() + self._limits.timeout_s
-        buffer = self.begin_to_leave(end, closes=self.closes if closes is None else closes)
+        buffer = self.begin_to_leave(end, closes=self.closes if closes is None else closes, is_whole=is_whole)
         if buffer is None:
             return
         is_in_time = buffer.wait_ended(deadline)

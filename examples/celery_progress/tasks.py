@@ -42,6 +42,6 @@ def render(task: Any, film: str, frames: int) -> None:
         for frame in range(1, frames + 1):
             time.sleep(SECONDS_PER_FRAME)
             feed.progress(frame, frames, f"frame {frame} of {film}")
-        feed.send("result", {"url": f"/films/{film}.mp4"})
+        feed.data("result", {"url": f"/films/{film}.mp4"})
     # Left by an exception, the block would have ended the feed with `error`: no viewer waits for a task that failed.
     log.info("rendered %s in %.1f s", film, time.monotonic() - began)

@@ -57,7 +57,7 @@ async def test_an_exception_becomes_an_error_without_its_text_and_is_raised(
 async def test_a_cancelled_block_ends_its_feed_with_abort(broadcaster: Broadcaster, connection: LogConnection):
     async def run() -> None:
         async with broadcaster.feed("job") as feed:
-            await feed.send("x", 1)
+            await feed.data("x", 1)
             await asyncio.Event().wait()
 
     task = asyncio.create_task(run())
@@ -75,7 +75,7 @@ async def test_a_block_that_is_cancelled_at_every_await_leaves_no_writer_behind(
     """As anyio cancels, and with it Starlette when a client leaves."""
     with anyio.CancelScope() as scope:
         async with broadcaster.feed("job", close=closes) as feed:
-            await feed.send("x", 1)
+            await feed.data("x", 1)
             feed.append_nowait({"type": "data-x", "data": 2})
             scope.cancel()
             await asyncio.Event().wait()
@@ -93,7 +93,7 @@ async def test_closing_waits_for_a_block_that_is_cancelled_at_every_await(connec
     async with Broadcaster.from_url(connection.url) as broadcaster:
         with anyio.CancelScope() as scope:
             async with broadcaster.feed("job") as feed:
-                await feed.send("x", 1)
+                await feed.data("x", 1)
                 scope.cancel()
                 await asyncio.Event().wait()
     assert (await raw_events(connection, "job"))[-1] == b'{"type":"abort","reason":"cancelled"}'
@@ -130,7 +130,7 @@ async def test_one_of_several_writers_leaves_the_feed_open(broadcaster: Broadcas
             two.append_nowait({"type": "data-x", "data": 2})
             raise ValueError("mine")
     async with broadcaster.feed("job") as last:
-        await last.send("x", 3)
+        await last.data("x", 3)
     events = await raw_events(connection, "job")
     assert events == [*(b'{"type":"data-x","data":%d}' % n for n in (1, 2, 3)), b'{"type":"finish"}']
 
@@ -139,7 +139,7 @@ async def test_an_end_that_the_block_writes_is_the_only_one(broadcaster: Broadca
     async with broadcaster.feed("job") as feed:
         await feed.close({"type": "error", "errorText": "the disk is full", "code": "disk_full"})
         with pytest.raises(StreamClosed):
-            await feed.send("x", 1)
+            await feed.data("x", 1)
     assert await raw_events(connection, "job") == [
         b'{"type":"error","errorText":"the disk is full","code":"disk_full"}'
     ]
@@ -219,7 +219,7 @@ async def test_a_feed_whose_broadcaster_closes_ends_with_abort_and_its_block_rai
 async def test_a_feeds_block_runs_once_and_its_feed_is_written_to_inside_it(broadcaster: Broadcaster):
     feed: OpenFeed = broadcaster.feed("job")
     with pytest.raises(RuntimeError, match="inside"):
-        await feed.send("x", 1)
+        await feed.data("x", 1)
     async with feed:
         pass
     with pytest.raises(RuntimeError, match="once"):
@@ -230,7 +230,7 @@ async def test_a_feeds_block_runs_once_and_its_feed_is_written_to_inside_it(broa
 async def test_publishing_starts_no_front_end(broadcaster: Broadcaster):
     before = asyncio.all_tasks()
     async with broadcaster.feed("job", lease_s=None) as feed:
-        await feed.send("x", 1)
+        await feed.data("x", 1)
     async with asyncio.timeout(20):  # the feed's own tasks may still be ending
         while len(left := asyncio.all_tasks() - before) > 1:
             await asyncio.sleep(0.01)

@@ -77,7 +77,7 @@ class Writing:
             for number in range(COUNT):
                 if number in self._gates:
                     await self._passes.acquire()
-                await self._feed.send("n", number)
+                await self._feed.data("n", number)
 
     def go_on(self) -> None:
         self._passes.release()
@@ -148,7 +148,7 @@ async def test_a_reader_holds_its_cursor_while_redis_is_away_and_gives_up_in_the
     broadcaster: Broadcaster, server: ValkeyServer
 ) -> None:
     async with broadcaster.feed("job", close=False) as feed:
-        cursor = await feed.send("n", 0)
+        cursor = await feed.data("n", 0)
     async with aclosing(broadcaster.events("job", give_up_after_s=1.0)) as events:
         first = await anext(events)
         assert isinstance(first, EntryReceived)
@@ -159,7 +159,7 @@ async def test_a_reader_holds_its_cursor_while_redis_is_away_and_gives_up_in_the
     assert gave_up.value.cursor == first.cursor == cursor
     server.start()
     async with broadcaster.feed("job") as feed:
-        await feed.send("n", 1)
+        await feed.data("n", 1)
     rest = [event async for event in broadcaster.events("job", after=cursor)]
     assert [event.data for event in rest if isinstance(event, EntryReceived)] == [1, None]
 
@@ -170,10 +170,10 @@ async def test_a_writer_raises_within_its_time_and_its_block_ends(
     loop = asyncio.get_running_loop()
     with pytest.raises(LogUnavailable):
         async with broadcaster.feed("job", timeout_s=0.5) as feed:
-            await feed.send("n", 0)
+            await feed.data("n", 0)
             server.kill()
             begun = loop.time()
-            await feed.send("n", 1)
+            await feed.data("n", 1)
     # Its own time, and once more to end the feed: 1 s.
     assert loop.time() - begun < 10
     with pytest.raises(LogUnavailable):
@@ -216,10 +216,10 @@ async def test_a_cancelled_writer_ends_soon_though_redis_is_away(
 
     async def run() -> None:
         async with broadcaster.feed("job", timeout_s=DEADLINE_S) as feed:
-            await feed.send("n", 0)
+            await feed.data("n", 0)
             server.kill()
             is_away.set()
-            await feed.send("n", 1)
+            await feed.data("n", 1)
 
     task = asyncio.create_task(run())
     await is_away.wait()

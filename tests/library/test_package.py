@@ -23,7 +23,7 @@ def test_the_names_of_the_package_are_imported_on_first_use():
 def test_a_program_that_forgets_to_close_it_may_reuse_it_on_another_loop(redis_url: str):
     async def use(one: Broadcaster, name: str) -> None:
         async with one.feed(name) as feed:
-            await feed.send("x", 1)
+            await feed.data("x", 1)
         assert [event.cursor.seq async for event in one.events(name)] == [1, 2]
 
     one = Broadcaster.from_url(redis_url, key_prefix=uuid.uuid4().hex)
@@ -37,7 +37,7 @@ def test_a_program_that_closes_it_leaves_nothing_open(redis_url: str, recwarn: p
     async def use() -> None:
         async with Broadcaster.from_url(redis_url, key_prefix=uuid.uuid4().hex) as one:
             async with one.feed("job") as feed:
-                await feed.send("x", 1)
+                await feed.data("x", 1)
             assert [event.cursor.seq async for event in one.events("job")] == [1, 2]
 
     for _ in range(3):

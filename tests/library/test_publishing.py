@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from broadcaster import Broadcaster
-from broadcaster.core.events import Abort, Finish, TextDelta, TextEnd, TextStart
+from broadcaster.core.events import Abort, Finish
 from broadcaster.errors import InvalidEvent, InvalidInput, StreamExists, StreamFull
-from broadcaster.library.publishing import TextParts
 from broadcaster.log.redis.connect import LogConnection
-from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
+from tests.library.support import DEADLINE_S, raw_events, renumbered, until_in_the_log
 from tests.support.log.log_world import until
 
 
@@ -42,23 +41,10 @@ class Source:
         self.closed += 1
 
 
-def test_texts_between_events_are_parts_of_their_own():
-    texts = TextParts()
-    event = {"type": "data-x", "data": 1}
-    found = [each for piece in ("a", "", "b", event, "c", Finish()) for each in texts.events_of(piece)]
-    assert found == [
-        *(TextStart(id="0"), TextDelta(id="0", delta="a"), TextDelta(id="0", delta="b"), TextEnd(id="0")),
-        event,
-        *(TextStart(id="1"), TextDelta(id="1", delta="c"), TextEnd(id="1")),
-        Finish(),
-    ]
-    assert texts.close() == []
-
-
 async def test_an_iterator_of_texts_and_events_becomes_an_answer(broadcaster: Broadcaster, connection: LogConnection):
     source = Source("Hello", " you", {"type": "data-cost", "data": 3}, "!")
     end = await broadcaster.publish(source, id="answer", metadata={"chat": 1})
-    assert await raw_events(connection, "answer") == [
+    assert renumbered(await raw_events(connection, "answer")) == [
         b'{"type":"text-start","id":"0"}',
         b'{"type":"text-delta","id":"0","delta":"Hello"}',
         b'{"type":"text-delta","id":"0","delta":" you"}',
@@ -88,7 +74,7 @@ async def test_a_terminal_event_of_the_iterator_is_the_end(
 ):
     source = Source("a", end, "never asked for")
     await broadcaster.publish(source, id="answer")
-    events = await raw_events(connection, "answer")
+    events = renumbered(await raw_events(connection, "answer"))
     assert events[-2] == b'{"type":"text-end","id":"0"}'
     assert events[-1] == (stored or b'{"type":"error","errorText":"overloaded","code":"x"}')
     assert (source.requested, source.closed > 0) == (2, True)
@@ -100,7 +86,7 @@ async def test_a_failing_iterator_is_an_error_in_the_log_and_its_exception_is_ra
     source = Source("half an", fault=ValueError("secret"))
     with pytest.raises(ValueError, match="secret"):
         await broadcaster.publish(source, id="answer")
-    events = await raw_events(connection, "answer")
+    events = renumbered(await raw_events(connection, "answer"))
     assert events[1] == b'{"type":"text-delta","id":"0","delta":"half an"}'
     assert b'"code":"publisher_failed"' in events[-1]
     assert b"secret" not in events[-1]

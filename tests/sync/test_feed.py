@@ -30,7 +30,7 @@ def test_a_block_gives_its_events_in_order_and_then_the_end(
     with publisher.feed(stream_id, metadata={"of": "tests"}) as feed:
         feed.progress(1, 3, "rendering")
         feed.progress(2)
-        feed.send("note", {"a": [1]})
+        feed.data("note", {"a": [1]})
         feed.append({"type": "text-delta", "id": "0", "delta": "x"}, TextDelta(id="0", delta="y"))
     assert held(redis_url, stream_id) == [
         {"type": "data-progress", "data": {"done": 1, "total": 3, "message": "rendering"}},
@@ -42,11 +42,55 @@ def test_a_block_gives_its_events_in_order_and_then_the_end(
     ]
 
 
+def test_text_and_reasoning_open_and_close_their_parts_themselves(
+    publisher: Publisher, redis_url: str, stream_id: str
+) -> None:
+    with publisher.feed(stream_id) as feed:
+        feed.reasoning("Let me see.")
+        feed.text("It ")
+        feed.text("is")
+        feed.text("")
+        feed.progress(1)
+        feed.text(" blue.")
+    events = held(redis_url, stream_id)
+    assert [(event["type"], event.get("delta")) for event in events] == [
+        *(("reasoning-start", None), ("reasoning-delta", "Let me see."), ("reasoning-end", None)),
+        *(("text-start", None), ("text-delta", "It "), ("text-delta", "is"), ("text-end", None)),
+        ("data-progress", None),
+        *(("text-start", None), ("text-delta", " blue."), ("text-end", None)),
+        ("finish", None),
+    ]
+    assert len({event["id"] for event in events if "id" in event}) == 3
+
+
+def test_a_job_that_fails_leaves_its_text_incomplete(publisher: Publisher, redis_url: str, stream_id: str) -> None:
+    with pytest.raises(ValueError, match="mine"), publisher.feed(stream_id) as feed:
+        feed.text("half an")
+        raise ValueError("mine")
+    assert [event["type"] for event in held(redis_url, stream_id)] == ["text-start", "text-delta", "error"]
+
+
+def test_threads_that_share_a_feed_share_its_open_part(publisher: Publisher, redis_url: str, stream_id: str) -> None:
+    with publisher.feed(stream_id) as feed:
+        threads = [threading.Thread(target=lambda: [*map(feed.text, "x" * 100)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    types = [event["type"] for event in held(redis_url, stream_id)]
+    assert types == ["text-start", *["text-delta"] * 400, "text-end", "finish"]
+
+
+def test_only_str_is_text(publisher: Publisher, stream_id: str) -> None:
+    with publisher.feed(stream_id) as feed, pytest.raises(TypeError, match="text is a str, not bytes: decode it"):
+        feed.text(b"token")  # type: ignore[arg-type]
+
+
 def test_many_events_go_in_few_appends(server: ValkeyServer) -> None:
     with Publisher.from_url(server.url, timeout_s=30.0) as publisher:
         with publisher.feed("job-1") as feed:
             for number in range(5000):
-                feed.send("n", number)
+                feed.data("n", number)
             feed.flush()
             assert feed.statistics() == (0, 0, 0)
     assert numbers(held(server.url, "job-1")) == list(range(5000))
@@ -61,7 +105,7 @@ def test_many_threads_on_one_publisher_lose_and_double_nothing(
 
         def write(name: int) -> None:
             for number in range(200):
-                feed.send("n", [name, number])
+                feed.data("n", [name, number])
 
         threads = [threading.Thread(target=write, args=(name,)) for name in range(16)]
         for thread in threads:
@@ -78,7 +122,7 @@ def test_all_publishers_of_a_process_share_one_thread(redis_url: str, stream_id:
     for number in range(3):
         with Publisher.from_url(redis_url, timeout_s=20.0) as publisher:
             with publisher.feed(f"{stream_id}-{number}") as feed:
-                feed.send("n", number)
+                feed.data("n", number)
     assert sum(thread.name == "broadcaster-sync" for thread in threading.enumerate()) == 1
 
 
@@ -95,7 +139,7 @@ def test_a_block_left_by_an_exception_ends_its_feed_accordingly(
 ) -> None:
     with pytest.raises(type(error)):
         with publisher.feed(stream_id) as feed:
-            feed.send("n", 1)
+            feed.data("n", 1)
             raise error
     assert held(redis_url, stream_id) == [{"type": "data-n", "data": 1}, end]
 
@@ -107,14 +151,14 @@ def test_a_feed_is_ended_as_requested_and_only_once(publisher: Publisher, redis_
         feed.close({"type": "error", "errorText": "the disk is full", "code": "disk_full"})
         feed.close()
         with pytest.raises(StreamClosed):
-            feed.send("n", 1)
+            feed.data("n", 1)
     assert held(redis_url, stream_id) == [{"type": "error", "errorText": "the disk is full", "code": "disk_full"}]
 
 
 def test_one_of_several_writers_leaves_the_feed_open(publisher: Publisher, redis_url: str, stream_id: str) -> None:
     for number in range(2):
         with publisher.feed(stream_id, close=False) as feed:
-            feed.send("n", number)
+            feed.data("n", number)
     assert held(redis_url, stream_id) == [{"type": "data-n", "data": 0}, {"type": "data-n", "data": 1}]
     publisher.feed(stream_id).close()
     assert held(redis_url, stream_id)[-1] == {"type": "finish"}
@@ -124,8 +168,8 @@ def test_a_feed_without_a_block_is_flushed_and_ends_with_abort_when_its_publishe
     redis_url: str, stream_id: str
 ) -> None:
     with Publisher.from_url(redis_url, timeout_s=20.0) as publisher:
-        publisher.feed(stream_id).send("n", 1)
-        publisher.feed(f"{stream_id}-open", close=False).send("n", 1)
+        publisher.feed(stream_id).data("n", 1)
+        publisher.feed(f"{stream_id}-open", close=False).data("n", 1)
     assert held(redis_url, stream_id) == [
         {"type": "data-n", "data": 1},
         {"type": "abort", "reason": "publisher_closed"},
@@ -147,7 +191,7 @@ def test_an_event_that_no_feed_takes_is_refused_at_its_caller(
         with pytest.raises(InvalidEvent):
             feed.append({"type": "data-n", "data": 1}, event)
         with pytest.raises(InvalidEvent):
-            feed.send("n", float("nan"))
+            feed.data("n", float("nan"))
     assert held(redis_url, stream_id) == [{"type": "finish"}]
 
 
@@ -155,7 +199,7 @@ def test_an_event_or_an_append_over_its_bound_is_refused_at_its_caller(redis_url
     with Publisher.from_url(redis_url, timeout_s=20.0, max_event_bytes=1024) as publisher:
         with publisher.feed(stream_id) as feed:
             with pytest.raises(EventTooLarge):
-                feed.send("n", "x" * 1024)
+                feed.data("n", "x" * 1024)
             with pytest.raises(InvalidInput):
                 feed.append(*[{"type": "data-n", "data": 1}] * 1000)
             feed.append()
@@ -166,7 +210,7 @@ def test_a_full_feed_keeps_what_fits_raises_in_the_caller_and_does_not_end_as_fi
 ) -> None:
     feed = publisher.feed(stream_id, max_events=100)
     for number in range(150):
-        feed.send("n", number)
+        feed.data("n", number)
     with pytest.raises(StreamFull):
         feed.close()
     events = held(redis_url, stream_id)
@@ -191,14 +235,14 @@ def test_a_feed_that_another_writer_has_ended_refuses_every_call_and_raises_once
 ) -> None:
     publisher.feed(stream_id).close()
     with publisher.feed(stream_id) as feed:
-        feed.send("n", 1)
+        feed.data("n", 1)
         with pytest.raises(StreamClosed):
             feed.flush()
         with pytest.raises(StreamClosed):
-            feed.send("n", 2)
+            feed.data("n", 2)
     with pytest.raises(StreamClosed):
         with publisher.feed(stream_id) as feed:
-            feed.send("n", 1)
+            feed.data("n", 1)
     assert held(redis_url, stream_id) == [{"type": "finish"}]
 
 
@@ -239,5 +283,5 @@ def test_the_error_of_a_redis_that_refuses_us_has_no_password(
     with Publisher.from_url(server.url.replace("redis://", "redis://nobody:hunter2@"), timeout_s=20.0) as publisher:
         with pytest.raises(SetupError) as caught:
             with publisher.feed("job-1") as feed:
-                feed.send("n", 1)
+                feed.data("n", 1)
     assert "hunter2" not in str(caught.value) + caplog.text

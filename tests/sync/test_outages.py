@@ -54,19 +54,19 @@ def test_while_redis_is_killed_the_job_goes_on_and_all_of_it_comes_when_redis_is
 ) -> None:
     with Publisher.from_url(server.url, timeout_s=TIMEOUT_S) as publisher:
         with publisher.feed("job-1") as feed:
-            feed.send("n", 0)
+            feed.data("n", 0)
             feed.flush(20.0)
             server.kill()
             for number in range(1, 500):
                 with bounded():
-                    feed.send("n", number)
+                    feed.data("n", number)
             with bounded(), pytest.raises(LogUnavailable):
                 feed.flush()
             begun = time.monotonic()
         assert time.monotonic() - begun < BOUND_S
         with bounded():
             with publisher.feed("job-2") as feed:
-                feed.send("n", 1)
+                feed.data("n", 1)
         server.start()
         until_so(lambda: is_finished(server, "job-1") and is_finished(server, "job-2"))
     assert numbers(held(server.url, "job-1")) == list(range(500))
@@ -80,10 +80,10 @@ def test_the_batch_under_way_outlasts_what_an_asyncio_writer_waits(
     monkeypatch.setitem(WriterLimits.__init__.__kwdefaults__ or {}, "timeout_s", 0.2)
     with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
         with publisher.feed("job-1") as feed:
-            feed.send("n", 0)
+            feed.data("n", 0)
             feed.flush()
             server.kill()
-            feed.send("n", 1)
+            feed.data("n", 1)
             with pytest.raises(LogUnavailable):
                 feed.flush(1.0)
             assert feed.statistics().dropped == 0
@@ -97,12 +97,12 @@ def test_a_batch_is_given_up_when_the_log_may_have_forgotten_it_and_what_follows
     monkeypatch.setattr(delivery, "UNKNOWN_S", 0.2)
     with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
         with publisher.feed("job-1") as feed:
-            feed.send("n", 0)
+            feed.data("n", 0)
             feed.flush()
             server.kill()
-            feed.send("n", 1)
+            feed.data("n", 1)
             until_so(lambda: feed.statistics().dropped == 1)
-            feed.send("n", 2)
+            feed.data("n", 2)
             server.start()
     dropped = {"type": "data-dropped", "data": {"events": 1}}
     assert held(server.url, "job-1")[1:] == [dropped, {"type": "data-n", "data": 2}, FINISH]
@@ -111,12 +111,12 @@ def test_a_batch_is_given_up_when_the_log_may_have_forgotten_it_and_what_follows
 def test_a_redis_that_answers_nothing_holds_no_call(server: ValkeyServer) -> None:
     with Publisher.from_url(server.url, timeout_s=TIMEOUT_S) as publisher:
         feed = publisher.feed("job-1")
-        feed.send("n", 0)
+        feed.data("n", 0)
         feed.flush(20.0)
         server.pause()
         for number in range(1, 20):
             with bounded():
-                feed.send("n", number)
+                feed.data("n", number)
         with bounded():
             feed.close()
         server.resume()
@@ -129,13 +129,13 @@ def test_a_publisher_raises_instead_of_dropping_when_it_is_set_to(server: Valkey
     publisher = Publisher.from_url(server.url, timeout_s=TIMEOUT_S, on_full_buffer="raise", buffer_events=10)
     feed = publisher.feed("job-1")
     for number in range(10):
-        feed.send("n", number)
+        feed.data("n", number)
     with bounded(), pytest.raises(Busy):
-        feed.send("n", 10)
+        feed.data("n", 10)
     with bounded(), pytest.raises(LogUnavailable):
         feed.close()
     other = publisher.feed("job-2")
-    other.send("n", 1)
+    other.data("n", 1)
     with bounded(), pytest.raises(LogUnavailable):
         publisher.close()
 
@@ -147,11 +147,11 @@ def test_the_events_that_a_full_buffer_drops_are_reported_in_their_place(
     with Publisher.from_url(server.url, timeout_s=20.0, buffer_events=10) as publisher:
         with publisher.feed("job-1") as feed:
             for number in range(25):
-                feed.send("n", number)
+                feed.data("n", number)
             assert feed.statistics().dropped == 15
             server.start()
             feed.flush()
-            feed.send("n", 25)
+            feed.data("n", 25)
     events = held(server.url, "job-1")
     assert [event["data"] for event in events[:-1]] == [*range(10), {"events": 15}, 25]
     assert (events[10]["type"], events[-1]) == ("data-dropped", FINISH)
@@ -161,13 +161,13 @@ def test_the_events_that_a_full_buffer_drops_are_reported_in_their_place(
 def test_a_feed_goes_on_when_redis_came_back_empty(server: ValkeyServer) -> None:
     with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
         with publisher.feed("job-1") as feed:
-            feed.send("n", 0)
+            feed.data("n", 0)
             feed.flush()
             server.kill()
             for kept in server._folder.glob("appendonlydir/*"):
                 kept.unlink()
             server.start()
-            feed.send("n", 1)
+            feed.data("n", 1)
     assert held(server.url, "job-1") == [{"type": "data-n", "data": 1}, FINISH]
 
 
@@ -179,7 +179,7 @@ async def test_an_append_that_is_cut_off_comes_once(redis_url: str, stream_id: s
             with Publisher.from_url(relay.url, timeout_s=20.0) as publisher:
                 with publisher.feed(stream_id) as feed:
                     for number in range(30):
-                        feed.send("n", number)
+                        feed.data("n", number)
                         feed.flush()
                         if number in (10, 20):
                             relay.cut_at(b'"data":%d}' % (number + 1), moment)

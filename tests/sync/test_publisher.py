@@ -18,10 +18,10 @@ FINISH = {"type": "finish"}
 def test_a_feed_that_was_left_during_an_outage_is_waited_for_and_ends_as_its_block_did(server: ValkeyServer) -> None:
     publisher = Publisher.from_url(server.url, timeout_s=20.0)
     feed = publisher.feed("job-1")
-    feed.send("n", 0)
+    feed.data("n", 0)
     feed.flush()
     server.kill()
-    feed.send("n", 1)
+    feed.data("n", 1)
     leaving = threading.Thread(target=feed.close)
     leaving.start()
     until_so(lambda: feed.is_left)
@@ -33,7 +33,7 @@ def test_a_feed_that_was_left_during_an_outage_is_waited_for_and_ends_as_its_blo
 
 def test_a_feed_is_forgotten_when_it_is_left_and_has_ended(publisher: Publisher, stream_id: str) -> None:
     with publisher.feed(stream_id) as feed:
-        feed.send("n", 0)
+        feed.data("n", 0)
         assert list(publisher._carried) == [feed]
     until_so(lambda: not publisher._carried)
 

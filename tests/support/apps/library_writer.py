@@ -17,7 +17,7 @@ async def write(url: str, stream_id: str, count: int) -> None:
     """The whole of it."""
     async with Broadcaster.from_url(url) as broadcaster, broadcaster.feed(stream_id, lease_s=2) as feed:
         for number in range(count):
-            await feed.send("n", number)
+            await feed.data("n", number)
 
 
 if __name__ == "__main__":

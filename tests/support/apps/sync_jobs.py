@@ -17,26 +17,26 @@ def ends_without_closing(url: str, stream_id: str) -> None:
     """A short script: the first connection is made while the interpreter is ending."""
     feed = sync.Publisher.from_url(url, timeout_s=20.0).feed(stream_id)
     for number in range(300):
-        feed.send("n", number)
+        feed.data("n", number)
 
 
 def fails(url: str, stream_id: str) -> None:
     """An exception that is not caught."""
     with sync.Publisher.from_url(url, timeout_s=20.0).feed(stream_id) as feed:
-        feed.send("n", 0)
+        feed.data("n", 0)
         raise RuntimeError("the job failed")
 
 
 def ends_while_redis_is_away(url: str, stream_id: str) -> None:
     """Redis is not there."""
     feed = sync.Publisher.from_url(url, timeout_s=0.5).feed(stream_id)
-    feed.send("n", 0)
+    feed.data("n", 0)
 
 
 def has_left_while_redis_is_away(url: str, stream_id: str) -> None:
     """Redis is not there, and the block is left in good order."""
     with sync.Publisher.from_url(url, timeout_s=0.5).feed(stream_id) as feed:
-        feed.send("n", 0)
+        feed.data("n", 0)
 
 
 def goes_on(url: str, stream_id: str) -> None:
@@ -44,7 +44,7 @@ def goes_on(url: str, stream_id: str) -> None:
     feed = sync.Publisher.from_url(url).feed(stream_id)
     number = 0
     while True:
-        feed.send("n", number)
+        feed.data("n", number)
         number += 1
         if number % 50 == 0:
             feed.flush()
@@ -57,23 +57,23 @@ def forks(url: str, stream_id: str) -> None:
     publisher = sync.Publisher.from_url(url, timeout_s=20.0)
     with publisher.feed(stream_id) as feed:
         for number in range(100):
-            feed.send("n", ["parent", number])
+            feed.data("n", ["parent", number])
         children = []
         for child in range(3):
             pid = os.fork()
             if pid == 0:
                 for number in range(100):
-                    feed.send("n", [f"child-{child}", number])
+                    feed.data("n", [f"child-{child}", number])
                 with publisher.feed(f"{stream_id}-{child}") as own:
-                    own.send("n", child)
+                    own.data("n", child)
                 # As a child of the interpreter ends: its handlers run.
                 sys.exit(0) if child else _leave(feed)
             children.append(pid)
         for number in range(100, 200):
-            feed.send("n", ["parent", number])
+            feed.data("n", ["parent", number])
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
         for number in range(200, 300):
-            feed.send("n", ["parent", number])
+            feed.data("n", ["parent", number])
     print(codes)
 
 
@@ -87,7 +87,7 @@ def runs_children(url: str, stream_id: str) -> None:
     """A pool of forked processes, whose parent has published before."""
     publisher = sync.Publisher.from_url(url, timeout_s=20.0)
     with publisher.feed(stream_id) as feed:
-        feed.send("n", "parent")
+        feed.data("n", "parent")
         feed.flush()
         context = multiprocessing.get_context("fork")
         workers = [context.Process(target=_work, args=(publisher, f"{stream_id}-{n}")) for n in range(2)]
@@ -95,13 +95,13 @@ def runs_children(url: str, stream_id: str) -> None:
             worker.start()
         for worker in workers:
             worker.join()
-        feed.send("n", "parent again")
+        feed.data("n", "parent again")
 
 
 def _work(publisher: sync.Publisher, stream_id: str) -> None:
     with publisher.feed(stream_id) as feed:
         for number in range(50):
-            feed.send("n", number)
+            feed.data("n", number)
 
 
 if __name__ == "__main__":

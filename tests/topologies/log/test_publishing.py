@@ -17,7 +17,7 @@ def _publish(url: str, name: str) -> None:
     with Publisher.from_url(url, timeout_s=20.0) as publisher:
         for number in range(FEEDS):
             with publisher.feed(f"{name}-{number}") as feed:
-                feed.send("n", {"number": number})
+                feed.data("n", {"number": number})
 
 
 async def test_a_publisher_and_its_forked_child_each_write_their_feeds(connection: LogConnection) -> None:
