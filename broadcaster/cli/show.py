@@ -1,17 +1,19 @@
-"""``broadcaster show``: everything about one generation, its answer last."""
+"""``broadcaster show``: everything about one generation or feed, its text last."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from rich.table import Column
 
 from broadcaster.cli.front_end_client import Id, Json, Url, Visit
+from broadcaster.cli.terminal.displays import PROGRESS_TYPE, JobProgress, progress_of
 from broadcaster.cli.terminal.formats import as_json, moment, number, span
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import AsyncClient, ClientError, Generation, StreamState
+from broadcaster.core.events import DataEvent
 
 MAX_DISPLAY_CHARS: Final = 2000
 
@@ -36,9 +38,10 @@ def show(id: Id, json: Json = False, url: Url = None) -> None:
             visit.screen.line(as_json(state))
         elif isinstance(state, StreamState):
             _show_facts(visit.screen, _feed_facts(state, now_s=time.time()))
+            _show_texts(visit.screen, state, of="text")
         else:
             _show_facts(visit.screen, _facts(state, now_s=time.time()))
-            _show_texts(visit.screen, state)
+            _show_texts(visit.screen, state, of="answer")
 
     visit.run(work)
 
@@ -51,7 +54,7 @@ async def _fetch(client: AsyncClient, id: str) -> Generation | StreamState:
         if unknown.code != "unknown_stream":
             raise
         try:
-            return await client.stream(id)
+            return await client.stream(id, parts=True)
         except ClientError as error:
             # A front-end of before feeds has no such path.
             raise (unknown if error.code == "not_found" else error) from None
@@ -65,16 +68,39 @@ def _feed_facts(state: StreamState, *, now_s: float) -> Iterator[tuple[str, str]
             yield name, moment(at, now_s=now_s)
     yield "events", f"{state.first_seq} to {state.last_seq}, the last is {state.last_id}" if state.last_id else "none"
     yield "viewers", str(state.viewers)
+    if state.error is not None:
+        yield "error", f"{state.error.code}: {state.error.message}"
+    if state.usage is not None:
+        yield "usage", _usage(state.usage)
     if state.metadata:
         yield "metadata", as_json(state.metadata)
+    yield from _newest_parts(state.parts)
+
+
+def _newest_parts(parts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The parts as facts; of each progress only its newest state, where it stood first."""
+    newest: dict[object, tuple[str, str] | None] = {}
+    for at, part in enumerate(parts):
+        step = _progress_in(part)
+        if step is None:
+            newest[at] = _part(part)
+        else:
+            newest[step.job, "progress"] = ("progress", step.line.removeprefix("progress").lstrip(": "))
+    yield from filter(None, newest.values())
+
+
+def _progress_in(part: dict[str, Any]) -> JobProgress | None:
+    if part.get("type") != PROGRESS_TYPE:
+        return None
+    return progress_of(DataEvent(type=PROGRESS_TYPE, data=part.get("data"), id=part.get("id")))
 
 
 def _show_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:
     screen.table(facts, Column(style="bold", no_wrap=True), Column(overflow="fold"), has_header=False)
 
 
-def _show_texts(screen: Screen, state: Generation) -> None:
-    for heading, text in (("reasoning", state.reasoning), ("answer", state.text)):
+def _show_texts(screen: Screen, state: Generation | StreamState, *, of: str) -> None:
+    for heading, text in (("reasoning", state.reasoning), (of, state.text)):
         if text:
             screen.line(f"\n{heading}:")
             screen.answer(text)

@@ -15,7 +15,7 @@ from broadcaster.cli.completion import complete_models
 from broadcaster.cli.front_end_client import Id, Json, Url, Visit
 from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json
-from broadcaster.client import AsyncClient, Generation
+from broadcaster.client import AsyncClient, Generation, ListedStream
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import BadCursor
 
@@ -98,20 +98,20 @@ def ls(
     json: Json = False,
     url: Url = None,
 ) -> None:
-    """List the open generations, the newest first."""
+    """List the open generations and feeds, the newest first."""
     visit = Visit(url)
 
     async def work(client: AsyncClient) -> None:
-        generations = await _every_page(client, status="all" if show_all else "open")
+        streams = await _every_page(client, status="all" if show_all else "open")
         if json:
-            visit.screen.line(as_json([_listed(each) for each in generations]))
-        elif generations:
-            rows = (_row(each, now_s=time.time()) for each in generations)
+            visit.screen.line(as_json(streams))
+        elif streams:
+            rows = (_row(each, now_s=time.time()) for each in streams)
             numbers = (Column(heading, justify="right") for heading in ("AGE", "EVENTS", "VIEWERS"))
-            visit.screen.table(rows, Column("ID", no_wrap=True), "STATUS", "MODEL", *numbers)
+            visit.screen.table(rows, Column("ID", no_wrap=True), "KIND", "STATUS", "MODEL", *numbers)
         else:
             more = "" if show_all else " is open (--all lists those that are over)"
-            visit.screen.note(f"no generation{more}; start one with: broadcaster generate PROMPT")
+            visit.screen.note(f"no generation and no feed{more}; start one with: broadcaster generate PROMPT")
 
     visit.run(work)
 
@@ -121,16 +121,16 @@ def _listed(generation: Generation) -> dict[str, Any]:
     return {name: value for name, value in msgspec.to_builtins(generation).items() if name not in _NOT_LISTED}
 
 
-async def _every_page(client: AsyncClient, *, status: Literal["all", "open"]) -> Sequence[Generation]:
+async def _every_page(client: AsyncClient, *, status: Literal["all", "open"]) -> Sequence[ListedStream]:
     """The whole list: the server bounds it."""
-    page = await client.list(status=status, limit=PAGE)
-    generations = page.generations
+    page = await client.list_streams(status=status, limit=PAGE)
+    streams = page.streams
     while page.next_before is not None:
-        page = await client.list(status=status, limit=PAGE, before=page.next_before)
-        generations = [*generations, *page]
-    return generations
+        page = await client.list_streams(status=status, limit=PAGE, before=page.next_before)
+        streams = [*streams, *page]
+    return streams
 
 
-def _row(each: Generation, *, now_s: float) -> Sequence[str]:
+def _row(each: ListedStream, *, now_s: float) -> Sequence[str]:
     created = "" if each.created_at is None else age(now_s - each.created_at)
-    return each.id, each.status, each.model, created, str(each.last_seq), str(each.viewers)
+    return each.id, each.kind, each.status, each.model or "", created, str(each.last_seq), str(each.viewers)

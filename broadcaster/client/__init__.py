@@ -2,7 +2,16 @@
 
 from broadcaster.client.blocking import Client
 from broadcaster.client.client import AsyncClient
-from broadcaster.client.documents import Appended, CreatedToken, Fault, Generation, GenerationList, StreamState
+from broadcaster.client.documents import (
+    Appended,
+    CreatedToken,
+    Fault,
+    Generation,
+    GenerationList,
+    ListedStream,
+    StreamList,
+    StreamState,
+)
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
 
@@ -20,9 +29,11 @@ __all__ = [
     "GaveUp",
     "Generation",
     "GenerationList",
+    "ListedStream",
     "Notice",
     "Reconnecting",
     "StreamClosed",
     "StreamEvent",
+    "StreamList",
     "StreamState",
 ]

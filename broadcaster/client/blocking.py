@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
 
 from broadcaster.client.client import AsyncClient
-from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamState
+from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamList, StreamState
 from broadcaster.client.errors import CannotConnect
 from broadcaster.client.stream import StreamEvent
 from broadcaster.core.cursor import Cursor
@@ -125,9 +125,15 @@ class Client:
         """As ``AsyncClient.delete_stream``."""
         self._call(lambda client: client.delete_stream(stream_id))
 
-    def stream(self, stream_id: str) -> StreamState:
+    def stream(self, stream_id: str, *, parts: bool = False) -> StreamState:
         """As ``AsyncClient.stream``."""
-        return self._call(lambda client: client.stream(stream_id))
+        return self._call(lambda client: client.stream(stream_id, parts=parts))
+
+    def list_streams(
+        self, *, status: Literal["all", "open", "over"] = "all", limit: int | None = None, before: str | None = None
+    ) -> StreamList:
+        """As ``AsyncClient.list_streams``."""
+        return self._call(lambda client: client.list_streams(status=status, limit=limit, before=before))
 
     def create_token(
         self,

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamState
+from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamList, StreamState
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
 from broadcaster.client.responses import error_of
 from broadcaster.client.stream import StreamEvent
@@ -123,9 +123,7 @@ class AsyncClient:
 
         ``before`` is the ``next_before`` of the page before; None begins with the newest.
         """
-        query = {"status": status, "limit": limit, "before": before}
-        params = {name: str(value) for name, value in query.items() if value is not None}
-        return await self._fetch(GenerationList, "GET", "/v1/generations", params=params)
+        return await self._fetch(GenerationList, "GET", "/v1/generations", params=_page_params(status, limit, before))
 
     async def stop(self, generation_id: str) -> Generation:
         """End the generation, even if it has viewers; idempotent. Returns its state then, without text and parts.
@@ -185,9 +183,19 @@ class AsyncClient:
         """
         await self._call("DELETE", _stream_path(stream_id))
 
-    async def stream(self, stream_id: str) -> StreamState:
-        """The state of a stream, a feed's or a generation's. Raises ClientError ``unknown_stream``."""
-        return await self._fetch(StreamState, "GET", _stream_path(stream_id))
+    async def stream(self, stream_id: str, *, parts: bool = False) -> StreamState:
+        """The state of a stream, a feed's or a generation's; ``parts``: with its content so far.
+
+        Raises ClientError ``unknown_stream``.
+        """
+        params = {"parts": "true"} if parts else {}
+        return await self._fetch(StreamState, "GET", _stream_path(stream_id), params=params)
+
+    async def list_streams(
+        self, *, status: Literal["all", "open", "over"] = "all", limit: int | None = None, before: str | None = None
+    ) -> StreamList:
+        """A page of the caller's generations and feeds, newest first; ``before`` as in ``list``."""
+        return await self._fetch(StreamList, "GET", "/v1/streams", params=_page_params(status, limit, before))
 
     async def create_token(
         self,
@@ -290,6 +298,11 @@ def _headers(api_key: str | None) -> dict[str, str]:
     if not (api_key.isascii() and api_key.isprintable()):
         raise ValueError("an API key is one line of printable ASCII")
     return {"authorization": f"Bearer {api_key}"}
+
+
+def _page_params(status: str, limit: int | None, before: str | None) -> dict[str, str]:
+    query = {"status": status, "limit": limit, "before": before}
+    return {name: str(value) for name, value in query.items() if value is not None}
 
 
 def _stream_path(stream_id: str) -> str:

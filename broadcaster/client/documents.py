@@ -101,11 +101,56 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     events_url: str = ""
     lease_s: float | None = None
     viewers: int = 0
+    error: Fault | None = None
+    usage: dict[str, Any] | None = None
+    text: str = ""
+    reasoning: str = ""
+    parts: list[dict[str, Any]] = []
+    """The content (``error`` to ``parts``) is only in a response to ``AsyncClient.stream(id, parts=True)``."""
 
     @property
     def is_over(self) -> bool:
         """Whether the stream has its terminal event."""
         return self.status in OVER
+
+
+class ListedStream(msgspec.Struct, frozen=True, kw_only=True):
+    """A generation or a feed in a list. Times are Unix seconds; ``active_at`` is that of the last activity.
+
+    A feed has an empty ``title`` and no ``model``.
+    """
+
+    id: str
+    kind: str
+    status: str
+    title: str = ""
+    model: str | None = None
+    created_at: float | None = None
+    active_at: float | None = None
+    ended_at: float | None = None
+    viewers: int = 0
+    last_id: str | None = None
+    last_seq: int = 0
+    events_url: str = ""
+    error: Fault | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream has its terminal event."""
+        return self.status in OVER
+
+
+class StreamList(msgspec.Struct, frozen=True):
+    """One page of a list, newest first. ``next_before`` is the ``before`` of the next page; None: this is the last."""
+
+    streams: list[ListedStream]
+    next_before: str | None = None
+
+    def __iter__(self) -> Iterator[ListedStream]:
+        return iter(self.streams)
+
+    def __len__(self) -> int:
+        return len(self.streams)
 
 
 class CreatedToken(msgspec.Struct, frozen=True, kw_only=True):

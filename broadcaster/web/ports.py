@@ -55,6 +55,14 @@ class FeedsPort(Protocol):
     async def delete(self, stream_id: str, *, tenant: str) -> None: ...
 
 
+class ListsPort(Protocol):
+    """Lists of streams of both kinds; see `broadcaster.log.jobs.lists.listing.Listing`."""
+
+    async def page(
+        self, tenant: str, *, which: Which, limit: int, before: int | None, with_feeds: bool = False
+    ) -> Listed: ...
+
+
 class StreamsPort(Protocol):
     """Read tails and owners; see `broadcaster.log.streams.reader.Streams`."""
 

@@ -41,6 +41,7 @@ from broadcaster.web.ports import (
     ChatsPort,
     FeedsPort,
     GenerationsPort,
+    ListsPort,
     OperationsPort,
     PresencePort,
     StreamsPort,
@@ -82,6 +83,7 @@ class Services:
 
     generations: GenerationsPort
     feeds: FeedsPort
+    lists: ListsPort
     streams: StreamsPort
     reader: EntryReader
     hub: Hub

@@ -211,6 +211,7 @@ class _Parts(JobParts):
             ),
             operations=self._operations(generations),
             feeds=self._feeds(),
+            lists=generations.lists,
             streams=self.streams,
             reader=self.streams,
             hub=hub,

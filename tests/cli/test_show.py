@@ -140,10 +140,28 @@ async def test_a_feed_is_printed_by_its_id_too(server):
 
     async def feed(exchange: Exchange) -> None:
         state = {"id": ID, "kind": "feed", "status": "running", "first_seq": 3, "last_seq": 9, "last_id": "7-9"}
-        await exchange.answer(200, json.dumps({**state, "metadata": {"job": 1}}).encode())
+        content = {
+            "text": "half done",
+            "error": {"code": "disk", "message": "it is full"},
+            "parts": [
+                {"type": "data-progress", "data": {"done": 1, "total": 4, "message": "copying"}},
+                {"type": "data-file", "data": {"url": "/a"}},
+                {"type": "data-progress", "data": {"done": 2, "total": 4, "message": "copying"}},
+                {"type": "data-progress", "id": "b", "data": {"done": 1, "total": 2}},
+                {"type": "text", "text": "half done", "state": "done"},
+            ],
+        }
+        assert exchange.request.query == {"parts": "true"}
+        await exchange.answer(200, json.dumps({**state, "metadata": {"job": 1}, **content}).encode())
 
     server.routes["GET", f"/v1/generations/{ID}"] = unknown
     server.routes["GET", f"/v1/streams/{ID}"] = feed
     lines = [" ".join(line.split()) for line in (await run("show", ID)).stdout.split("\n")]
-    assert {f"feed {ID}", "events 3 to 9, the last is 7-9"} <= set(lines)
+    assert {f"feed {ID}", "events 3 to 9, the last is 7-9", "error disk: it is full"} <= set(lines)
+    assert [line for line in lines if line.startswith(("progress", "file"))] == [
+        "progress 50% (2/4) copying",
+        'file {"url":"/a"}',
+        "progress b: 50% (1/2)",
+    ]
+    assert lines[-3:] == ["text:", "half done", ""]
     assert json.loads((await run("show", ID, "--json")).stdout)["kind"] == "feed"

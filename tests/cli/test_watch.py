@@ -86,36 +86,46 @@ async def test_stop_of_a_generation_that_is_over_prints_that_and_programs_read_i
     assert (printed["id"], printed["status"], "text" in printed) == (ID, "finished", False)
 
 
-def listing(*generations: dict):
+def listing(*streams: dict):
     async def plan(exchange: Exchange) -> None:
-        await exchange.answer(200, json.dumps({"generations": generations}).encode())
+        await exchange.answer(200, json.dumps({"streams": streams}).encode())
 
     return plan
 
 
-async def test_ls_shows_a_row_for_each_generation(server):
-    server.routes["GET", "/v1/generations"] = listing(
+async def test_ls_shows_a_row_for_each_generation_and_each_feed(server):
+    server.routes["GET", "/v1/streams"] = listing(
         {
             "id": "gen_a",
+            "kind": "generation",
             "status": "running",
             "model": "[red]x",
             "created_at": time.time() - 120,
             "last_seq": 7,
             "viewers": 2,
         },
-        {"id": "gen_b", "status": "finished", "model": "local\x1b[2J", "created_at": time.time() + 60, "last_seq": 12},
+        {
+            "id": "gen_b",
+            "kind": "generation",
+            "status": "finished",
+            "model": "local\x1b[2J",
+            "created_at": time.time() + 60,
+            "last_seq": 12,
+        },
+        {"id": "nightly", "kind": "feed", "status": "running", "created_at": time.time() - 3.2, "last_seq": 1},
     )
     result = await run("ls")
     rows = [line.split() for line in result.stdout.strip().split("\n")]
     assert rows == [
-        ["ID", "STATUS", "MODEL", "AGE", "EVENTS", "VIEWERS"],
-        ["gen_a", "running", "[red]x", "2m", "7", "2"],
-        ["gen_b", "finished", "local\N{REPLACEMENT CHARACTER}[2J", "0s", "12", "0"],
+        ["ID", "KIND", "STATUS", "MODEL", "AGE", "EVENTS", "VIEWERS"],
+        ["gen_a", "generation", "running", "[red]x", "2m", "7", "2"],
+        ["gen_b", "generation", "finished", "local\N{REPLACEMENT CHARACTER}[2J", "0s", "12", "0"],
+        ["nightly", "feed", "running", "3s", "1", "0"],
     ]
 
 
 async def test_ls_can_be_read_by_programs(server):
-    server.routes["GET", "/v1/generations"] = listing({"id": "gen_a", "status": "running"})
+    server.routes["GET", "/v1/streams"] = listing({"id": "gen_a", "kind": "generation", "status": "running"})
     assert [row["id"] for row in json.loads((await run("ls", "--json")).stdout)] == ["gen_a"]
 
 
@@ -123,17 +133,17 @@ async def test_ls_can_be_read_by_programs(server):
 async def test_ls_lists_open_ones_or_all_of_them_to_the_last_page(server, options, status):
     async def page(exchange: Exchange) -> None:
         is_first = "before" not in exchange.request.query
-        rows = [{"id": "gen_b" if is_first else "gen_a", "status": "running"}]
-        await exchange.answer(200, json.dumps({"generations": rows, "next_before": "9" if is_first else None}).encode())
+        rows = [{"id": "gen_b" if is_first else "a", "kind": "feed", "status": "running"}]
+        await exchange.answer(200, json.dumps({"streams": rows, "next_before": "9" if is_first else None}).encode())
 
-    server.routes["GET", "/v1/generations"] = page
+    server.routes["GET", "/v1/streams"] = page
     result = await run("ls", "--json", *options)
-    assert [row["id"] for row in json.loads(result.stdout)] == ["gen_b", "gen_a"]
+    assert [row["id"] for row in json.loads(result.stdout)] == ["gen_b", "a"]
     assert {request.query["status"] for request in server.requests} == {status}
 
 
 async def test_ls_of_an_empty_list_prints_how_to_begin(server):
-    server.routes["GET", "/v1/generations"] = listing()
+    server.routes["GET", "/v1/streams"] = listing()
     result = await run("ls")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "broadcaster generate" in result.stderr

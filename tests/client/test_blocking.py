@@ -120,7 +120,13 @@ CALLS: Final[dict[str, tuple[str, str, object, Callable[[Any], Any]]]] = {
     ),
     "close": ("POST", "/v1/streams/job/close", STATE, lambda each: each.close("job", {"type": "abort"})),
     "delete_stream": ("DELETE", "/v1/streams/job", None, lambda each: each.delete_stream("job")),
-    "stream": ("GET", "/v1/streams/job", STATE, lambda each: each.stream("job")),
+    "stream": ("GET", "/v1/streams/job", STATE, lambda each: each.stream("job", parts=True)),
+    "list_streams": (
+        "GET",
+        "/v1/streams",
+        {"streams": [STATE]},
+        lambda each: each.list_streams(status="open", limit=5),
+    ),
     "create_token": (
         "POST",
         "/v1/streams/job/tokens",

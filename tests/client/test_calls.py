@@ -114,6 +114,19 @@ async def test_list_gives_a_page_and_where_the_next_one_begins(server, client):
     ]
 
 
+async def test_list_streams_gives_generations_and_feeds(server, client):
+    rows = [{"id": "nightly", "kind": "feed", "status": "running", "active_at": 3.5, "model": None}]
+    rows.append({"id": "gen_1", "kind": "generation", "status": "failed", "error": {"code": "x"}})
+    server.routes["GET", "/v1/streams"] = answering({"streams": rows, "next_before": "17"})
+    page = await client.list_streams(status="open", limit=2)
+    assert [(each.id, each.kind, each.is_over) for each in page] == [
+        ("nightly", "feed", False),
+        ("gen_1", "generation", True),
+    ]
+    assert (len(page), page.next_before, page.streams[0].active_at) == (2, "17", 3.5)
+    assert server.requests[0].query == {"status": "open", "limit": "2"}
+
+
 async def test_a_list_of_an_older_front_end_is_its_only_page(server, client):
     server.routes["GET", "/v1/generations"] = answering({"generations": []})
     page = await client.list()

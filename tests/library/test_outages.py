@@ -183,7 +183,7 @@ async def test_a_writer_raises_within_its_time_and_its_block_ends(
 
 async def _write(broadcaster: Broadcaster) -> None:
     async with broadcaster.feed("job", timeout_s=0.5) as feed:
-        await feed.send("n", 0)
+        await feed.data("n", 0)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_the_error_of_a_redis_that_refuses_connections_names_its_address_and_its
     server.kill()
     publisher = Publisher.from_url(server.url, timeout_s=TIMEOUT_S, on_full_buffer="raise")
     feed = publisher.feed("job-1")
-    feed.send("n", 0)
+    feed.data("n", 0)
     for call in (feed.flush, feed.close, publisher.close):
         with bounded(), pytest.raises(LogUnavailable, match=server.url.removeprefix("redis://")) as caught:
             call()

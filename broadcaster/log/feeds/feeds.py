@@ -46,6 +46,7 @@ from broadcaster.errors import (
     UnknownStream,
 )
 from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.feed_index import FeedIndex
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.feeds.refusals import NO_SUCH_FEED, AppendCode, raise_refusal
 from broadcaster.log.jobs.deletion import leave_tombstone
@@ -129,6 +130,7 @@ class Feeds:
 
     def __post_init__(self) -> None:
         self._storage = self.storage or TenantStorage(self.connection)
+        self._index = FeedIndex(self.connection, self.streams)
 
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str, replaces: bool = False) -> bool:
         """Open a feed; False when it is there with this very configuration. ``replaces``: also over another feed.
@@ -164,6 +166,9 @@ class Feeds:
             raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
         if code > 0:
             await self._storage.created_feed(tenant, stored_id, size=len(request))
+            await self._index.created(tenant, stored_id)
+        else:
+            await self._index.touched(tenant, stored_id)
         return bool(code)
 
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
@@ -205,6 +210,7 @@ class Feeds:
             args = (tenant, self.bounds.live_ttl_ms, creation)
             code = await SCRIPTS["feed_renew"].run(self.connection.redis, keys, *args)
             if code >= 0:
+                await self._index.touched(tenant, stored_id)
                 return bool(code)
         raise UnknownStream(NO_SUCH_FEED)
 
@@ -233,6 +239,7 @@ class Feeds:
         keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
         await leave_tombstone(self.connection, [key(meta.id) for key in keys])
         self._storage.ended(tenant, meta.id)
+        await self._index.deleted(tenant, meta.id)
 
     async def _write(
         self,
@@ -269,6 +276,7 @@ class Feeds:
             self._storage.ended(tenant, stored_id)
         elif code == AppendCode.APPENDED:
             self._storage.appended(tenant, stored_id, size=sum(map(len, events)))
+        await self._index.touched(tenant, stored_id)
         return AppendResult(Cursor(epoch, first), Cursor(epoch, last), code == AppendCode.APPENDED)
 
     async def _admit(self, stream_id: str, *, tenant: str) -> None:

@@ -22,7 +22,7 @@ from broadcaster.core.requests.passed_calls import KEPT_S
 from broadcaster.core.status import META_OUTLIVES_LOG_MS
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
-from broadcaster.log.jobs.lists.listing import Recents
+from broadcaster.log.jobs.lists.recents import Recents
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS

@@ -52,7 +52,7 @@ from broadcaster.log.jobs.claims import Claims
 from broadcaster.log.jobs.deletion import Deletion
 from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
-from broadcaster.log.jobs.lists.listing import Listed, Listing, Recents, Which
+from broadcaster.log.jobs.lists.listing import Listed, Listing, Which
 from broadcaster.log.jobs.queue import Enqueued, Queue
 from broadcaster.log.jobs.rescue.accepted import AcceptedGeneration, MetaFields, create_meta
 from broadcaster.log.jobs.rescue.rescue import Rescue
@@ -184,8 +184,7 @@ class Generations:
             connection, queue=queue, endings=endings, streams=streams, steadiness=self.steadiness, ends=ends
         )
         self._idempotency = IdempotencyKeys(connection, ttl_ms=lives.idempotency_ttl_ms)
-        self._recents = Recents(connection)
-        self._listing = Listing(self._recents, streams, queue, keep_ms=self._meta_ttl_ms)
+        self.lists = Listing(connection, streams, queue, keep_ms=self._meta_ttl_ms)
         self._deletion = Deletion(connection, idempotency=self._idempotency, queue=queue, resend_ms=lives.resend_ms)
 
     async def create(
@@ -235,7 +234,7 @@ class Generations:
 
     async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
         """Generations of the tenant, the newest first; ``before`` continues where the last page ended."""
-        return await self._listing.page(tenant, which=which, limit=limit, before=before)
+        return await self.lists.page(tenant, which=which, limit=limit, before=before)
 
     async def stop(self, generation_id: str, *, tenant: str) -> None:
         """Request the end. Idempotent: stopping a generation that is over changes nothing.
@@ -387,7 +386,7 @@ class Generations:
         if call_of(request.request) is not None:
             return
         try:
-            await self._recents.record(tenant, generation_id, keep_ms=self._meta_ttl_ms + self._kept_ms(request))
+            await self.lists.recents.record(tenant, generation_id, keep_ms=self._meta_ttl_ms + self._kept_ms(request))
         except LogUnavailable:
             _log.warning("recent_later", stream=generation_id)
 

@@ -131,3 +131,7 @@ class KeyNames:
     def recent(self, tenant: str) -> str:
         """Sorted set: the tenant's newest generations → when they were created, in microseconds."""
         return f"{self._prefix}:recent:{{{tenant}}}"
+
+    def recent_feeds(self, tenant: str) -> str:
+        """Sorted set, beside ``recent``: the tenant's newest feeds, by the ids under which they are stored."""
+        return f"{self._prefix}:recent:{{{tenant}}}:feeds"

@@ -13,7 +13,8 @@ export class Problem extends Error {
 
 /** A second call with the same `key` and body returns the generation that the first call created. */
 export const startGeneration = (body, key) => call("POST", "/v1/generations", body, { "idempotency-key": key });
-export const listGenerations = (limit) => call("GET", `/v1/generations?limit=${limit}`);
+/** The newest generations and feeds. */
+export const listStreams = (limit) => call("GET", `/v1/streams?limit=${limit}`);
 /** Resolves when the server accepts this key, else fails with a Problem. */
 export const tryKey = (key) => call("GET", "/v1/caller", undefined, keyHeaders(key));
 /** What the stored key allows. */

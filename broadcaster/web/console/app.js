@@ -6,7 +6,7 @@
 import { Problem, getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
 import { enterAsGuest, hasKey, isGuest } from "./key.js";
 import { Operate } from "./operate/operate.js";
-import { GenerationList, KeyDialog, ShareLink } from "./panels.js";
+import { KeyDialog, ShareLink, StreamList } from "./panels.js";
 import { forget, forgetAll, refresh, remember } from "./recents.js";
 import { Stream } from "./stream.js";
 import { Sheet, drawFacts, show } from "./view.js";
@@ -20,7 +20,7 @@ const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
 
 const byId = (id) => document.getElementById(id);
 const sheet = new Sheet();
-const list = new GenerationList();
+const list = new StreamList();
 const keyDialog = new KeyDialog(enter);
 const share = new ShareLink();
 const operate = new Operate((problem) => keyDialog.handles(problem));
@@ -28,7 +28,7 @@ const operate = new Operate((problem) => keyDialog.handles(problem));
 /** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's newest response. */
 let open = null;
 /** The server's list; null before its first response, so that the page does not claim an empty list. */
-let generations = null;
+let streams = null;
 let isDrawPlanned = false;
 /** The pending request: repeating it must not start a second generation. */
 let pending = null;
@@ -81,7 +81,7 @@ function draw() {
   show(byId("revoke"), open !== null && share.canRevoke(open.id));
   const title = operate.isOpen ? "Operate" : open === null ? "New answer" : (open.state?.title ?? open.id);
   byId("title").textContent = title;
-  if (generations !== null) list.draw(generations, open?.id);
+  if (streams !== null) list.draw(streams, open?.id);
   if (open === null) {
     document.title = operate.isOpen ? "Operate · Broadcaster" : "Broadcaster";
     return;
@@ -138,7 +138,7 @@ async function refreshState(opened, { whole = false } = {}) {
   try {
     const state = await fetchState(opened, whole);
     opened.state = state;
-    if (!opened.isFeed && !isGuest()) generations = remember(state);
+    if (!isGuest()) streams = remember(state);
     if (open !== opened) return;
     if (whole && !opened.isFeed) sheet.setPrompt(state.prompt);
     planDraw();
@@ -182,7 +182,7 @@ async function start() {
     const state = await startGeneration(body, pending.key);
     pending = null;
     report(null);
-    generations = remember(state);
+    streams = remember(state);
     byId("prompt").value = "";
     location.hash = state.id;
   } catch (problem) {
@@ -247,7 +247,7 @@ function report(problem) {
 /** The server has accepted a key: load everything with it. */
 function enter() {
   forgetAll();
-  generations = null;
+  streams = null;
   report(null);
   open?.stream.unlock();
   if (open !== null) refreshState(open, { whole: true });
@@ -267,7 +267,7 @@ async function poll() {
     const isRunning = open !== null && open.stream.source !== null;
     // A token of a shared link lists nothing.
     const [listed] = await Promise.all([isGuest() ? [] : refresh(), isRunning ? refreshState(open) : null]);
-    generations = listed;
+    streams = listed;
     document.body.classList.remove("offline");
   } catch (problem) {
     if (keyDialog.handles(problem)) return; // entering a key restarts the polling

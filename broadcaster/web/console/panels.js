@@ -1,5 +1,5 @@
 /**
- * What stands beside the answer: the list of generations, the link to share, and the dialog for a key where the server
+ * What stands beside the answer: the list of streams, the link to share, and the dialog for a key where the server
  * requires one.
  * Each generation in the list is a link, so that a middle click opens it in another tab.
  */
@@ -103,20 +103,20 @@ export class ShareLink {
   }
 }
 
-export class GenerationList {
+export class StreamList {
   constructor() {
     this.root = document.getElementById("generations");
     this.empty = document.getElementById("side-empty");
     this.rows = new Map();
   }
 
-  draw(generations, selectedId) {
+  draw(streams, selectedId) {
     const now = Date.now() / 1000;
     const rows = new Map();
-    for (const generation of generations) {
-      const row = this.rows.get(generation.id) ?? new Row(generation.id);
-      row.update(generation, { isSelected: generation.id === selectedId, now });
-      rows.set(generation.id, row);
+    for (const stream of streams) {
+      const row = this.rows.get(stream.id) ?? new Row(stream.id);
+      row.update(stream, { isSelected: stream.id === selectedId, now });
+      rows.set(stream.id, row);
     }
     this.rows = rows;
     this.place([...rows.values()].map((row) => row.root));
@@ -141,9 +141,9 @@ class Row {
     this.root = element("li", {}, this.link);
   }
 
-  update({ id, status, title, created_at, viewers }, { isSelected, now }) {
+  update({ id, kind, status, title, created_at, viewers }, { isSelected, now }) {
     this.title.textContent = title || id;
-    const facts = [statusText(status)];
+    const facts = kind === "feed" ? ["feed", statusText(status)] : [statusText(status)];
     if (!isOver(status) && viewers > 0) facts.push(viewersText(viewers));
     facts.push(ago(created_at, now));
     this.detail.textContent = facts.join(" · ");

@@ -1,10 +1,10 @@
 /**
- * The generations that this browser knows: the newest that the server lists, and those it has seen before.
+ * The generations and feeds that this browser knows: the newest that the server lists, and those it has seen before.
  * They are stored in localStorage, shared by all tabs; without it (a private window) only the server's list is shown.
  * With a key they are stored where the key is, and another key clears them.
  */
 
-import { getGenerationState, listGenerations } from "./api.js";
+import { getGenerationState, getStream, listStreams } from "./api.js";
 import { hasKey } from "./key.js";
 import { isOver } from "./texts.js";
 
@@ -30,11 +30,20 @@ function write(known) {
   }
 }
 
-const essence = ({ id, status, title, model, created_at, viewers }) => ({ id, status, title, model, created_at, viewers });
+/** The kind of a stream is missing from the state of a generation. */
+const essence = ({ id, kind = "generation", status, title, model, created_at, viewers }) => ({
+  id,
+  kind,
+  status,
+  title,
+  model,
+  created_at,
+  viewers,
+});
 
-/** Store the facts of one generation; returns the new list. */
-export function remember(generation) {
-  return store(new Map(read().map((known) => [known.id, known])).set(generation.id, essence(generation)));
+/** Store the facts of one stream; returns the new list. */
+export function remember(stream) {
+  return store(new Map(read().map((known) => [known.id, known])).set(stream.id, essence(stream)));
 }
 
 export function forgetAll() {
@@ -52,17 +61,17 @@ function store(byId) {
 }
 
 /**
- * The list, newest first. A generation that was running and is not listed any more is fetched once; one that is over and
+ * The list, newest first. A stream that was running and is not listed any more is fetched once; one that is over and
  * missing from a complete list has expired or was deleted.
  */
 export async function refresh() {
-  const { generations, next_before: rest } = await listGenerations(KEPT);
-  const listed = new Set(generations.map(({ id }) => id));
+  const { streams, next_before: rest } = await listStreams(KEPT);
+  const listed = new Set(streams.map(({ id }) => id));
   if (rest === null) write(read().filter(({ id, status }) => !isOver(status) || listed.has(id)));
   const vanished = read().filter(({ id, status }) => !isOver(status) && !listed.has(id));
-  const found = await Promise.allSettled(vanished.map(({ id }) => getGenerationState(id)));
+  const found = await Promise.allSettled(vanished.map(({ id, kind }) => (kind === "feed" ? getStream(id) : getGenerationState(id))));
   const byId = new Map(read().map((known) => [known.id, known]));
-  for (const generation of generations) byId.set(generation.id, essence(generation));
+  for (const stream of streams) byId.set(stream.id, essence(stream));
   for (const [index, { status, value, reason }] of found.entries()) {
     if (status === "fulfilled") byId.set(value.id, essence(value));
     else if (reason.status === 404) byId.delete(vanished[index].id);

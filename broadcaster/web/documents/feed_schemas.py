@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S
-from broadcaster.web.documents.schemas import MAX_RETENTION_S, ClosedModel, Status, documented_as
+from broadcaster.web.documents.schemas import MAX_RETENTION_S, ClosedModel, GenerationFault, Status, documented_as
 
 EVENT_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -70,6 +70,46 @@ class StreamView(BaseModel):
     events_url: str
     lease_s: float | None = Field(description="a feed without a sign of a writer for so long ends; null: no lease")
     viewers: int = Field(description="connected viewers, over all front-ends")
+
+
+class StreamContentView(StreamView):
+    """A stream with its content so far, folded from the log."""
+
+    error: GenerationFault | None
+    usage: dict[str, Any] | None
+    text: str
+    reasoning: str
+    parts: list[dict[str, Any]] = Field(description="text, data parts, tool calls … in their order")
+
+
+@documented_as("ListedStream")
+class ListedStreamView(BaseModel):
+    """A generation or a feed in a list, without its content. Times are Unix seconds."""
+
+    id: str
+    kind: Literal["generation", "feed"]
+    status: Status = Field(description="a feed is `running` until it is closed")
+    title: str = Field(description="of a generation: the beginning of the last user message; of a feed: empty")
+    model: str | None = Field(description="null for a feed")
+    created_at: float
+    active_at: float = Field(
+        description="the last activity: of a feed its newest event; of a generation its end, or the start of its "
+        "newest attempt"
+    )
+    ended_at: float | None
+    viewers: int = Field(description="connected viewers, over all front-ends")
+    last_id: str | None = Field(description="the cursor of the newest event")
+    last_seq: int
+    events_url: str
+    error: GenerationFault | None
+
+
+@documented_as("StreamList")
+class StreamPage(BaseModel):
+    """A page of the caller's streams, newest first."""
+
+    streams: list[ListedStreamView]
+    next_before: str | None = Field(description="`before` of the next page; null: this is the last one")
 
 
 class AppendedView(BaseModel):

@@ -74,6 +74,33 @@ def generation_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str
     }
 
 
+def listed_stream(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+    """The fields of a stream in a list. The left half of an id is a time: of an append to a feed, or of a grant."""
+    newest = last or meta.terminal_id
+    times_ms = (meta.created_ms, meta.ended_ms or 0, 0 if newest is None else newest.epoch)
+    is_generation = meta.kind == "generation"
+    return {
+        **stream_state(meta, last=last, viewers=viewers, base=base),
+        "kind": meta.kind,
+        "title": meta.title if is_generation else "",
+        "model": meta.model if is_generation else None,
+        "active_at": max(times_ms) / 1000,
+        "error": _error_in(meta.terminal),
+    }
+
+
+async def read_content(reader: EntryReader, stream_id: str) -> dict[str, Any]:
+    """The content of a stream, folded from the log. Raises LogUnavailable."""
+    state, *_ = await read_folded(reader, stream_id)
+    return {
+        "error": state.error,
+        "usage": state.usage,
+        "text": state.text,
+        "reasoning": state.reasoning,
+        "parts": state.parts,
+    }
+
+
 def metadata_of(meta: Meta) -> dict[str, Any]:
     """The caller's own metadata."""
     return meta.request.get("metadata") or {}

@@ -55,6 +55,7 @@ RIGHTS: Final[Mapping[str, Sequence[Right]]] = {
     "ai_sdk_resume": (Right.WATCH,),
     "join_run": (Right.WATCH,),
     "list_generations": (Right.LIST,),
+    "list_streams": (Right.LIST,),
     "create_generation": (Right.GENERATE,),
     "create_chat_completion": (Right.GENERATE,),
     "create_message": (Right.GENERATE,),

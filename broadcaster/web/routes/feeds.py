@@ -12,19 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import Body, Header, Path, Response
+from fastapi import Body, Header, Path, Query, Response
 from pydantic import WithJsonSchema
 
+from broadcaster.core.cursor import Cursor
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX
-from broadcaster.errors import InvalidEvent, InvalidInput
+from broadcaster.errors import InvalidEvent, InvalidInput, UnknownStream
 from broadcaster.log.feeds.feeds import FeedConfig
+from broadcaster.log.jobs.lists.listing import Which
+from broadcaster.log.streams.reader import Meta, Tail
 from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS
-from broadcaster.web.documents.views import metadata_of, stream_state
+from broadcaster.web.documents.views import listed_stream, metadata_of, read_content, stream_state
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.routes.generations import count_viewers
+from broadcaster.web.routes.generations import LISTED, LISTED_AT_MOST, count_viewers
 from broadcaster.web.services import Arrival, Here
 
 REPLAYED: Final = "Idempotent-Replayed"
@@ -73,16 +76,69 @@ async def create_stream(
 
 
 @routes.get(
+    "",
+    summary="Your streams",
+    responses=problem_responses("invalid_request", "log_unavailable"),
+)
+async def list_streams(
+    here: Here,
+    status: Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")] = "all",
+    limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
+    before: Annotated[
+        str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")
+    ] = None,
+) -> schemas.StreamPage:
+    """The caller's newest generations and feeds, a thousand of each kind at most, as long as they are stored.
+
+    A feed that a program of an earlier version has created is listed once a program of this version writes to it.
+    """
+    services, tenant, base = here
+    listed = await services.lists.page(
+        tenant, which=status, limit=limit, before=None if before is None else int(before), with_feeds=True
+    )
+    tails = await services.streams.tails([meta.id for meta in listed.metas])
+    shown = [await _unlapsed(here, meta, tail) for meta, tail in zip(listed.metas, tails, strict=True)]
+    viewers = await count_viewers(services, [meta.id for meta, _ in shown])
+    return schemas.StreamPage(
+        streams=[
+            schemas.ListedStreamView(**listed_stream(meta, last=last, viewers=count, base=base))
+            for (meta, last), count in zip(shown, viewers, strict=True)
+        ],
+        next_before=None if listed.next_before is None else str(listed.next_before),
+    )
+
+
+async def _unlapsed(here: Arrival, meta: Meta, tail: Tail) -> tuple[Meta, Cursor | None]:
+    """The feed as it is once it was ended, if its lease has lapsed: a dead writer's feed must not look alive."""
+    if tail.lease_ms is None or tail.leased:
+        return meta, tail.last
+    services, tenant, _ = here
+    try:
+        now = await services.feeds.get(meta.public_id, tenant=tenant)
+    except UnknownStream:  # it was deleted or has expired since the list was read
+        return meta, tail.last
+    return now, now.terminal_id or tail.last
+
+
+@routes.get(
     "/{stream_id}",
-    summary="The state of a stream",
-    responses=problem_responses("unknown_stream", "log_unavailable"),
+    summary="The state of a stream, and its content",
+    response_model=schemas.StreamContentView | schemas.StreamView,
+    responses=problem_responses("unknown_stream", "invalid_request", "tenant_limit", "busy", "log_unavailable"),
 )
 async def get_stream(
     here: Here,
     stream_id: Annotated[str, Path(description="the generation's or feed's id")],
+    parts: Annotated[bool, Query(description="true: with its text, reasoning and parts so far")] = False,
 ) -> schemas.StreamView:
     """Kind, status, bounds, and the count of viewers. This request ends a feed whose lease has lapsed."""
-    return await _show(here, stream_id)
+    state = await _show(here, stream_id)
+    if not parts:
+        return state
+    services, tenant, _ = here
+    meta = await services.feeds.get(stream_id, tenant=tenant)
+    content = await read_content(services.reader, meta.id)
+    return schemas.StreamContentView(**state.model_dump(), **content)
 
 
 @routes.post(

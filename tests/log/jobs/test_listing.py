@@ -6,7 +6,8 @@ import pytest
 
 from broadcaster.core.requests.passed_calls import passed_request
 from broadcaster.log.jobs.generations import GenerationRequest
-from broadcaster.log.jobs.lists.listing import READ_AT_ONCE, RECENTS_KEPT, Listed, Recents, Which
+from broadcaster.log.jobs.lists.listing import READ_AT_ONCE, Listed, Which
+from broadcaster.log.jobs.lists.recents import RECENTS_KEPT, Recents
 from broadcaster.log.redis.connect import LogConnection
 from tests.support.log.log_world import TENANT, World
 

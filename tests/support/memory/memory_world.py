@@ -37,6 +37,7 @@ from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import no_lists
 from broadcaster.web.services import Services
 from broadcaster.webhooks.url import WebhookHosts
+from tests.support.memory.memory_lists import page_of
 from tests.support.memory.memory_operations import MemoryOperations
 from tests.support.memory.memory_usage import MemoryUsage
 
@@ -232,15 +233,16 @@ class MemoryWorld:
         return stream.meta
 
     async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
+        return await self.page(tenant, which=which, limit=limit, before=before)
+
+    async def page(
+        self, tenant: str, *, which: Which, limit: int, before: int | None, with_feeds: bool = False
+    ) -> Listed:
         self._answer()
-        newest_first = builtins.list(enumerate(stream.meta for stream in self.streams.values()))[::-1]
-        fitting = [
-            (place, meta)
-            for place, meta in newest_first
-            if meta.tenant == tenant and (before is None or place < before) and which in ("all", _which(meta))
-        ]
-        last = fitting[limit - 1][0] if len(fitting) > limit else None
-        return Listed([meta for _, meta in fitting[:limit]], last)
+        metas = [stream.meta for stream in self.streams.values()]
+        kinds = ("generation", "feed") if with_feeds else ("generation",)
+        fitting = [(meta.tenant, meta.kind in kinds) == (tenant, True) for meta in metas]
+        return page_of(metas, fitting, which=which, limit=limit, before=before)
 
     async def stop(self, generation_id: str, *, tenant: str) -> None:
         meta = await self.get(generation_id, tenant=tenant)
@@ -331,10 +333,6 @@ class MemoryChats:
         return self._chats.get((tenant, chat_id))
 
 
-def _which(meta: Meta) -> Which:
-    return "over" if meta.is_over else "open"
-
-
 def _after(meta: Meta, entry: Entry, now_ms: int) -> Meta:
     """The meta once this entry is in the log."""
     if not is_terminal(entry.event):
@@ -355,6 +353,7 @@ async def memory_services(
     services = Services(
         generations=world,
         feeds=MemoryFeeds(world),
+        lists=world,
         streams=world,
         reader=world,
         hub=hub,

@@ -21,8 +21,7 @@ from tests.support.servers.front_end import DEADLINE_S
 
 SECRET = "the swordfish"
 MESSAGES = [{"role": "user", "content": "why?"}]
-# Differs in every answer, or is the server's.
-VOLATILE = frozenset({"date", "x-tenant"})
+VOLATILE = frozenset({"date", "x-tenant"})  # differs in every answer, or is the server's
 
 
 class Call(NamedTuple):
@@ -42,6 +41,7 @@ CALLS: Mapping[str, Call] = {
     "ai_sdk_resume": Call("GET", "/api/chat/chat-{id}/stream?ended=true"),
     "join_run": Call("GET", "/agui?runId=run-{id}&offset=-1"),
     "list_generations": Call("GET", "/v1/generations"),
+    "list_streams": Call("GET", "/v1/streams"),
     "create_generation": Call("POST", "/v1/generations", {"prompt": "why?", "stream": True}),
     "create_chat_completion": Call("POST", "/v1/chat/completions", {"model": "local", "messages": MESSAGES}),
     "create_message": Call("POST", "/v1/messages", {"model": "local", "max_tokens": 9, "messages": MESSAGES}),
