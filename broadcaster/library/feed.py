@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, Self, TypedDict
+from typing import Any, Final, Literal, NoReturn, Self, TypedDict
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, Finish, TerminalEvent
@@ -166,9 +166,9 @@ class OpenFeed:
         fields = {"done": done, "total": total, "message": message}
         return await self.data("progress", {name: value for name, value in fields.items() if value is not None})
 
-    async def send(self, name: str, value: Any) -> Cursor:
-        """The former name of ``data``."""
-        return await self.data(name, value)
+    async def send(self, *_: object) -> NoReturn:
+        """The former name of ``data``. Raises TypeError."""
+        raise TypeError("feed.send(name, value) is feed.data(name, value) now")
 
     def append_nowait(self, *events: Mapping[str, Any] | Event) -> None:
         """Append these soon; ``flush``, or the block's end, raises the error of a refusal.

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
 from broadcaster.core.events import Abort, Error, Event, TerminalEvent
 from broadcaster.core.requests.publishing import (
@@ -118,9 +118,9 @@ class Feed:
         fields = {"done": done, "total": total, "message": message}
         self.data("progress", {name: value for name, value in fields.items() if value is not None})
 
-    def send(self, name: str, value: Any) -> None:
-        """The former name of ``data``."""
-        self.data(name, value)
+    def send(self, *_: object) -> NoReturn:
+        """The former name of ``data``. Raises TypeError."""
+        raise TypeError("feed.send(name, value) is feed.data(name, value) now")
 
     def append(self, *events: Mapping[str, Any] | Event) -> None:
         """Append these (at most 999), all or none; returns at once. Closes the open part of ``text`` first.

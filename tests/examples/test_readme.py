@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import cast
 
 import httpx2
 import pytest
 
 from broadcaster import Broadcaster
 from broadcaster.client import EntryReceived
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Script, ScriptedProvider
 from tests.support.documents import REDIS_URL, ROOT, Block, marked_blocks, run_to_its_end, started
 from tests.support.log.valkey import ValkeyServer
@@ -48,12 +51,21 @@ async def test_a_program_prints_what_it_should(server: ValkeyServer, tmp_path: P
     assert all(map(re.fullmatch, PRINTED[document, name], lines)), logged
 
 
-async def test_the_events_of_the_sync_publisher_are_in_the_log(server: ValkeyServer, tmp_path: Path) -> None:
-    await run_to_its_end(marked_blocks("README.md")["sync"].with_addresses({REDIS_URL: server.url}), tmp_path)
+async def test_the_events_of_the_sync_publisher_are_in_the_log_at_each_run(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    snippet = marked_blocks("README.md")["sync"].with_addresses({REDIS_URL: server.url})
+    for _ in range(2):
+        await run_to_its_end(snippet, tmp_path)
+    async with LogConnection(server.url) as connection:
+        members = await connection.redis.zrange(connection.keys.recent_feeds(LOCAL_TENANT), 0, -1)
+        listed = [each.decode() for each in cast(list[bytes], members)]
+    assert len(listed) == 2
     async with Broadcaster.from_url(server.url) as broadcaster:
-        entries = [entry async for entry in broadcaster.events("nightly-copy") if isinstance(entry, EntryReceived)]
-    assert [entry.data["done"] for entry in entries[:-1]] == [1, 2, 3]
-    assert entries[-1].type == "finish"
+        for each in listed:
+            found = [got async for got in broadcaster.events(each) if isinstance(got, EntryReceived)]
+            assert [got.data["done"] for got in found[:-1]] == [1, 2, 3]
+            assert found[-1].type == "finish"
 
 
 async def test_the_command_of_the_server_prints_the_answer(server: ValkeyServer, tmp_path: Path) -> None:

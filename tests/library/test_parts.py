@@ -173,3 +173,9 @@ def test_a_part_whose_start_may_be_missing_is_not_continued():
         assert [type(event).__name__ for event in given] == ["TextDelta"]
     with parts.piece("text", "e", lost=1) as given:
         assert [type(event).__name__ for event in given] == ["TextStart", "TextDelta"]
+
+
+async def test_the_former_name_of_data_is_refused_with_the_new_one(broadcaster: Broadcaster):
+    async with broadcaster.feed("job") as feed:
+        with pytest.raises(TypeError, match=r"feed\.data\(name, value\)"):
+            await feed.send("progress", {"done": 1})

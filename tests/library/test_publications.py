@@ -245,7 +245,7 @@ async def test_the_end_that_another_program_wrote_is_in_the_result(broadcaster: 
     publication = broadcaster.publish_nowait(HeldSource("a"), id="answer")
     await until_in_the_log(connection, "answer", 2)
     async with broadcaster.feed("answer-2") as feed:
-        await feed.send("x", 1)
+        await feed.data("x", 1)
     services = await broadcaster._services.get()
     end = b'{"type":"error","errorText":"no","code":"mine"}'
     await services.feeds.close("answer", end, tenant="local")
@@ -268,4 +268,4 @@ async def test_a_redis_that_refuses_connections_is_named_in_time_with_its_cause(
 async def test_bytes_in_an_event_are_refused_with_what_to_send(broadcaster: Broadcaster):
     async with broadcaster.feed("job") as feed:
         with pytest.raises(InvalidInput, match=r"bytes are not JSON.*base64"):
-            await feed.send("file", {"content": b"\x00"})
+            await feed.data("file", {"content": b"\x00"})
