@@ -85,7 +85,7 @@ OPERATORS_CALLS = {"get_caller", "get_front_end", "get_queue", "get_redis", "get
     "list_dead_letters",
     "requeue_dead_letter",
 }
-OTHER_CALLS = {"create_generation", "list_generations", "create_stream", "health", "readiness"} | {
+OTHER_CALLS = {"create_generation", "list_generations", "list_streams", "create_stream", "health", "readiness"} | {
     "ai_sdk_send",
     "ai_sdk_resume",
     "ai_sdk_stop",
@@ -126,6 +126,15 @@ async def test_every_route_is_examined_here(front_end: KeyedFrontEnd) -> None:
         operations
         == {name.partition(",")[0] for name in (*GENERATION_CALLS, *STREAM_CALLS)} | OTHER_CALLS | OPERATORS_CALLS
     )
+
+
+async def test_a_list_of_streams_holds_those_of_its_tenant_alone(front_end: KeyedFrontEnd) -> None:
+    generation = await front_end.start(MINE)
+    for key in (MINE, OTHERS):
+        assert (await front_end.call(key, "PUT", "/v1/streams/job", json={})).status_code == 201
+    listed = {key: (await front_end.call(key, "GET", "/v1/streams")).json()["streams"] for key in (MINE, OTHERS)}
+    assert {each["id"] for each in listed[MINE]} == {generation, "job"}
+    assert [each["id"] for each in listed[OTHERS]] == ["job"]
 
 
 async def test_a_generation_of_another_tenant_is_unknown_while_it_runs_and_after_it(
