@@ -136,10 +136,10 @@ async def test_the_view_is_read_while_it_is_visible_and_not_otherwise(tabs: Tabs
             await asyncio.sleep(0.05)
     await tab.page.evaluate("location.hash = ''")
     await expect(tab.part("operate")).to_be_hidden()
-    async with tab.page.expect_response(lambda response: "/v1/generations" in response.url):
+    async with tab.page.expect_response(lambda response: "/v1/streams" in response.url):
         pass
     seen = len(reads)
     for _ in range(2):  # the list is read every two seconds, too
-        async with tab.page.expect_response(lambda response: "/v1/generations" in response.url):
+        async with tab.page.expect_response(lambda response: "/v1/streams" in response.url):
             pass
     assert len(reads) == seen
