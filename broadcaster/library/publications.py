@@ -72,7 +72,7 @@ class PublicationPlan:
 
 
 class Publication:
-    """A source on its way into a stream. Made by ``Broadcaster.publish_nowait``; it goes on without a reference to it.
+    """A source on its way into a stream, made by ``publish_nowait``. It needs no reference to it to continue.
 
     ``id`` is the stream's, ``events_url`` the path of its events (below the prefix under which the router is mounted).
     """
