@@ -1,4 +1,4 @@
-"""Servers of this room: one set of Sentinels and one cluster for a file, repaired for each test."""
+"""Servers of this room: one set of Sentinels and one cluster for a file, repaired and emptied for each test."""
 
 from __future__ import annotations
 
@@ -32,21 +32,24 @@ def cluster_of_six() -> Iterator[RedisCluster6]:
 
 @pytest.fixture
 def sentinels(sentinel_set: Sentinels) -> Sentinels:
-    """All of it running: what an earlier test has killed is back."""
+    """All of it running and empty: what an earlier test has killed is back, and what it has written is gone."""
     for server in sentinel_set.servers:
         if role_of(server) is None:
             server.start()
     sentinel_set.wait_whole(WHOLE_S)
+    sentinel_set.primary.execute("FLUSHALL")
     return sentinel_set
 
 
 @pytest.fixture
 def cluster(cluster_of_six: RedisCluster6) -> RedisCluster6:
-    """All of it running."""
+    """All of it running and empty."""
     for node in cluster_of_six.nodes:
         if node.is_away:
             node.start()
     cluster_of_six.wait_ok(WHOLE_S)
+    for node in cluster_of_six.primaries:
+        node.execute("FLUSHALL")
     return cluster_of_six
 
 
@@ -66,9 +69,7 @@ async def at_cluster(cluster: RedisCluster6) -> AsyncIterator[LogConnection]:
 
 @pytest.fixture(params=["sentinels", "cluster"])
 async def connection(request: pytest.FixtureRequest) -> AsyncIterator[LogConnection]:
-    """A front-end's connection to either kind, emptied."""
+    """A front-end's connection to either kind."""
     servers: Sentinels | RedisCluster6 = request.getfixturevalue(request.param)
     async with LogConnection(servers.url, timeout_s=5.0) as opened:
-        for client in (await opened.primaries()).values():
-            await client.flushall()
         yield opened
