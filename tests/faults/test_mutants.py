@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.mutants import ROOT, Mutant, first_red, mutated, read_mutants
+from tests.faults.mutants import ROOT, Mutant, first_red, mutated, noticed, read_mutants, read_record, write_record
 
 MUTANTS = read_mutants()
 
@@ -79,3 +79,32 @@ def test_a_red_test_is_found_in_the_output_of_pytest(tmp_path: Path) -> None:
     test = 'import pytest\n@pytest.mark.parametrize("it", ["a - b"])\ndef test_it(it):\n    assert not it\n'
     (tmp_path / "test_it.py").write_text(test, "utf-8")
     assert first_red(tmp_path, ["test_it.py"]) == ("test_it.py::test_it[a - b]", "")
+
+
+MUTANT = Mutant("a guard", "a.py", "old", "new", ("tests/test_it.py",))
+
+
+def test_the_recorded_test_is_tried_first_and_alone(tmp_path: Path) -> None:
+    requested: list[Sequence[str]] = []
+
+    def run(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
+        requested.append(tests)
+        return 1, "tests/test_it.py::test_it FAILED [100%]\n"
+
+    assert noticed(tmp_path, MUTANT, "tests/test_it.py::test_it", run=run) == ("tests/test_it.py::test_it", "")
+    assert requested == [["tests/test_it.py::test_it"]]
+
+
+@pytest.mark.parametrize("code", [0, 4], ids=["it stays green", "it is gone"])
+def test_all_tests_are_tried_when_the_recorded_one_is_not_red(tmp_path: Path, code: int) -> None:
+    red = (1, "tests/test_it.py::test_other FAILED [100%]\n")
+    runs = iter([(code, ""), red, red])
+    found, _ = noticed(tmp_path, MUTANT, "tests/test_it.py::test_it", run=lambda *_: next(runs))
+    assert found == "tests/test_it.py::test_other"
+
+
+def test_a_record_keeps_only_mutants_of_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    assert read_record(path) == {}
+    write_record({MUTANT.key: "tests/test_it.py::test_it", "b.py: gone": "tests/test_it.py::test_it"}, [MUTANT], path)
+    assert read_record(path) == {MUTANT.key: "tests/test_it.py::test_it"}
