@@ -116,7 +116,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         topology = connection.topology
         control = ControlListener(connection, topology)
         sweeper = parts.sweeper(silent_ms=int(settings.lease_ttl_s * 1000))
-        courier = create_courier(settings, connection, queue=queue, streams=streams)
+        courier = create_courier(settings, connection, queue=queue, streams=streams, steadiness=steadiness)
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         depth = QueueDepth(connection, tenant_running=settings.tenant_running)
         agent, usage = create_agent_setup(settings, streams), DailyUsage(connection)

@@ -36,7 +36,7 @@ def checked(schema: type[_Model], fields: Mapping[str, Any]) -> _Model:
 
 def feed_config(fields: Mapping[str, Any]) -> FeedConfig:
     """The configuration of a feed. Raises InvalidInput."""
-    return FeedConfig(**checked(FeedBody, fields).model_dump())
+    return FeedConfig(**checked(FeedBody, fields).model_dump(exclude_none=True))
 
 
 def check_idempotency_key(key: str) -> None:

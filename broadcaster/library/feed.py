@@ -29,6 +29,7 @@ from typing import Any, Final, Literal, NoReturn, Self, TypedDict
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, Finish, TerminalEvent
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, PUBLISHER_FAILED
+from broadcaster.core.requests.webhook_options import WebhookOptions
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
 from broadcaster.library.parts import Given, PartKind, Parts
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
@@ -49,7 +50,7 @@ class FeedOptions(TypedDict, total=False):
     "refuse" (StreamFull) or "trim" (the oldest are removed, and viewers that are behind get a gap). ``metadata``: any
     JSON object. ``lease_s``: when no writer renews the lease for so many seconds, the feed ends with ``error``
     (``writer_lost``); its block renews it automatically. Without the option it is 15, of a ``sync.Publisher`` 30; None:
-    no lease.
+    no lease. ``webhook``: ``{"url": …, "events": […]}``, which a worker calls once the feed is over (docs/webhooks.md).
     """
 
     retention_s: float | None
@@ -58,6 +59,7 @@ class FeedOptions(TypedDict, total=False):
     on_full: Literal["refuse", "trim"]
     metadata: Mapping[str, Any] | None
     lease_s: float | None
+    webhook: WebhookOptions | None
 
 
 class OpenFeed:

@@ -114,9 +114,9 @@ class Publisher:
 
         ``close``: whether its block's end ends it. ``lease_s``: after so many seconds without a renewal it
         ends with ``error`` (``writer_lost``); None: never. The rest as with ``PUT /v1/streams/{id}``: None is the
-        default of the settings. Raises InvalidInput; StreamClosed after ``close``.
+        default of the settings. Raises InvalidInput, WebhookNotAllowed; StreamClosed after ``close``.
         """
-        config: FeedConfig = self._loop_side.feed_config(options, max_metadata_bytes=self._settings.max_metadata_bytes)
+        config: FeedConfig = self._loop_side.feed_config(options, self._settings)
         if self._is_closed:
             raise StreamClosed("this publisher was closed")
         feed = Feed(

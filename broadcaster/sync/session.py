@@ -27,6 +27,7 @@ from typing import Any, Final
 from broadcaster.core.events import Error
 from broadcaster.core.requests.metadata import check_metadata
 from broadcaster.core.requests.publishing import PUBLISHER_FAILED, as_mapping, check_writable, encode_end
+from broadcaster.core.requests.webhook_options import check_webhook
 from broadcaster.errors import (
     BroadcasterError,
     EventTooLarge,
@@ -40,7 +41,9 @@ from broadcaster.library.delivery import Delivery, Outage
 from broadcaster.library.feed import FeedOptions
 from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig, Feeds
+from broadcaster.log.feeds.fenced import FencedFeeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
@@ -48,6 +51,7 @@ from broadcaster.process.loop_thread import loop_thread
 from broadcaster.process.tasks import end_tasks
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer, Ending, Given
+from broadcaster.webhooks.url import WebhookHosts
 
 EVENTS_LOST: Final = Error(error_text="events of this stream were refused", code=PUBLISHER_FAILED)
 LIMITS: Final = WriterLimits()
@@ -176,7 +180,12 @@ class PublisherSession:
             timeout_s=settings.redis_timeout_s,
             max_connections=settings.redis_connections,
         )
-        self._feeds = Feeds(self._connection, FeedBounds.of(settings), streams=Streams(self._connection))
+        self._feeds = Feeds(
+            self._connection,
+            FeedBounds.of(settings),
+            streams=Streams(self._connection),
+            webhooks=FeedWebhooks.of(settings, self._connection),
+        )
 
     def carry(
         self, stream_id: str, config: FeedConfig, *, max_events: int, max_bytes: int, ended: Callable[[], None]
@@ -189,7 +198,7 @@ class PublisherSession:
             wake=lambda: self._thread.call_soon(wake.set),
             outage=lambda: self._outage.error,
         )
-        delivery = Delivery(self._feeds, stream_id, tenant=self._tenant, outage=self._outage)
+        delivery = Delivery(FencedFeeds(self._feeds, config), stream_id, tenant=self._tenant, outage=self._outage)
         courier = Courier(buffer, delivery, wake=wake, config=config, check=self._connection.check)
         self._thread.call_soon(lambda: self._start(courier.run(), ended))
         return buffer
@@ -212,9 +221,11 @@ class PublisherSession:
         closed.set()
 
 
-def feed_config(options: FeedOptions, *, max_metadata_bytes: int) -> FeedConfig:
-    """The configuration of a feed. Raises InvalidInput."""
+def feed_config(options: FeedOptions, settings: Settings) -> FeedConfig:
+    """The configuration of a feed. Raises InvalidInput, WebhookNotAllowed."""
     fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": dict(options.get("metadata") or {})}
+    if fields.get("webhook") is not None:
+        fields["webhook"] = check_webhook(fields["webhook"])
     config = FeedConfig(**fields)
     for name in ("retention_s", "max_events", "max_bytes"):
         value = getattr(config, name)
@@ -226,5 +237,9 @@ def feed_config(options: FeedOptions, *, max_metadata_bytes: int) -> FeedConfig:
         check_writable(dict(config.metadata))
     except ValueError as error:
         raise InvalidInput(f"metadata: {error}") from error
-    check_metadata(config.metadata, max_bytes=max_metadata_bytes)
+    check_metadata(config.metadata, max_bytes=settings.max_metadata_bytes)
+    if config.webhook is None:
+        return config
+    # Here and not when the feed is created: that happens behind the caller's back.
+    WebhookHosts(settings.webhook_hosts).admit(config.webhook["url"])
     return config

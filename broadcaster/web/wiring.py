@@ -26,6 +26,7 @@ from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.log.access.access_list import AccessList
 from broadcaster.log.access.daily_usage import DailyUsage
 from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.inspection.operations import Operations
@@ -87,7 +88,10 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
         max_connections=settings.redis_connections,
     ) as connection:
         streams = Streams(connection)
-        yield OpenLog(connection, streams, Feeds(connection, FeedBounds.of(settings), streams=streams))
+        webhooks = FeedWebhooks.of(settings, connection)
+        yield OpenLog(
+            connection, streams, Feeds(connection, FeedBounds.of(settings), streams=streams, webhooks=webhooks)
+        )
 
 
 @asynccontextmanager
@@ -193,6 +197,7 @@ class _Parts(JobParts):
             storage=self.storage,
             lapses=self._lapses,
             steadiness=self.steadiness,
+            webhooks=FeedWebhooks.of(self._settings, self._connection),
         )
 
     def _operations(self, generations: Generations) -> Operations:

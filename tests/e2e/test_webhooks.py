@@ -11,7 +11,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from broadcaster import Broadcaster
+from broadcaster.core.requests.webhook_options import WebhookOptions
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.sync import Publisher
 from broadcaster.testing import Script, ScriptedProvider
 from tests.support.servers.processes import Running, Stack, open_stack
 from tests.support.servers.webhook_receiver import SECRET, Receiver, Reply, open_receiver
@@ -97,6 +100,37 @@ async def test_a_caller_that_does_not_watch_soon_receives_the_whole_answer_by_we
         assert "s3cret" not in logged
         assert SECRET.removeprefix("whsec_") not in logged
     await worker.logged("webhook_delivered")
+
+
+async def test_a_feeds_end_is_reported_whichever_program_has_written_it(
+    hooked: Stack, receiver: Receiver, connection: LogConnection
+) -> None:
+    await hooked.worker()
+    front_end = await hooked.front_end()
+    webhook: WebhookOptions = {"url": receiver.url, "events": ["finished"]}
+    async with httpx2.AsyncClient(base_url=f"{front_end.url}/v1/streams") as client:
+        assert (await client.put("/by-http", json={"webhook": webhook})).status_code == 201
+        await client.post("/by-http/events", json={"type": "data-step", "data": 1})
+        await client.post("/by-http/close")
+    options: Any = {"webhook_hosts": "127.0.0.1:*"}
+    async with Broadcaster.from_url(connection.url, **options) as broadcaster:
+        await broadcaster.publish(["by ", "a program"], id="by-library", webhook=webhook)
+    await asyncio.to_thread(publish_blocking, connection.url, webhook)
+    payloads = {call.verify()["data"]["id"]: call.verify() for call in await receiver.until_calls(3)}
+    assert {payload["type"] for payload in payloads.values()} == {"feed.finished"}
+    assert payloads["by-http"]["data"]["parts"] == [{"type": "data-step", "data": 1}]
+    assert payloads["by-library"]["data"]["text"] == "by a program"
+    assert payloads["by-sync"]["data"]["parts"][0]["data"]["done"] == 1
+    async with httpx2.AsyncClient() as client, asyncio.timeout(20):
+        while (seen := await client.get(f"{front_end.url}/v1/streams/by-http")).json()["webhook"]["state"] == "pending":
+            await asyncio.sleep(0.02)
+    assert (seen.json()["webhook"]["state"], "s3cret" in seen.text) == ("delivered", False)
+
+
+def publish_blocking(redis_url: str, webhook: WebhookOptions) -> None:
+    with Publisher.from_url(redis_url, webhook_hosts="127.0.0.1:*") as publisher:
+        with publisher.feed("by-sync", webhook=webhook) as feed:
+            feed.progress(1, 1, "done")
 
 
 async def test_a_worker_killed_between_the_end_and_the_delivery_is_made_good_by_another(

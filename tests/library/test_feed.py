@@ -12,7 +12,16 @@ import pytest
 
 from broadcaster import Broadcaster, sync
 from broadcaster.core.events import TextDelta, TextStart
-from broadcaster.errors import InvalidEvent, InvalidInput, SetupError, StreamClosed, StreamExists, StreamFull
+from broadcaster.core.requests.webhook_options import WebhookOptions
+from broadcaster.errors import (
+    InvalidEvent,
+    InvalidInput,
+    SetupError,
+    StreamClosed,
+    StreamExists,
+    StreamFull,
+    WebhookNotAllowed,
+)
 from broadcaster.library.feed import CANCELLED_S, OpenFeed
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
@@ -193,6 +202,18 @@ async def test_an_id_that_is_taken_otherwise_is_refused(broadcaster: Broadcaster
 async def test_options_are_checked_by_the_rules_of_http(broadcaster: Broadcaster, options: Any):
     with pytest.raises(InvalidInput, match=next(iter(options))):
         broadcaster.feed("job", **options)
+
+
+async def test_a_webhook_to_a_host_that_is_not_listed_is_refused_before_anything_is_created(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    webhook: WebhookOptions = {"url": "https://hooks.example.com/"}
+    unknown: Any = {**webhook, "events": ["never"]}
+    with pytest.raises(WebhookNotAllowed, match="BROADCASTER_WEBHOOK_HOSTS"):
+        await broadcaster.publish(["a"], id="job", webhook=webhook)
+    assert not await connection.redis.exists(connection.keys.meta("job"))
+    with pytest.raises(InvalidInput, match="webhook"):
+        broadcaster.feed("job", webhook=unknown)
 
 
 async def test_a_feed_has_a_lease_unless_it_is_refused(broadcaster: Broadcaster, connection: LogConnection):

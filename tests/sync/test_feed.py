@@ -17,8 +17,8 @@ from broadcaster.errors import (
     StreamExists,
     StreamFull,
 )
-from broadcaster.sync import Publisher
-from tests.support.log.held_log import calls_of_scripts, held, numbers
+from broadcaster.sync import BlockingBroadcaster, Publisher
+from tests.support.log.held_log import calls_of_scripts, held, numbers, until_so
 from tests.support.log.valkey import ValkeyServer
 
 FAILED = {"type": "error", "errorText": "the publisher of this stream failed", "code": "publisher_failed"}
@@ -285,3 +285,15 @@ def test_the_error_of_a_redis_that_refuses_us_has_no_password(
             with publisher.feed("job-1") as feed:
                 feed.data("n", 1)
     assert "hunter2" not in str(caught.value) + caplog.text
+
+
+def test_a_writer_whose_feed_was_replaced_writes_nothing_more(
+    publisher: Publisher, redis_url: str, stream_id: str
+) -> None:
+    with BlockingBroadcaster.from_url(redis_url) as broadcaster:
+        with pytest.raises(StreamClosed, match="replaced"), publisher.feed(stream_id) as feed:
+            feed.text("old")
+            until_so(lambda: len(held(redis_url, stream_id)) == 2)
+            broadcaster.publish(["new"], id=stream_id, if_exists="replace")
+            feed.text(" and older")
+        assert broadcaster.read(stream_id).text == "new"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
+from broadcaster.errors import InvalidInput
 from broadcaster.settings import Settings
 from broadcaster.sync import Publisher
 from broadcaster.sync.publisher import _ProcessPublishers
@@ -80,3 +83,20 @@ def test_publishers_may_be_closed_while_the_process_ends() -> None:
         process.opened.add(publisher)
     process.end()
     assert set(ended) == set(publishers)
+
+
+@pytest.mark.parametrize(
+    ("webhook", "fault"),
+    [
+        ({"url": "https://hooks.example.com/"}, "BROADCASTER_WEBHOOK_HOSTS"),
+        ({"url": "https://listed.example/", "events": ["never"]}, "never"),
+        ({"url": "https://listed.example/", "events": []}, "events"),
+        ({"url": "https://listed.example/", "event": ["failed"]}, "'event' is not known"),
+        ({"url": 7}, "7"),
+        ({"events": ["failed"]}, "url"),
+    ],
+)
+def test_a_webhook_that_cannot_be_is_refused_at_its_caller(webhook: Any, fault: str) -> None:
+    publisher = Publisher.from_url("redis://127.0.0.1:1", webhook_hosts="listed.example")
+    with pytest.raises(InvalidInput, match=fault):
+        publisher.feed("job", webhook=webhook)

@@ -1,9 +1,10 @@
-"""The body of a webhook: the generation as it ended, folded from its log.
+"""The body of a webhook: the generation or feed as it ended, folded from its log.
 
     {"type": "generation.finished", "timestamp": "2026-11-20T12:00:00.000Z", "data": {"id": "gen_…", "status": …, …}}
 
-The names inside ``data`` are those of ``GET /v1/generations/{id}``. Every attempt sends the same bytes while the log
-exists. Without the log, or beyond the bound, the answer is left out and ``truncated`` is true.
+The names inside ``data`` are those of ``GET /v1/generations/{id}``, of a feed those of ``GET /v1/streams/{id}``. Every
+attempt sends the same bytes while the log exists. Without the log, or beyond the bound, the answer is left out and
+``truncated`` is true.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ async def read_answer(streams: Streams, generation_id: str) -> FoldState | None:
 
 
 def encode_body(meta: Meta, answer: FoldState | None, *, max_bytes: int) -> bytes:
-    """The body of a generation that is over. Beyond ``max_bytes`` it leaves out first the answer, then the metadata."""
+    """The body of a stream that is over. Beyond ``max_bytes`` it leaves out first the answer, then the metadata."""
     data = _state(meta)
     if answer is not None:
         whole = {"usage": answer.usage, "text": answer.text, "reasoning": answer.reasoning, "parts": answer.parts}
@@ -47,21 +48,24 @@ def encode_body(meta: Meta, answer: FoldState | None, *, max_bytes: int) -> byte
 def _encode(meta: Meta, data: dict[str, Any]) -> bytes:
     ended = datetime.fromtimestamp((meta.ended_ms or 0) / 1000, tz=UTC)
     timestamp = ended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return msgspec.json.encode({"type": f"generation.{meta.status}", "timestamp": timestamp, "data": data})
+    return msgspec.json.encode({"type": f"{meta.kind}.{meta.status}", "timestamp": timestamp, "data": data})
 
 
 def _state(meta: Meta) -> dict[str, Any]:
-    return {
-        "id": meta.id,
-        "status": meta.status,
+    of_generation = {
         "model": meta.model,
         "attempt": meta.attempts,
-        "created_at": meta.created_ms / 1000,
         "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
+    }
+    return {
+        "id": meta.public_id,
+        "status": meta.status,
+        **(of_generation if meta.kind == "generation" else {}),
+        "created_at": meta.created_ms / 1000,
         "ended_at": None if meta.ended_ms is None else meta.ended_ms / 1000,
         "error": _error_in(meta.terminal),
         "metadata": meta.request.get("metadata") or {},
-        "events_url": f"/v1/streams/{meta.id}/events",
+        "events_url": f"/v1/streams/{meta.public_id}/events",
     }
 
 

@@ -51,7 +51,7 @@ class WebhookCourier:
             try:
                 if loop.time() >= check_at_s:
                     check_at_s = loop.time() + CHECK_EVERY_S
-                    await self.delivery.pending.check_promised(self.delivery.streams)
+                    await self.delivery.check_promised()
                 count = await self._take()
             except LogUnavailable:
                 _log.warning("webhooks_later")

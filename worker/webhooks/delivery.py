@@ -1,9 +1,9 @@
-"""One delivery of a webhook, from a generation that is over to its receiver.
+"""One delivery of a webhook, from a generation or a feed that is over to its receiver.
 
 | what is found | what becomes of it |
 |---|---|
-| the webhook was delivered before, or the generation has expired | done |
-| the generation is not over (Redis lost its end) | open: it is checked later |
+| the webhook was delivered before, or the stream has expired | done |
+| the stream is not over (Redis lost its end), or a new one took its id | open: it is checked later |
 | the caller did not subscribe to this end | ``skipped`` |
 | the settings do not allow the host (any more) | ``gave_up`` |
 | its receiver fails, and has its share of this worker's calls already | later; this does not count as an attempt |
@@ -19,6 +19,7 @@ rest of the URL.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from typing import Final, Protocol
 
 from broadcaster import __version__
 from broadcaster.errors import LogUnavailable, WebhookNotAllowed
-from broadcaster.log.jobs.webhooks import CHECK_EVERY_MS, PendingWebhooks, TakenWebhook, WebhookSettled
+from broadcaster.log.jobs.webhooks import CHECK_EVERY_MS, EndLapsed, PendingWebhooks, TakenWebhook, WebhookSettled
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.webhook_meta import WebhookMeta, WebhookState
 from broadcaster.observability.counting import LONG_S, Buckets
@@ -48,6 +49,7 @@ _WRITE_RETRY_S: Final = 0.25
 _RECHECK_MS: Final = 1000
 _HOST_FAILS_S: Final = 5.0
 _MAX_FAILING_HOSTS: Final = 1000
+_MESSAGE_ID_CHARS: Final = 32
 _OUTCOMES: Final = {
     WebhookState.DELIVERED: "delivered",
     WebhookState.PENDING: "later",
@@ -94,6 +96,7 @@ class WebhookDelivery:
 
     pending: PendingWebhooks
     streams: Streams
+    end_lapsed: EndLapsed
     hosts: WebhookHosts
     poster: Poster
     secrets: Sequence[bytes]
@@ -107,15 +110,19 @@ class WebhookDelivery:
         """Make one attempt; ``taken_at_s`` is the loop's time just before the webhook was taken."""
         meta = await self.streams.meta(taken.generation_id)
         if meta is None:
-            _log.warning("webhook_dropped", stream=taken.generation_id, why="its generation is known no more")
+            _log.warning("webhook_dropped", stream=taken.generation_id, why="its stream is known no more")
         if meta is None or meta.webhook is None or meta.webhook.state is not WebhookState.PENDING:
             await self.pending.settle(taken, WebhookSettled.DONE)
         elif not meta.is_over:
             await self.pending.settle(taken, WebhookSettled.OPEN, delay_ms=CHECK_EVERY_MS)
         elif meta.status not in meta.webhook.events:
-            await self._write_down(taken, End(WebhookState.SKIPPED), until_s=taken_at_s + self.bounds.lease_s)
+            await self._write_down(taken, meta, End(WebhookState.SKIPPED), until_s=taken_at_s + self.bounds.lease_s)
         else:
             await self._deliver(taken, meta, meta.webhook, taken_at_s=taken_at_s)
+
+    async def check_promised(self) -> None:
+        """See ``PendingWebhooks.check_promised``."""
+        await self.pending.check_promised(self.streams, end_lapsed=self.end_lapsed)
 
     async def give_back(self, taken: TakenWebhook) -> None:
         """Let another worker take it at once."""
@@ -126,7 +133,7 @@ class WebhookDelivery:
         try:
             url = self.hosts.admit(webhook.url)
         except WebhookNotAllowed:
-            await self._write_down(taken, End(WebhookState.GAVE_UP, fault="not_allowed"), until_s=until_s)
+            await self._write_down(taken, meta, End(WebhookState.GAVE_UP, fault="not_allowed"), until_s=until_s)
             return
         if url.host in self._failing and self._calls[url.host] >= self.bounds.per_failing_host:
             delay_ms = int(_HOST_FAILS_S * random.uniform(500, 1500))
@@ -144,11 +151,11 @@ class WebhookDelivery:
         self.outcomes[_OUTCOMES[end.state]] += 1
         self.attempt_s.observe(asyncio.get_running_loop().time() - begun_at)
         _log_end(end, meta, url)
-        await self._write_down(taken, end, until_s=until_s)
+        await self._write_down(taken, meta, end, until_s=until_s)
 
     async def _attempt(self, meta: Meta, url: WebhookUrl, *, call_by_s: float) -> End | None:
         """One call and its result; None if the meta has changed: then another row of the table applies."""
-        attempt = await self.pending.begin(meta.id, max_attempts=self.bounds.max_attempts)
+        attempt = await self.pending.begin(meta.id, created_ms=meta.created_ms, max_attempts=self.bounds.max_attempts)
         if attempt == 0:
             return None
         if attempt < 0:
@@ -195,8 +202,7 @@ class WebhookDelivery:
         return End(WebhookState.PENDING, attempt, status, fault, delay_s)
 
     def _headers(self, meta: Meta, body: bytes) -> dict[str, str]:
-        # Made of the generation's id alone: the same for every attempt by any worker.
-        message_id, timestamp_s = f"msg_{meta.id}", int(time.time())
+        message_id, timestamp_s = _message_id(meta), int(time.time())
         return {
             "content-type": "application/json",
             "user-agent": f"broadcaster/{__version__}",
@@ -205,18 +211,31 @@ class WebhookDelivery:
             "webhook-signature": sign(self.secrets, message_id=message_id, timestamp_s=timestamp_s, body=body),
         }
 
-    async def _write_down(self, taken: TakenWebhook, end: End, *, until_s: float) -> None:
+    async def _write_down(self, taken: TakenWebhook, meta: Meta, end: End, *, until_s: float) -> None:
         """Record the end in the meta, then settle the webhook; retried until the lease ends."""
-        outcome = WebhookSettled.RETRY if end.state is WebhookState.PENDING else WebhookSettled.DONE
+        outcome, delay_ms = WebhookSettled.DONE, 0
+        if end.state is WebhookState.PENDING:
+            outcome, delay_ms = WebhookSettled.RETRY, int(end.delay_s * 1000)
         while True:
             try:
-                await self.pending.record_attempt(taken.generation_id, end.state, status=end.status, fault=end.fault)
-                await self.pending.settle(taken, outcome, delay_ms=int(end.delay_s * 1000))
+                is_recorded = await self.pending.record_attempt(
+                    meta.id, end.state, created_ms=meta.created_ms, status=end.status, fault=end.fault
+                )
+                if not is_recorded:  # a feed that was created anew under this id has its own webhook, promised still
+                    outcome, delay_ms = WebhookSettled.OPEN, CHECK_EVERY_MS
+                await self.pending.settle(taken, outcome, delay_ms=delay_ms)
                 return
             except LogUnavailable:
                 if asyncio.get_running_loop().time() > until_s:
                     raise
                 await asyncio.sleep(_WRITE_RETRY_S)
+
+
+def _message_id(meta: Meta) -> str:
+    """The same for every attempt by any worker. Other feeds had this id before, or have it for another tenant."""
+    if meta.kind == "generation":
+        return f"msg_{meta.id}"
+    return f"msg_{hashlib.sha256(f'{meta.id} {meta.created_ms}'.encode()).hexdigest()[:_MESSAGE_ID_CHARS]}"
 
 
 def _log_end(end: End, meta: Meta, url: WebhookUrl) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.jobs.webhooks import PendingWebhooks
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
 from broadcaster.webhooks.signature import read_secrets
@@ -20,7 +22,7 @@ _SHARE: Final = 4
 
 
 def create_courier(
-    settings: Settings, connection: LogConnection, *, queue: Queue, streams: Streams
+    settings: Settings, connection: LogConnection, *, queue: Queue, streams: Streams, steadiness: Steadiness
 ) -> WebhookCourier | None:
     """The courier of this worker; None if webhooks are off."""
     hosts = WebhookHosts(settings.webhook_hosts)
@@ -29,6 +31,7 @@ def create_courier(
     delivery = WebhookDelivery(
         PendingWebhooks(connection, max_pending=settings.max_webhooks),
         streams,
+        Lapses(connection, steadiness=steadiness).end,
         hosts=hosts,
         poster=WebhookPoster(hosts, timeout_s=settings.webhook_timeout_s),
         secrets=read_secrets(settings.webhook_secret.get_secret_value()),

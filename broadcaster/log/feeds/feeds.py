@@ -17,6 +17,7 @@ Rules
 5. At its bounds a feed refuses, or forgets its oldest entries: chosen at its creation. Its end is always admitted.
 6. Callers name a feed by its public id and their tenant; only here that becomes the id under which it is stored
    (core/requests/stream_ids.py), which is the ``id`` of every Meta.
+7. A feed with a webhook calls it once it has ended, however it ended (see feed_webhooks.py).
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ from broadcaster.errors import (
     StreamExists,
     TenantLimit,
     UnknownStream,
+    WebhookNotAllowed,
 )
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feed_index import FeedIndex
+from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.feeds.refusals import NO_SUCH_FEED, AppendCode, raise_refusal
 from broadcaster.log.jobs.deletion import leave_tombstone
@@ -78,6 +81,7 @@ class FeedConfig:
     ``lease_s``: when no writer has checked in for so long, the feed ends with ``error writer_lost``; without it a feed
     whose writers have died looks alive until it expires. Renew every third of it.
     ``owner``: a random name, of a feed with one writer: no other creation finds this feed, however equal the rest is.
+    ``webhook``: as in core/requests/webhook_options.py; called once the feed is over.
     """
 
     retention_s: float | None = None
@@ -87,6 +91,7 @@ class FeedConfig:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     lease_s: float | None = None
     owner: str | None = None
+    webhook: Mapping[str, Any] | None = None
 
     def digest(self) -> str:
         """Hash that identifies a repeated creation; without a lease the same as in releases without leases."""
@@ -96,6 +101,8 @@ class FeedConfig:
             parts.append(float(self.lease_s))
         if self.owner is not None:
             parts.append({"owner": self.owner})
+        if self.webhook is not None:
+            parts.append({"webhook": dict(self.webhook)})
         return _digest(msgspec.json.encode(parts, order="deterministic"))
 
 
@@ -127,6 +134,7 @@ class Feeds:
     lapses: Lapses | None = None
     steadiness: Steadiness | None = None  # None: a stream that is not there is unknown, even just after Redis broke
     storage: TenantStorage | None = None  # None: feeds are counted for their tenants, and none is refused
+    webhooks: FeedWebhooks | None = None  # None: no feed may have one
 
     def __post_init__(self) -> None:
         self._storage = self.storage or TenantStorage(self.connection)
@@ -138,7 +146,7 @@ class Feeds:
         Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings
         (MetadataTooLarge where it is its metadata);
         StreamExists when (3) the id is taken, also by a feed that was deleted within the hour; TenantLimit when (4) it
-        would be a new one and the tenant has all that it may have.
+        would be a new one and the tenant has all that it may have; WebhookNotAllowed; Busy (too many webhooks).
         """
         self._check(stream_id, config)
         await self._admit(stream_id, tenant=tenant)
@@ -154,6 +162,8 @@ class Feeds:
         }
         if config.lease_s is not None:
             fields["lease_ms"] = int(config.lease_s * 1000)
+        if config.webhook is not None:
+            fields |= await self._promise(stored_id, config.webhook, retention_ms=int(fields["retention_ms"]))
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
         script, keys = SCRIPTS["feed_create"], self._open_keys(stored_id)
@@ -238,8 +248,20 @@ class Feeds:
         name = self.connection.keys
         keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
         await leave_tombstone(self.connection, [key(meta.id) for key in keys])
+        if meta.webhook is not None and self.webhooks is not None:
+            await self.webhooks.drop(meta.id)
         self._storage.ended(tenant, meta.id)
         await self._index.deleted(tenant, meta.id)
+
+    async def _promise(
+        self, stored_id: str, webhook: Mapping[str, Any], *, retention_ms: int
+    ) -> dict[str, bytes | int]:
+        """The fields of a webhook, which is promised before its feed is created."""
+        if self.webhooks is None:
+            raise WebhookNotAllowed("webhooks are off here")
+        fields = self.webhooks.fields(webhook, retention_ms=retention_ms)
+        await self.webhooks.promise(stored_id)
+        return fields
 
     async def _write(
         self,
@@ -268,11 +290,15 @@ class Feeds:
         ]
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
             keys = self._append_keys(stored_id)
-            code, epoch, first, last, wait_ms = await SCRIPTS["feed_append"].run(self.connection.redis, keys, *args)
+            code, epoch, first, last, wait_ms, has_webhook = await SCRIPTS["feed_append"].run(
+                self.connection.redis, keys, *args
+            )
             if code != AppendCode.UNKNOWN:
                 break
         raise_refusal(AppendCode(code), wait_ms=wait_ms, has_many=last + len(events) > self.bounds.max_events)
         if status:
+            if has_webhook and self.webhooks is not None:
+                await self.webhooks.make_due(stored_id)
             self._storage.ended(tenant, stored_id)
         elif code == AppendCode.APPENDED:
             self._storage.appended(tenant, stored_id, size=sum(map(len, events)))

@@ -6,7 +6,8 @@ Rules
    restart of Redis, or a step of its clock, every lease looks lapsed although its writers live. So the lease was seen
    missing, and a probe after that has found no break.
 3. The script decides: the lease is missing in the very step that writes ``error writer_lost``, once.
-4. A lease with more left than its length is cut to that length: Redis's clock has stepped back. That needs no steady
+4. A feed that is ended here makes its webhook due, as any end does.
+5. A lease with more left than its length is cut to that length: Redis's clock has stepped back. That needs no steady
    Redis, because a living writer renews its lease several times before it ends.
 """
 
@@ -16,6 +17,7 @@ from typing import Final, Protocol
 
 from broadcaster.core.events import FORMAT_VERSION
 from broadcaster.errors import LogUnavailable
+from broadcaster.log.jobs.webhooks import due_call
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams import terminals
@@ -24,7 +26,8 @@ from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
 
-_ENDED: Final = 1
+_ENDED: Final = (1, 2)
+_HAS_WEBHOOK: Final = 2
 _FULL: Final = -1
 
 
@@ -57,6 +60,9 @@ class Lapses:
         code = await SCRIPTS["feed_lapse"].run(self._redis, keys, terminals.WRITER_LOST, FORMAT_VERSION, int(may_end))
         if code == _FULL:
             raise LogUnavailable("Redis is full: the end of a feed could not be written; try again")
-        if code == _ENDED:
+        if code == _HAS_WEBHOOK:
+            call = due_call(name, [stream_id])
+            await call.script.run(self._redis, call.keys, *call.args)
+        if code in _ENDED:
             _log.warning("feed_ended", stream=stream_id, why="writer_lost", lease_ms=lease_ms)
         return bool(code)

@@ -1,4 +1,4 @@
-"""Pending webhooks: promised when a generation is created, due when it is over, kept until they are delivered.
+"""Pending webhooks: promised when a stream is created, due when it is over, kept until they are delivered.
 
 Rules
 1. A promise is written before the generation gets its job, so no end of the generation can miss it. The webhook
@@ -12,6 +12,9 @@ Rules
 4. When Redis's clock steps back, the next take sets all waiting times back by as much.
 5. Bounded: beyond ``max_pending`` no webhook is promised and the generation is refused. The webhook of a generation
    that is gone (expired, deleted) is dropped and logged.
+6. Feeds have webhooks, too, by the same rules (log/feeds/feed_webhooks.py): here the id of a generation is that under
+   which either is stored. An id of a feed may be used anew, so an attempt is counted and recorded for the stream that
+   was read, known by its creation's time.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from redis.asyncio import Redis
 
@@ -46,6 +49,12 @@ class WebhookSettled(StrEnum):
     DONE = "done"
     RETRY = "retry"
     OPEN = "open"
+
+
+class EndLapsed(Protocol):
+    """Ends a feed whose lease has lapsed (log/feeds/lapses.py)."""
+
+    async def __call__(self, stream_id: str, *, lease_ms: int) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,16 @@ class PendingWebhooks:
         if generation_ids:
             await reply_to(self._redis.zrem(self._keys.webhooks_promised, *generation_ids))
 
+    async def drop(self, generation_ids: Sequence[str]) -> None:
+        """Drop these webhooks, promised or due: their streams were deleted."""
+        for pending in (self._keys.webhooks_promised, self._keys.webhooks_due):
+            await reply_to(self._redis.zrem(pending, *generation_ids))
+
+    async def make_due(self, generation_ids: Sequence[str]) -> None:
+        """Each of these streams has a webhook, and is over."""
+        script, keys, args = due_call(self._keys, generation_ids)
+        await script.run(self._redis, keys, *args)
+
     async def take(self, count: int, *, lease_ms: int) -> list[TakenWebhook]:
         """Up to ``count`` due webhooks, each followed by ``settle``."""
         keys = [self._keys.webhooks_due, self._keys.webhooks_due_clock]
@@ -88,30 +107,42 @@ class PendingWebhooks:
         args = (taken.generation_id, taken.until_ms, outcome, delay_ms)
         return bool(await SCRIPTS["webhook_settle"].run(self._redis, keys, *args))
 
-    async def begin(self, generation_id: str, *, max_attempts: int) -> int:
+    async def begin(self, generation_id: str, *, created_ms: int, max_attempts: int) -> int:
         """Count an attempt: its number, 0 when there is nothing to deliver, -1 when the attempts are spent."""
-        return int(await SCRIPTS["webhook_begin"].run(self._redis, [self._keys.meta(generation_id)], max_attempts))
+        keys, args = [self._keys.meta(generation_id)], (max_attempts, created_ms)
+        return int(await SCRIPTS["webhook_begin"].run(self._redis, keys, *args))
 
     async def record_attempt(
-        self, generation_id: str, state: WebhookState, *, status: int | None = None, fault: str | None = None
-    ) -> None:
-        """Store how an attempt ended; ``pending`` when it will be retried."""
+        self,
+        generation_id: str,
+        state: WebhookState,
+        *,
+        created_ms: int,
+        status: int | None = None,
+        fault: str | None = None,
+    ) -> bool:
+        """Store how an attempt ended; ``pending`` when it will be retried. False: that stream is there no more."""
         keys = [self._keys.meta(generation_id), self._keys.log(generation_id)]
         final = "" if state is WebhookState.PENDING else state
-        await SCRIPTS["webhook_record"].run(self._redis, keys, final, "" if status is None else status, fault or "")
+        args = (final, "" if status is None else status, fault or "", created_ms)
+        return bool(await SCRIPTS["webhook_record"].run(self._redis, keys, *args))
 
-    async def check_promised(self, streams: Streams) -> int:
-        """Check promises that were not made due for a while:
+    async def check_promised(self, streams: Streams, *, end_lapsed: EndLapsed) -> int:
+        """Check promises that were not made due for a while: if the stream is over, its webhook is due.
 
-        if the generation is over, it is due. How many became due.
+        ``end_lapsed``: what ends a feed whose lease has lapsed, and makes its webhook due. How many became due.
         """
         taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
         _, *raw_ids = await SCRIPTS["webhook_take"].run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
         ids = [each.decode() for each in raw_ids]
-        statuses = [tail.status for tail in await streams.tails(ids)] if ids else []
+        tails = await streams.tails(ids) if ids else []
+        for each, tail in zip(ids, tails, strict=True):
+            if tail.lease_ms is not None and not tail.leased:
+                await end_lapsed(each, lease_ms=tail.lease_ms)
+        statuses = [tail.status for tail in tails]
         gone = [each for each, status in zip(ids, statuses, strict=True) if status is None]
         if gone:
-            _log.warning("webhooks_dropped", count=len(gone), first=gone[0], why="their generations are gone")
+            _log.warning("webhooks_dropped", count=len(gone), first=gone[0], why="their streams are gone")
             await self.withdraw(gone)
         over = [each for each, status in zip(ids, statuses, strict=True) if status in OVER]
         if not over:

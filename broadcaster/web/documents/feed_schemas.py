@@ -8,7 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S
-from broadcaster.web.documents.schemas import MAX_RETENTION_S, ClosedModel, GenerationFault, Status, documented_as
+from broadcaster.web.documents.schemas import (
+    MAX_RETENTION_S,
+    ClosedModel,
+    GenerationFault,
+    Status,
+    WebhookRequest,
+    WebhookView,
+    documented_as,
+)
 
 EVENT_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -52,6 +60,7 @@ class FeedBody(ClosedModel):
         description="a feed without a sign of a writer for so long ends with `error writer_lost`; signs are appends "
         "and repetitions of this request: send it every third of `lease_s`. null: no lease",
     )
+    webhook: WebhookRequest | None = Field(None, description="called once it is over, signed, until delivered")
 
 
 @documented_as("StreamState")
@@ -69,6 +78,7 @@ class StreamView(BaseModel):
     metadata: dict[str, Any]
     events_url: str
     lease_s: float | None = Field(description="a feed without a sign of a writer for so long ends; null: no lease")
+    webhook: WebhookView | None
     viewers: int = Field(description="connected viewers, over all front-ends")
 
 

@@ -94,7 +94,7 @@ _Message = Annotated[ChatMessage, BeforeValidator(lambda message: few_unknown(me
 
 @documented_as("WebhookWish")
 class WebhookRequest(ClosedModel):
-    """Notify a URL once the generation is over, however it ends, with or without viewers."""
+    """Notify a URL once the stream is over, however it ends, with or without viewers."""
 
     url: str = Field(min_length=1, max_length=MAX_URL_CHARS, description="https, on a host the operator has listed")
     events: list[Literal["finished", "failed", "aborted"]] | None = Field(

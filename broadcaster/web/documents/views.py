@@ -12,7 +12,6 @@ from broadcaster.core.status import OVER, Status
 from broadcaster.log.streams.folding import read_folded
 from broadcaster.log.streams.pages import EntryReader
 from broadcaster.log.streams.reader import Meta
-from broadcaster.log.streams.webhook_meta import WebhookMeta
 from broadcaster.web.documents import schemas
 from broadcaster.webhooks.url import WebhookUrl
 
@@ -69,7 +68,7 @@ def generation_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str
         "started_at": None if meta.started_ms is None else meta.started_ms / 1000,
         "stop_requested": meta.stop is not None,
         "error": _error_in(meta.terminal),
-        "webhook": None if meta.webhook is None else _webhook(meta.webhook),
+        "webhook": webhook_of(meta),
         "metadata": metadata_of(meta),
     }
 
@@ -106,15 +105,20 @@ def metadata_of(meta: Meta) -> dict[str, Any]:
     return meta.request.get("metadata") or {}
 
 
-def _webhook(webhook: WebhookMeta) -> dict[str, Any]:
-    """Its host alone: a path or a query may hold a secret."""
-    return {
-        "host": WebhookUrl.parse(webhook.url).host,
-        "state": webhook.state.value,
-        "attempts": webhook.attempts,
-        "last_status": webhook.last_status,
-        "last_fault": webhook.last_fault,
-    }
+def webhook_of(meta: Meta) -> dict[str, Any] | None:
+    """Its host alone, and how its delivery goes: a path or a query may hold a secret."""
+    webhook = meta.webhook
+    return (
+        None
+        if webhook is None
+        else {
+            "host": WebhookUrl.parse(webhook.url).host,
+            "state": webhook.state.value,
+            "attempts": webhook.attempts,
+            "last_status": webhook.last_status,
+            "last_fault": webhook.last_fault,
+        }
+    )
 
 
 def _error_in(terminal: bytes | None) -> dict[str, str] | None:

@@ -25,7 +25,7 @@ from broadcaster.log.streams.reader import Meta, Tail
 from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS
-from broadcaster.web.documents.views import listed_stream, metadata_of, read_content, stream_state
+from broadcaster.web.documents.views import listed_stream, metadata_of, read_content, stream_state, webhook_of
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.generations import LISTED, LISTED_AT_MOST, count_viewers
 from broadcaster.web.services import Arrival, Here
@@ -45,7 +45,13 @@ routes = RouteTable(prefix="/v1/streams", tag="streams")
         201: {"description": "It is open", "headers": {"Location": {"schema": {"type": "string"}}}},
         200: {"description": "It exists already, with this configuration", "model": schemas.StreamView},
         **problem_responses(
-            "invalid_request", "stream_exists", "metadata_too_large", "unsupported_media_type", "log_unavailable"
+            "invalid_request",
+            "stream_exists",
+            "metadata_too_large",
+            "webhook_not_allowed",
+            "busy",
+            "unsupported_media_type",
+            "log_unavailable",
         ),
     },
 )
@@ -59,7 +65,7 @@ async def create_stream(
     """Opens a stream for all writers of the tenant that know its id. Repeating the same creation only renews the lease
     (`lease_s`)."""
     services, tenant, base = here
-    config = FeedConfig(**dict(body or schemas.FeedBody()))
+    config = FeedConfig(**(body or schemas.FeedBody()).model_dump(exclude_none=True))
     try:
         is_new = await services.feeds.create(stream_id, config, tenant=tenant)
     except InvalidInput as error:
@@ -258,7 +264,7 @@ async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:
     first = await services.streams.first(meta.id)
     (viewers,) = await count_viewers(services, [meta.id])
     return schemas.StreamView(
-        **stream_state(meta, last=tail.last, viewers=viewers, base=base),
+        **stream_state(meta, last=tail.last, viewers=viewers, base=base) | {"webhook": webhook_of(meta)},
         kind=meta.kind,
         first_seq=0 if first is None else first.seq,
         metadata=metadata_of(meta),

@@ -136,9 +136,9 @@ async def test_a_webhook_waits_no_longer_for_a_step_back(world: World, clock: St
 
 async def test_a_promised_webhook_is_checked_no_later_for_a_step_back(world: World, clock: SteppingClock) -> None:
     await world.webhooks.promise("gen_gone")
-    await world.webhooks.check_promised(world.streams)
+    await world.webhooks.check_promised(world.streams, end_lapsed=world.lapses.end)
     await step(world, clock, -600)
-    await world.webhooks.check_promised(world.streams)
+    await world.webhooks.check_promised(world.streams, end_lapsed=world.lapses.end)
     left_s = await world.redis.zscore(world.keys.webhooks_promised, "gen_gone") / 1000 - await redis_time(world)
     assert left_s < CHECK_EVERY_MS / 1000 + 2
 

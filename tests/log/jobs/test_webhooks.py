@@ -33,6 +33,22 @@ async def world(connection: LogConnection) -> World:
     return world
 
 
+async def begin(world: World, stream_id: str, *, max_attempts: int) -> int:
+    return await world.webhooks.begin(
+        stream_id, created_ms=await created_ms(world, stream_id), max_attempts=max_attempts
+    )
+
+
+async def record(world: World, stream_id: str, state: WebhookState, **result: Any) -> bool:
+    return await world.webhooks.record_attempt(
+        stream_id, state, created_ms=await created_ms(world, stream_id), **result
+    )
+
+
+async def created_ms(world: World, stream_id: str) -> int:
+    return int(await world.redis.hget(world.keys.meta(stream_id), "created_ms") or 0)
+
+
 async def promised(world: World) -> list[str]:
     return [each.decode() for each in await world.redis.zrange(world.keys.webhooks_promised, 0, -1)]
 
@@ -130,10 +146,10 @@ async def test_whichever_process_ends_a_generation_its_webhook_becomes_due(conne
 async def test_a_webhook_whose_job_an_earlier_version_settled_is_found_by_checking(world: World) -> None:
     stream_id, running = await finished(world), await world.create(webhook=HOOK)
     await world.redis.zrem(world.keys.open, stream_id)
-    assert await world.webhooks.check_promised(world.streams) == 0
+    assert await world.webhooks.check_promised(world.streams, end_lapsed=world.lapses.end) == 0
     for each in (stream_id, running):
         await lapse(world, world.keys.webhooks_promised, each)
-    assert await world.webhooks.check_promised(world.streams) == 1
+    assert await world.webhooks.check_promised(world.streams, end_lapsed=world.lapses.end) == 1
     assert (await promised(world), await due(world)) == ([running], [stream_id])
     seconds, _ = await world.redis.time()
     next_check_s = await world.redis.zscore(world.keys.webhooks_promised, running) / 1000 - seconds
@@ -144,7 +160,7 @@ async def test_a_check_drops_what_is_known_no_more(world: World) -> None:
     stream_id = await world.create(webhook=HOOK)
     await world.redis.delete(world.keys.meta(stream_id))
     await lapse(world, world.keys.webhooks_promised, stream_id)
-    assert await world.webhooks.check_promised(world.streams) == 0
+    assert await world.webhooks.check_promised(world.streams, end_lapsed=world.lapses.end) == 0
     assert await promised(world) == []
 
 
@@ -190,13 +206,13 @@ async def test_a_failed_one_is_due_after_its_delay_and_an_open_one_is_promised_a
 
 async def test_attempts_are_counted_to_their_bound_and_only_of_what_is_over_and_untold(world: World) -> None:
     stream_id = await finished(world)
-    begun = [await world.webhooks.begin(stream_id, max_attempts=3) for _ in range(5)]
+    begun = [await begin(world, stream_id, max_attempts=3) for _ in range(5)]
     assert begun == [1, 2, 3, -1, -1]
-    assert await world.webhooks.begin(await world.create(webhook=HOOK), max_attempts=3) == 0
-    assert await world.webhooks.begin("gen_unknown", max_attempts=3) == 0
+    assert await begin(world, await world.create(webhook=HOOK), max_attempts=3) == 0
+    assert await begin(world, "gen_unknown", max_attempts=3) == 0
     assert await world.redis.exists(world.keys.meta("gen_unknown")) == 0
-    await world.webhooks.record_attempt(stream_id, WebhookState.DELIVERED, status=204)
-    assert await world.webhooks.begin(stream_id, max_attempts=9) == 0
+    await record(world, stream_id, WebhookState.DELIVERED, status=204)
+    assert await begin(world, stream_id, max_attempts=9) == 0
 
 
 async def test_each_delivery_attempt_shows_in_the_meta_and_a_delivered_webhook_stays_delivered(world: World) -> None:
@@ -206,15 +222,15 @@ async def test_each_delivery_attempt_shows_in_the_meta_and_a_delivered_webhook_s
         (WebhookState.PENDING, 503, None),
         (WebhookState.DELIVERED, 200, None),
     ]:
-        await world.webhooks.record_attempt(stream_id, state, status=status, fault=fault)
+        await record(world, stream_id, state, status=status, fault=fault)
         webhook = (await world.generations.get(stream_id, tenant=TENANT)).webhook
         assert webhook is not None
         assert (webhook.state, webhook.last_status, webhook.last_fault) == (state, status, fault)
-    await world.webhooks.record_attempt(stream_id, WebhookState.GAVE_UP, status=410)
+    await record(world, stream_id, WebhookState.GAVE_UP, status=410)
     webhook = (await world.generations.get(stream_id, tenant=TENANT)).webhook
     assert webhook is not None
     assert (webhook.state, webhook.last_status) == (WebhookState.DELIVERED, 200)
-    await world.webhooks.record_attempt("gen_unknown", WebhookState.GAVE_UP)
+    await record(world, "gen_unknown", WebhookState.GAVE_UP)
     assert await world.redis.exists(world.keys.meta("gen_unknown")) == 0
 
 
@@ -223,9 +239,9 @@ async def test_a_short_retention_waits_for_the_webhook_and_counts_from_its_deliv
     log, meta = world.keys.log(stream_id), world.keys.meta(stream_id)
     assert (await world.generations.get(stream_id, tenant=TENANT)).retention_ms == WEBHOOK_MS
     await world.redis.pexpire(log, WEBHOOK_MS)  # what the worker's append does with the meta's retention
-    await world.webhooks.record_attempt(stream_id, WebhookState.PENDING, status=500)
+    await record(world, stream_id, WebhookState.PENDING, status=500)
     assert await world.redis.pttl(log) > 40_000
-    await world.webhooks.record_attempt(stream_id, WebhookState.DELIVERED, status=200)
+    await record(world, stream_id, WebhookState.DELIVERED, status=200)
     assert await world.redis.pttl(log) < 100
     assert 3_500_000 < await world.redis.pttl(meta) < 3_601_000
 
@@ -233,7 +249,7 @@ async def test_a_short_retention_waits_for_the_webhook_and_counts_from_its_deliv
 async def test_a_long_retention_is_kept_as_it_was_requested(world: World) -> None:
     stream_id = await delivered_over(world, retention_s=1000)
     await world.redis.pexpire(world.keys.log(stream_id), 1_000_000)
-    await world.webhooks.record_attempt(stream_id, WebhookState.DELIVERED, status=200)
+    await record(world, stream_id, WebhookState.DELIVERED, status=200)
     assert 990_000 < await world.redis.pttl(world.keys.log(stream_id)) <= 1_000_000
 
 
@@ -260,8 +276,8 @@ async def test_the_webhook_of_a_deleted_generation_is_not_delivered_and_its_tomb
     for each in (stream_id, waiting):
         await world.generations.delete(each, tenant=TENANT, timeout_s=5)
     assert (await promised(world), await due(world)) == ([], [])
-    assert await world.webhooks.begin(stream_id, max_attempts=3) == 0
-    await world.webhooks.record_attempt(stream_id, WebhookState.DELIVERED, status=200)
+    assert await begin(world, stream_id, max_attempts=3) == 0
+    await record(world, stream_id, WebhookState.DELIVERED, status=200)
     assert not await world.webhooks.settle(taken, WebhookSettled.RETRY)
     fields = await world.redis.hkeys(world.keys.meta(stream_id))
     assert not [field for field in fields if b"webhook" in field]

@@ -95,7 +95,13 @@ async def open_webhook_world(
     poster = WebhookPoster(HOSTS, timeout_s=timeout_s, resolve=resolve)
     bounds = DeliveryBounds(timeout_s, MAX_ATTEMPTS, max_bytes, per_failing_host=2)
     delivery = WebhookDelivery(
-        world.webhooks, world.streams, hosts=HOSTS, poster=poster, secrets=read_secrets(SECRET), bounds=bounds
+        world.webhooks,
+        world.streams,
+        world.lapses.end,
+        hosts=HOSTS,
+        poster=poster,
+        secrets=read_secrets(SECRET),
+        bounds=bounds,
     )
     courier = WebhookCourier(delivery, concurrency=concurrency, woken=world.queue.webhook_due)
     yield WebhookWorld(world, delivery, courier)

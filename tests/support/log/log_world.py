@@ -9,6 +9,7 @@ from typing import Any
 
 from broadcaster.core.batching import AppendReply, Code, StopRequest
 from broadcaster.core.events import FORMAT_VERSION, TextDelta, encode_event, is_terminal
+from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.claims import Claim, ClaimPolicy, Claims, Outcome, Why
 from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.generations import GenerationLives, GenerationRequest, Generations, create_generation_id
@@ -76,6 +77,7 @@ class World:
         self.queue = Queue(self.connection, consumer=self.worker, limits=limits)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
         self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)
+        self.lapses = Lapses(self.connection, steadiness=self.steadiness)
         self.rescue = self._rescue() if self.has_rescue else None
         lives = GenerationLives(
             live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000, webhook_ms=WEBHOOK_MS

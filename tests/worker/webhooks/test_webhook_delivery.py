@@ -135,8 +135,9 @@ async def test_the_last_attempt_that_fails_gives_up(hooks: WebhookWorld, receive
 
 async def test_attempts_that_workers_died_of_are_spent(hooks: WebhookWorld, receiver: Receiver) -> None:
     stream_id = await hooks.over(receiver.url)
+    created_ms = (await hooks.world.generations.get(stream_id, tenant=TENANT)).created_ms
     for _ in range(4):
-        await hooks.world.webhooks.begin(stream_id, max_attempts=4)
+        await hooks.world.webhooks.begin(stream_id, created_ms=created_ms, max_attempts=4)
     await hooks.step()
     assert await hooks.recorded(stream_id) == ("gave_up", 4, None, "attempts_spent")
     assert receiver.calls == []

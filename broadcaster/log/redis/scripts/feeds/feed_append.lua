@@ -4,7 +4,7 @@
 -- ARGV tenant, key hash ('' without an Idempotency-Key), body hash, status the entry ends the feed with ('' when it does
 --      not), live_ttl_ms, push_max_bytes, most appends a second, ms a key is kept, most keys kept, format version,
 --      the writer's creation (its feed's configuration, '' of a caller that has none), event JSON ...
--- Returns {code, epoch, first seq, last seq, wait_ms}: 1 appended, 0 taken already (where it stands), -1 unknown,
+-- Returns {code, epoch, first seq, last seq, wait_ms, 1 if the feed has a webhook}: 1 appended, 0 taken already (where it stands), -1 unknown,
 -- -2 closed, -3 full, -4 the key was used with another body, -5 too often (retry in wait_ms), -6 the writer's feed was
 -- replaced by another one (feed_replace). Checked in the order unknown, replaced, key, closed, too often, full. The lease of
 -- an open feed is renewed in every case but the first two: its writer lives.
@@ -22,16 +22,16 @@ local ends = status ~= ''
 local count = #ARGV - EVENTS_FROM + 1
 
 local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes', 'on_full', 'retention_ms', 'terminal',
-  'tokens', 'tokens_ms', 'lease_ms', 'config'}
+  'tokens', 'tokens_ms', 'lease_ms', 'config', 'webhook'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
 local is_open = meta.status == 'queued'
 local function answer(code, epoch, first, last, wait_ms)
   if is_open then renew_feed_lease(KEYS[6], meta.lease_ms) end
-  return {code, epoch, first, last, wait_ms or 0}
+  return {code, epoch, first, last, wait_ms or 0, meta.webhook and 1 or 0}
 end
-if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return {-1, 0, 0, 0, 0} end
-if ARGV[11] ~= '' and meta.config and meta.config ~= ARGV[11] then return {-6, 0, 0, 0, 0} end
+if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return {-1, 0, 0, 0, 0, 0} end
+if ARGV[11] ~= '' and meta.config and meta.config ~= ARGV[11] then return {-6, 0, 0, 0, 0, 0} end
 
 local now_ms = read_clock()
 

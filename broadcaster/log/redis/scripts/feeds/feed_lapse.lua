@@ -3,12 +3,12 @@
 -- before it (and keeps the feed open) or behind it (and learns that the feed is closed).
 -- KEYS log, meta, live channel, lease
 -- ARGV error JSON, format version, may_end (0: this process has not seen Redis answer for the lease)
--- Returns 1 ended here, 0 nothing to end (unknown, over, without a lease, or leased), -1 Redis is full: later.
+-- Returns 2 ended here, and it has a webhook, 1 ended here, 0 nothing to end (unknown, over, without a lease, or leased), -1 Redis is full: later.
 -- @include clock
 -- @include expiry
 -- @include feed_tail
 local json = ARGV[1]
-local meta = redis.call('HMGET', KEYS[2], 'kind', 'status', 'lease_ms', 'last_id', 'retention_ms', 'created_ms')
+local meta = redis.call('HMGET', KEYS[2], 'kind', 'status', 'lease_ms', 'last_id', 'retention_ms', 'created_ms', 'webhook')
 if meta[1] ~= 'feed' or meta[2] ~= 'queued' or not meta[3] then return 0 end
 local lease_ms = tonumber(meta[3])
 if redis.call('EXISTS', KEYS[4]) == 1 then
@@ -37,4 +37,4 @@ redis.call('HSET', KEYS[2], 'last_id', id, 'status', 'failed', 'ended_ms', digit
   'terminal', json, 'terminal_id', id)
 keep_stream(KEYS[1], KEYS[2], meta[5])
 redis.call('SPUBLISH', KEYS[3], string.format('1 %.0f %.0f 1 %.0f\n', epoch, seq, last_epoch) .. json)
-return 1
+return meta[7] and 2 or 1

@@ -1,0 +1,89 @@
+"""The webhooks of feeds: promised before the feed is there, due when it has ended, dropped when it is deleted.
+
+Rules
+1. A webhook is promised before its feed is created, so that no end of the feed can miss it. A creation that is refused
+   leaves its promise: under the same id there may be a feed whose promise it is. A promise of a feed that is not there,
+   or that has no webhook, is dropped when it is checked.
+2. The process that ends a feed makes its webhook due. If it dies before that, ``check_promised`` finds the end. That
+   check also ends a feed whose writers have let its lease lapse, though nothing reads it.
+3. A feed that is replaced takes its own webhook with it, called or not: the new feed has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from broadcaster.errors import Busy
+from broadcaster.log.jobs.webhooks import PendingWebhooks
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.webhooks.schedule import longest_s
+from broadcaster.webhooks.url import WebhookHosts
+
+_TOO_MANY: Final = "as many webhooks are pending as the settings allow; try again later"
+
+
+class WebhookSettings(Protocol):
+    """The settings of webhooks; only composition roots know the others."""
+
+    @property
+    def webhook_hosts(self) -> tuple[str, ...]:
+        """The hosts that may be called."""
+
+    @property
+    def max_webhooks(self) -> int:
+        """Most pending webhooks."""
+
+    @property
+    def webhook_max_attempts(self) -> int:
+        """Most calls of one webhook."""
+
+    @property
+    def webhook_timeout_s(self) -> float:
+        """How long one call may take."""
+
+
+class FeedWebhooks:
+    """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat."""
+
+    def __init__(self, pending: PendingWebhooks, hosts: WebhookHosts, *, keep_ms: int) -> None:
+        """``keep_ms``: how long after its end a feed's webhook may still be delivered."""
+        self._pending = pending
+        self._hosts = hosts
+        self._keep_ms = keep_ms
+
+    @classmethod
+    def of(cls, settings: WebhookSettings, connection: LogConnection) -> FeedWebhooks:
+        """The webhooks that these settings allow."""
+        return cls(
+            PendingWebhooks(connection, max_pending=settings.max_webhooks),
+            WebhookHosts(settings.webhook_hosts),
+            keep_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
+        )
+
+    def fields(self, webhook: Mapping[str, Any], *, retention_ms: int) -> dict[str, bytes | int]:
+        """What the meta of a feed with this webhook has. Raises WebhookNotAllowed.
+
+        Until the webhook is delivered the feed is kept for as long as that may take.
+        """
+        self._hosts.admit(webhook["url"])
+        return {
+            "webhook": msgspec.json.encode(dict(webhook)),
+            "retention_ms": max(retention_ms, self._keep_ms),
+            "asked_retention_ms": retention_ms,
+        }
+
+    async def promise(self, stored_id: str) -> None:
+        """Rule 1. Raises Busy."""
+        if not await self._pending.promise(stored_id):
+            raise Busy(_TOO_MANY)
+
+    async def make_due(self, stored_id: str) -> None:
+        """Rule 2."""
+        await self._pending.make_due([stored_id])
+
+    async def drop(self, stored_id: str) -> None:
+        """Its feed was deleted."""
+        await self._pending.drop([stored_id])
