@@ -3,7 +3,7 @@
     from broadcaster import Broadcaster, Cursor
     from broadcaster import sync
 
-Both names are imported on first use: ``broadcaster.sync`` must not import a web framework into a job.
+The names are imported on first use: ``broadcaster.sync`` must not import a web framework into a job.
 """
 
 from __future__ import annotations
@@ -13,12 +13,35 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from broadcaster.core.cursor import Cursor
+    from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions
+    from broadcaster.core.requests.webhook_options import WebhookOptions
     from broadcaster.library.broadcaster import Broadcaster
+    from broadcaster.settings.options import PublisherSettingOptions, SettingOptions
 
-__all__ = ["Broadcaster", "Cursor"]
+__all__ = [
+    "Broadcaster",
+    "Cursor",
+    "FeedOptions",
+    "GenerationOptions",
+    "PublisherSettingOptions",
+    "ReadOptions",
+    "SettingOptions",
+    "WebhookOptions",
+]
 __version__ = "0.1.0"
 
-_HOMES: Final = {"Broadcaster": "broadcaster.library.broadcaster", "Cursor": "broadcaster.core.cursor"}
+_OPTIONS: Final = "broadcaster.core.requests.options"
+_SETTINGS: Final = "broadcaster.settings.options"
+_HOMES: Final = {
+    "Broadcaster": "broadcaster.library.broadcaster",
+    "Cursor": "broadcaster.core.cursor",
+    "FeedOptions": _OPTIONS,
+    "GenerationOptions": _OPTIONS,
+    "PublisherSettingOptions": _SETTINGS,
+    "ReadOptions": _OPTIONS,
+    "SettingOptions": _SETTINGS,
+    "WebhookOptions": "broadcaster.core.requests.webhook_options",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar, Unpack
 
 from broadcaster.client.client import AsyncClient
 from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamList, StreamState
@@ -23,6 +23,7 @@ from broadcaster.client.errors import CannotConnect
 from broadcaster.client.stream import StreamEvent
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
+from broadcaster.core.requests.options import FeedOptions, GenerationOptions
 from broadcaster.process.blocking import PerProcess, call_blocking
 from broadcaster.process.blocking_items import iterate_blocking
 
@@ -76,7 +77,7 @@ class Client:
         messages: Sequence[Mapping[str, Any]] | None = None,
         model: str | None = None,
         idempotency_key: str | None = None,
-        **options: Any,
+        **options: Unpack[GenerationOptions],
     ) -> Generation:
         """As ``AsyncClient.start``."""
         return self._call(
@@ -103,7 +104,7 @@ class Client:
         """As ``AsyncClient.delete``."""
         self._call(lambda client: client.delete(generation_id))
 
-    def create_stream(self, stream_id: str, **config: Any) -> StreamState:
+    def create_stream(self, stream_id: str, **config: Unpack[FeedOptions]) -> StreamState:
         """As ``AsyncClient.create_stream``."""
         return self._call(lambda client: client.create_stream(stream_id, **config))
 

@@ -17,7 +17,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx2
@@ -31,6 +31,7 @@ from broadcaster.client.subscription import Subscription
 from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
+from broadcaster.core.requests.options import FeedOptions, GenerationOptions, feed_fields, generation_fields
 
 CONNECT_TIMEOUT_S: Final = 5.0
 RETRIES: Final = 2
@@ -92,18 +93,15 @@ class AsyncClient:
         messages: Sequence[Mapping[str, Any]] | None = None,
         model: str | None = None,
         idempotency_key: str | None = None,
-        **options: Any,
+        **options: Unpack[GenerationOptions],
     ) -> Generation:
         """Start a generation and return at once, usually with it ``queued``.
 
-        Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
-        (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``,
-        ``on_provider_loss``, ``on_abandon``, ``priority``, ``retention_s``), None meaning the server's default.
-        Raises ClientError, among its codes ``invalid_request``, ``unknown_model``, ``queue_full``, ``tenant_limit``,
-        ``idempotency_mismatch``.
+        Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``, None
+        meaning the server's default. Raises TypeError for an unknown option, or ClientError, among its codes
+        ``invalid_request``, ``unknown_model``, ``queue_full``, ``tenant_limit``, ``idempotency_mismatch``.
         """
-        fields = {"prompt": prompt, "messages": messages, "model": model, **options}
-        body = {name: value for name, value in fields.items() if value is not None}
+        body = generation_fields(options, prompt=prompt, messages=messages, model=model)
         headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
         return await self._fetch(Generation, "POST", "/v1/generations", json=body, headers=headers)
 
@@ -140,15 +138,14 @@ class AsyncClient:
         """
         await self._call("DELETE", f"/v1/generations/{_in_path(generation_id)}")
 
-    async def create_stream(self, stream_id: str, **config: Any) -> StreamState:
+    async def create_stream(self, stream_id: str, **config: Unpack[FeedOptions]) -> StreamState:
         """Create a feed, or find it as it was created with the same ``config``.
 
-        ``config`` are the fields of ``PUT /v1/streams/{id}`` (``retention_s``, ``max_events``, ``max_bytes``,
-        ``on_full``, ``metadata``, ``lease_s``); with ``lease_s``, repeating the same call renews the
-        lease, and is due every third of it. Raises ClientError, among its codes ``stream_exists`` and
-        ``invalid_request``.
+        ``config`` are the fields of ``PUT /v1/streams/{id}``; with ``lease_s``, repeating the same call renews the
+        lease, and is due every third of it. Raises TypeError for an unknown field, or ClientError, among its codes
+        ``stream_exists`` and ``invalid_request``.
         """
-        body = {name: value for name, value in config.items() if value is not None}
+        body = feed_fields("create_stream", config)
         return await self._fetch(StreamState, "PUT", _stream_path(stream_id), json=body)
 
     async def append(

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack, overload
+from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 import msgspec
 from fastapi import APIRouter
@@ -30,10 +30,11 @@ from broadcaster.client.documents import CreatedToken, Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions, generation_fields
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX, LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.library.checking import check_idempotency_key, checked
-from broadcaster.library.feed import FeedOptions, OpenFeed
+from broadcaster.library.feed import OpenFeed
 from broadcaster.library.lazy import LazyResource
 from broadcaster.library.publications import IfExists, Publication
 from broadcaster.library.reading import StreamReader, wait_for_end
@@ -43,6 +44,7 @@ from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.streams.folding import read_folded
 from broadcaster.settings import Settings, read_settings
+from broadcaster.settings.options import SettingOptions
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_view
 from broadcaster.web.guards.host_guards import GuardFunction
@@ -52,14 +54,6 @@ from broadcaster.web.services import Services
 from broadcaster.web.wiring import OpenLog, open_log, open_services, token_mint
 
 GIVE_UP_AFTER_S: Final = 60.0
-
-
-class ReadOptions(TypedDict, total=False):
-    """The options of ``Broadcaster.events`` that do not change the type of its events."""
-
-    after: Cursor | str | None
-    wait_s: float
-    give_up_after_s: float
 
 
 class BroadcasterStatistics(NamedTuple):
@@ -89,7 +83,7 @@ class Broadcaster:
         self._entered = 0
 
     @classmethod
-    def from_url(cls, url: str, *, tenant: str = LOCAL_TENANT, **settings: Any) -> Self:
+    def from_url(cls, url: str, *, tenant: str = LOCAL_TENANT, **settings: Unpack[SettingOptions]) -> Self:
         """Over the Redis at ``redis://``, ``rediss://`` or ``unix://``. Opens nothing.
 
         Other settings come from the environment (``BROADCASTER_*``, as a server's do) or, first, from keywords:
@@ -274,21 +268,18 @@ class Broadcaster:
         messages: Sequence[Mapping[str, Any]] | None = None,
         model: str | None = None,
         idempotency_key: str | None = None,
-        **options: Any,
+        **options: Unpack[GenerationOptions],
     ) -> str:
         """Start a generation; returns its id at once. Read it with ``events``.
 
-        Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``
-        (``system``, ``max_tokens``, ``temperature``, ``tools``, ``metadata``, ``on_worker_loss``,
-        ``on_provider_loss``, ``on_abandon``, ``retention_s``, ``webhook``). Raises InvalidInput, UnknownModel,
-        WebhookNotAllowed, IdempotencyMismatch, QueueFull, LogUnavailable.
+        Exactly one of ``prompt`` and ``messages``; ``options`` are the other fields of ``POST /v1/generations``. Raises
+        TypeError for an unknown option, InvalidInput, UnknownModel, WebhookNotAllowed, IdempotencyMismatch, QueueFull,
+        LogUnavailable.
         """
-        if "stream" in options:
-            raise TypeError("a generation is read with events(); stream is an option of HTTP")
+        fields = generation_fields(options, prompt=prompt, messages=messages, model=model)
         if idempotency_key is not None:
             check_idempotency_key(idempotency_key)
-        conversation = None if messages is None else [dict(message) for message in messages]
-        body = checked(GenerationBody, {"prompt": prompt, "messages": conversation, "model": model, **options})
+        body = checked(GenerationBody, fields)
         services = await self._services.get()
         request = generation_request(body, services)
         created = await services.generations.create(request, tenant=self.tenant, idempotency_key=idempotency_key)

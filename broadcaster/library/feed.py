@@ -24,12 +24,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Literal, NoReturn, Self, TypedDict
+from typing import Any, Final, NoReturn, Self
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, Finish, TerminalEvent
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, PUBLISHER_FAILED
-from broadcaster.core.requests.webhook_options import WebhookOptions
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
 from broadcaster.library.parts import Given, PartKind, Parts
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
@@ -41,25 +40,6 @@ from broadcaster.observability.logs import get_logger
 CANCELLED_S: Final = 2.0
 
 _log = get_logger(__name__)
-
-
-class FeedOptions(TypedDict, total=False):
-    """The options of a feed. An option left out, or None, is that of the settings.
-
-    ``retention_s``: seconds it is kept after its end. ``max_events``, ``max_bytes``: its bounds; at them ``on_full``
-    "refuse" (StreamFull) or "trim" (the oldest are removed, and viewers that are behind get a gap). ``metadata``: any
-    JSON object. ``lease_s``: when no writer renews the lease for so many seconds, the feed ends with ``error``
-    (``writer_lost``); its block renews it automatically. Without the option it is 15, of a ``sync.Publisher`` 30; None:
-    no lease. ``webhook``: ``{"url": …, "events": […]}``, which a worker calls once the feed is over (docs/webhooks.md).
-    """
-
-    retention_s: float | None
-    max_events: int | None
-    max_bytes: int | None
-    on_full: Literal["refuse", "trim"]
-    metadata: Mapping[str, Any] | None
-    lease_s: float | None
-    webhook: WebhookOptions | None
 
 
 class OpenFeed:

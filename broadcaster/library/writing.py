@@ -9,8 +9,9 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
+from broadcaster.core.requests.options import FeedOptions, check_options
 from broadcaster.library.checking import feed_config
-from broadcaster.library.feed import FeedOptions, OpenFeed
+from broadcaster.library.feed import OpenFeed
 from broadcaster.library.publications import (
     IfExists,
     Publication,
@@ -61,11 +62,13 @@ class StreamWriting:
         self._tenant = tenant
 
     def open_feed(self, stream_id: str, options: FeedOptions, *, closes: bool, timeout_s: float) -> OpenFeed:
-        """A feed for a block. Raises InvalidInput."""
+        """A feed for a block. Raises InvalidInput, TypeError for an unknown option."""
+        check_options("feed", options, FeedOptions, named=("close", "timeout_s"))
         return self._feed(stream_id, options, closes=closes, timeout_s=timeout_s)
 
     def publish(self, source: Any, choices: PublishChoices, options: FeedOptions) -> Publication:
-        """Begin to publish a source. Raises TypeError for an object that cannot be published."""
+        """Begin to publish a source. Raises TypeError for an object that cannot be published, or an unknown option."""
+        check_options("publish", options, FeedOptions, named=("id", "if_exists", "on_end"))
         opened = open_source(source)
         stream_id = create_stream_id() if choices.id is None else choices.id
 

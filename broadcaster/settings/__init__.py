@@ -15,12 +15,14 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes
+from broadcaster.core.requests.options import check_options
 from broadcaster.errors import SetupError
 from broadcaster.process.child_environment import METRICS_FOLDER_VARIABLE
 from broadcaster.process.lifeline import PARENT_VARIABLE
 from broadcaster.settings.contradictions import CONTRADICTIONS
 from broadcaster.settings.limits import LimitSettings
 from broadcaster.settings.observing import ObservingSettings
+from broadcaster.settings.options import SettingOptions
 from broadcaster.settings.tokens import TokenSettings
 from broadcaster.settings.values import ApiKeys, Hosts, KeysOfProviders, Origins, Providers, RedisUrl, WebhookSecret
 
@@ -296,8 +298,7 @@ def read_settings(redis_url: str, given: Mapping[str, Any]) -> Settings:
 
     Raises TypeError for a name that is no setting, SetupError for a value that a setting cannot have.
     """
-    if unknown := sorted(given.keys() - Settings.model_fields.keys()):
-        raise TypeError(f"no such setting: {', '.join(unknown)}")
+    check_options("from_url", given, SettingOptions, named=("tenant", "timeout_s"))
     try:
         return Settings(redis_url=redis_url, **given)
     except (ValidationError, SettingsError) as error:

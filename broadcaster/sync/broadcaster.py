@@ -31,11 +31,12 @@ from broadcaster.process.blocking_items import iterate_blocking
 if TYPE_CHECKING:
     from broadcaster.client.documents import CreatedToken, Generation
     from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
-    from broadcaster.library.broadcaster import Broadcaster, ReadOptions
-    from broadcaster.library.feed import FeedOptions
+    from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions
+    from broadcaster.library.broadcaster import Broadcaster
     from broadcaster.library.publications import IfExists
     from broadcaster.library.results import OnEnd, StreamResult
     from broadcaster.settings import Settings
+    from broadcaster.settings.options import SettingOptions
 
 TIMEOUT_S: Final = 30.0
 # Beyond the time to drain: what is cancelled then has a few seconds to end (library, CANCELLED_S).
@@ -57,7 +58,14 @@ class BlockingBroadcaster:
         self._async.get()
 
     @classmethod
-    def from_url(cls, url: str, *, tenant: str = LOCAL_TENANT, timeout_s: float = TIMEOUT_S, **settings: Any) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        tenant: str = LOCAL_TENANT,
+        timeout_s: float = TIMEOUT_S,
+        **settings: Unpack[SettingOptions],
+    ) -> Self:
         """Over the Redis at ``redis://``, ``rediss://`` or ``unix://``. Opens nothing.
 
         Other settings come from the environment (``BROADCASTER_*``, as a server's do) or, first, from keywords.
@@ -132,7 +140,7 @@ class BlockingBroadcaster:
         messages: Sequence[Mapping[str, Any]] | None = None,
         model: str | None = None,
         idempotency_key: str | None = None,
-        **options: Any,
+        **options: Unpack[GenerationOptions],
     ) -> str:
         """As ``Broadcaster.start``: returns the id at once."""
         return self._call(

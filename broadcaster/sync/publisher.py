@@ -27,7 +27,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Final, Literal, Self, Unpack
 
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.events import Abort
@@ -38,9 +38,10 @@ from broadcaster.sync.buffer import Buffer
 from broadcaster.sync.feed import Feed, FeedLimits
 
 if TYPE_CHECKING:
-    from broadcaster.library.feed import FeedOptions
+    from broadcaster.core.requests.options import FeedOptions
     from broadcaster.log.feeds.feeds import FeedConfig
     from broadcaster.settings import Settings
+    from broadcaster.settings.options import PublisherSettingOptions
     from broadcaster.sync.session import PublisherSession
 
 TIMEOUT_S: Final = 2.0
@@ -93,7 +94,7 @@ class Publisher:
         on_full_buffer: Literal["drop", "raise"] = "drop",
         buffer_events: int = BUFFER_EVENTS,
         buffer_bytes: int = BUFFER_BYTES,
-        **settings: Any,
+        **settings: Unpack[PublisherSettingOptions],
     ) -> Self:
         """Over the Redis at ``redis://``, ``rediss://`` or ``unix://``. Opens nothing.
 
@@ -114,7 +115,8 @@ class Publisher:
 
         ``close``: whether its block's end ends it. ``lease_s``: after so many seconds without a renewal it
         ends with ``error`` (``writer_lost``); None: never. The rest as with ``PUT /v1/streams/{id}``: None is the
-        default of the settings. Raises InvalidInput, WebhookNotAllowed; StreamClosed after ``close``.
+        default of the settings. Raises InvalidInput, WebhookNotAllowed, TypeError for an unknown option; StreamClosed
+        after ``close``.
         """
         config: FeedConfig = self._loop_side.feed_config(options, self._settings)
         if self._is_closed:

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from broadcaster.core.events import Error
 from broadcaster.core.requests.metadata import check_metadata
+from broadcaster.core.requests.options import FeedOptions, check_options
 from broadcaster.core.requests.publishing import PUBLISHER_FAILED, as_mapping, check_writable, encode_end
 from broadcaster.core.requests.webhook_options import check_webhook
 from broadcaster.errors import (
@@ -38,7 +39,6 @@ from broadcaster.errors import (
     StreamFull,
 )
 from broadcaster.library.delivery import Delivery, Outage
-from broadcaster.library.feed import FeedOptions
 from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
@@ -222,7 +222,8 @@ class PublisherSession:
 
 
 def feed_config(options: FeedOptions, settings: Settings) -> FeedConfig:
-    """The configuration of a feed. Raises InvalidInput, WebhookNotAllowed."""
+    """The configuration of a feed. Raises InvalidInput, WebhookNotAllowed, TypeError for an unknown option."""
+    check_options("feed", options, FeedOptions, named=("id", "close"))
     fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": dict(options.get("metadata") or {})}
     if fields.get("webhook") is not None:
         fields["webhook"] = check_webhook(fields["webhook"])

@@ -264,7 +264,7 @@ def test_nothing_is_opened_by_making_one():
 
 def test_a_keyword_that_is_not_a_setting_is_refused_by_name(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(TypeError, match="retention_seconds"):
-        Broadcaster.from_url("redis://localhost", retention_seconds=5)
+        Broadcaster.from_url("redis://localhost", retention_seconds=5)  # type: ignore[call-arg]
     with pytest.raises(SetupError, match="BROADCASTER_RETENTION_S"):
         Broadcaster.from_url("redis://localhost", retention_s=-5)
     with pytest.raises(SetupError, match="BROADCASTER_REDIS_URL") as refused:

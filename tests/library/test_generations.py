@@ -45,7 +45,7 @@ async def test_the_same_key_starts_one_generation(broadcaster: Broadcaster):
     [
         ({}, InvalidInput, "exactly one of prompt and messages"),
         ({"prompt": "a", "messages": MESSAGES}, InvalidInput, "exactly one"),
-        ({"prompt": "a", "temprature": 1}, InvalidInput, "temprature"),
+        ({"prompt": "a", "temprature": 1}, TypeError, "'temprature', did you mean 'temperature'"),
         ({"prompt": "a", "max_tokens": "9"}, InvalidInput, "max_tokens"),
         ({"prompt": "a", "metadata": {"x": float("nan")}}, InvalidInput, "NaN"),
         ({"prompt": "a", "model": "nobodys"}, UnknownModel, "route"),

@@ -274,7 +274,7 @@ def test_settings_come_by_keyword_and_no_error_shows_the_password() -> None:
             Publisher.from_url(url)
         assert "hunter2" not in str(caught.value)
     with pytest.raises(TypeError, match="retention"):
-        Publisher.from_url("redis://localhost", retention=1)
+        Publisher.from_url("redis://localhost", retention=1)  # type: ignore[call-arg]
 
 
 def test_the_error_of_a_redis_that_refuses_us_has_no_password(

@@ -1,0 +1,113 @@
+"""The options of calls, once for the library, ``sync``, the client and the bodies of HTTP. Pure.
+
+A type checker refuses an unknown name, and so does every call, before it sends anything (``check_options``).
+tests/guards/test_options.py holds the names and types to the bodies of HTTP.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypedDict
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.webhook_options import WebhookOptions
+
+
+class GenerationOptions(TypedDict, total=False):
+    """The fields of ``POST /v1/generations`` (docs/http.md) beside prompt, messages and model.
+
+    An option that is left out, or None, is the server's default.
+    """
+
+    system: str | None
+    max_tokens: int | None
+    temperature: float | None
+    tools: Sequence[Mapping[str, Any]] | None
+    max_steps: int | None
+    metadata: Mapping[str, Any] | None
+    on_worker_loss: Literal["retry", "fail"] | None
+    on_provider_loss: Literal["fail", "retry"] | None
+    priority: Literal["high", "normal", "low"] | None
+    on_abandon: Literal["continue", "cancel"] | None
+    retention_s: float | None
+    webhook: WebhookOptions | None
+
+
+class FeedOptions(TypedDict, total=False):
+    """The options of a feed. An option left out, or None, is that of the settings.
+
+    ``retention_s``: seconds it is kept after its end. ``max_events``, ``max_bytes``: its bounds; at them ``on_full``
+    "refuse" (StreamFull) or "trim" (the oldest are removed, and viewers that are behind get a gap). ``metadata``: any
+    JSON object. ``lease_s``: when no writer renews the lease for so many seconds, the feed ends with ``error``
+    (``writer_lost``); its block renews it automatically. Without the option it is 15, of a ``sync.Publisher`` 30, of
+    the client None; None: no lease. ``webhook``: ``{"url": …, "events": […]}``, which a worker calls once the feed is
+    over (docs/webhooks.md).
+    """
+
+    retention_s: float | None
+    max_events: int | None
+    max_bytes: int | None
+    on_full: Literal["refuse", "trim"]
+    metadata: Mapping[str, Any] | None
+    lease_s: float | None
+    webhook: WebhookOptions | None
+
+
+class ReadOptions(TypedDict, total=False):
+    """The options of ``events`` that do not change the type of its events."""
+
+    after: Cursor | str | None
+    wait_s: float
+    give_up_after_s: float
+
+
+# The options' own levels: a list of tools, a tool, its fields. What is deeper is the caller's, as deep as it may be.
+_LEVELS: Final = 3
+
+# What a caller may have meant by a name that is no option, where the nearest name does not say it.
+_MEANT: Final = {"stream": "a generation is read with events(); stream is an option of HTTP"}
+
+
+def check_options(call: str, given: Iterable[str], options: type, *, named: Iterable[str] = ()) -> None:
+    """Raises TypeError for a name that is not one of ``options``, a TypedDict; it names the nearest one.
+
+    ``named`` are the parameters of the call that have a name of their own.
+    """
+    known = sorted(options.__annotations__)
+    unknown = [name for name in given if name not in known]
+    if not unknown:
+        return
+    name = unknown[0]
+    nearest = difflib.get_close_matches(name, [*known, *named], n=1)
+    meant = f", did you mean {nearest[0]!r}?" if nearest else ""
+    detail = _MEANT.get(name, f"broadcaster.{options.__name__} lists its options")
+    raise TypeError(f"{call}() has no option {name!r}{meant or ':'} {detail}")
+
+
+def generation_fields(
+    options: GenerationOptions,
+    *,
+    prompt: str | None,
+    messages: Sequence[Mapping[str, Any]] | None,
+    model: str | None,
+) -> dict[str, Any]:
+    """The body of ``POST /v1/generations``, without what is None. Raises TypeError for an unknown option."""
+    check_options("start", options, GenerationOptions, named=("prompt", "messages", "model", "idempotency_key"))
+    fields = {"prompt": prompt, "messages": messages, "model": model, **options}
+    return {name: _as_json(value) for name, value in fields.items() if value is not None}
+
+
+def feed_fields(call: str, options: FeedOptions, *, named: Iterable[str] = ()) -> dict[str, Any]:
+    """The body of ``PUT /v1/streams/{id}``, without what is None. Raises TypeError for an unknown option."""
+    check_options(call, options, FeedOptions, named=named)
+    return {name: _as_json(value) for name, value in options.items() if value is not None}
+
+
+def _as_json(value: object, levels: int = _LEVELS) -> object:
+    """Sequences and mappings of a caller's own types as lists and objects; everything else as it is."""
+    if levels and isinstance(value, Mapping):
+        return {name: _as_json(each, levels - 1) for name, each in value.items()}
+    if levels and isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return [_as_json(each, levels - 1) for each in value]
+    return value
