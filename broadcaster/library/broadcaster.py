@@ -21,10 +21,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 import msgspec
-from fastapi import APIRouter
 
 from broadcaster.client.documents import CreatedToken, Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
@@ -33,6 +32,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions, generation_fields
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX, LOCAL_TENANT
 from broadcaster.errors import SetupError
+from broadcaster.extras import import_for
 from broadcaster.library.checking import check_idempotency_key, checked
 from broadcaster.library.feed import OpenFeed
 from broadcaster.library.lazy import LazyResource
@@ -47,11 +47,15 @@ from broadcaster.settings import Settings, read_settings
 from broadcaster.settings.options import SettingOptions
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_view
-from broadcaster.web.guards.host_guards import GuardFunction
-from broadcaster.web.mount import create_router, refuse_former_form
-from broadcaster.web.routes.generations import count_viewers, generation_request
+from broadcaster.web.former_router import refuse_former_form
 from broadcaster.web.services import Services
+from broadcaster.web.viewing.generation_requests import count_viewers, generation_request
 from broadcaster.web.wiring import OpenLog, open_log, open_services, token_mint
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from broadcaster.web.guards.host_guards import GuardFunction
 
 GIVE_UP_AFTER_S: Final = 60.0
 
@@ -349,7 +353,7 @@ class Broadcaster:
         end, unless an ``async with`` still holds it. ``drain_on_signal``: viewers are disconnected at SIGTERM and
         SIGINT, so that they do not delay the server's end. Raises TypeError for a function that cannot be a guard.
         """
-        return create_router(
+        router: APIRouter = import_for("server", "broadcaster.web.mount").create_router(
             self._serving,
             can_watch=can_watch,
             can_list=can_list,
@@ -361,6 +365,7 @@ class Broadcaster:
             tenant=self.tenant,
             drain_on_signal=drain_on_signal,
         )
+        return router
 
     # -- what is held
 

@@ -26,8 +26,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
@@ -37,6 +36,7 @@ from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.web.documents.problems import embedded_problems
+from broadcaster.web.former_router import refuse_former_form
 from broadcaster.web.guards.host_guards import GuardFunction, HostGuard
 from broadcaster.web.guards.rights import OF_NO_STREAM, Right, Rights
 from broadcaster.web.route_table import MountedRoute
@@ -44,33 +44,6 @@ from broadcaster.web.routes import feeds, generations, streams
 from broadcaster.web.server.draining import draining_on_signals
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-_FORMER: Final = frozenset({"auth", "write_auth"})
-_INSTEAD: Final = """\
-router(auth=…) let every signed-in user read, change and delete every stream, and is gone. Write what may be watched:
-
-    def can_watch(stream_id: str, user: Annotated[User, Depends(signed_in)]) -> bool:
-        return user.owns(stream_id)  # your own rule
-
-    app.include_router(broadcaster.router(can_watch=can_watch), prefix="/llm")
-
-Listing, generating, stopping, writing and deleting are off; each has a guard of its own: can_list, can_generate,
-can_stop, can_write, can_delete (docs/library.md)."""
-
-
-def refuse_former_form(create: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Refuse former arguments of ``create`` with a TypeError that names their replacement."""
-
-    @wraps(create)
-    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if _FORMER & kwargs.keys():
-            raise TypeError(_INSTEAD)
-        return create(*args, **kwargs)
-
-    return checked
 
 
 @refuse_former_form

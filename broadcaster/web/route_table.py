@@ -48,11 +48,12 @@ from broadcaster.web.documents.problems import error_response, failure_response
 from broadcaster.web.guards.callers import check_caller
 from broadcaster.web.guards.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.guards.json_body import StrictRequest, check_head
-from broadcaster.web.guards.json_ledger import SLICE_BYTES, JsonHold, SlicedResponse
+from broadcaster.web.guards.json_ledger import JsonHold
 from broadcaster.web.guards.request import uncached
 from broadcaster.web.guards.request_log import record_of, showable
 from broadcaster.web.guards.rights import Rights, stream_in_path
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
+from broadcaster.web.viewing.sliced_response import SLICE_BYTES, SlicedResponse
 from broadcaster.web.viewing.sse import EventStreamResponse
 
 # Health belongs to no tenant. An EventSource gives up for good on 429, so its route sends the refusal in a 200.

@@ -11,10 +11,7 @@ import copy
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, Literal, NamedTuple, cast
-
-from fastapi import Depends, Request
-from starlette.types import Scope
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from broadcaster.core.access.callers import CALLER_KEY, Caller
 from broadcaster.core.access.client_address import counted_address
@@ -50,6 +47,9 @@ from broadcaster.web.ports import (
 from broadcaster.web.viewing.awaited_streams import AwaitedStreams
 from broadcaster.web.viewing.known_streams import KnownStreams
 from broadcaster.webhooks.url import WebhookHosts
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 _PRIORITY_HEADER: Final = PRIORITY_HEADER.encode()
 _REMOTE: Final = Visitor(is_remote=True)
@@ -313,14 +313,6 @@ def _priority_of(scope: Scope) -> Priority:
     return read_priority(next(given, Priority.NORMAL))
 
 
-# A coroutine although it awaits nothing: FastAPI runs plain functions in a thread.
-async def _arrival(request: Request) -> Arrival:
-    """FastAPI calls it when the body is read. Raises what ``check_admitted`` does."""
-    arrival = cast(Arrival, request.scope[_ARRIVAL])
-    caller = arrival.services.visitor.caller
-    if caller is not None:
-        arrival.services.check_admitted(caller)
-    return arrival
-
-
-Here = Annotated[Arrival, Depends(_arrival)]
+def arrival_in(scope: Scope) -> Arrival:
+    """What ``arrive`` has recorded."""
+    return cast(Arrival, scope[_ARRIVAL])

@@ -9,16 +9,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from broadcaster.core.access.callers import Caller
 from broadcaster.core.access.token_setup import read_issuers, read_token_keys
-from broadcaster.core.access.token_signatures import TokenSigner
 from broadcaster.core.access.viewer_tokens import LEEWAY_S
 from broadcaster.core.providers.listed_models import ModelLists
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.passed_calls import provider_calls
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError, TokensOff
+from broadcaster.extras import import_for
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
 from broadcaster.hub.places import Place
@@ -46,10 +47,8 @@ from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
 from broadcaster.log.tail.tail import LiveTail
 from broadcaster.settings import Settings
-from broadcaster.web.guards.credentials import Credentials
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates
-from broadcaster.web.guards.tokens.issuers import TokenIssuers
 from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import KnownModels, no_lists
 from broadcaster.web.metrics import FrontEndCounts
@@ -58,6 +57,11 @@ from broadcaster.web.services import Services
 from broadcaster.web.viewing.presence_reports import report_no_viewers, report_presence
 from broadcaster.webhooks.url import WebhookHosts
 from broadcaster.wiring import JobParts
+
+if TYPE_CHECKING:
+    from broadcaster.core.access.token_signatures import TokenSigner
+    from broadcaster.web.guards.credentials import Credentials
+    from broadcaster.web.guards.tokens.issuers import TokenIssuers
 
 _SWEEPS_PER_STALL = 12
 _SWEEPS_PER_LEASE = 2
@@ -273,16 +277,19 @@ def _admit_all(_: Caller) -> None:
 
 
 def token_mint(settings: Settings) -> TokenMint:
-    """What makes viewer tokens with the settings' keys, if there are any."""
-    keys = settings.token_keys
-    signer = None if keys is None else TokenSigner(read_token_keys(keys.get_secret_value()))
+    """What makes viewer tokens with the settings' keys, if there are any. Raises SetupError without the packages."""
+    signer: TokenSigner | None = None
+    if settings.token_keys is not None:
+        signatures = import_for("server", "broadcaster.core.access.token_signatures")
+        signer = signatures.TokenSigner(read_token_keys(settings.token_keys.get_secret_value()))
     return TokenMint(signer, ttl_s=settings.token_ttl_s, max_s=settings.token_max_s)
 
 
 def token_issuers(settings: Settings) -> TokenIssuers:
     """What verifies viewer tokens. Raises SetupError for a key that is none, and for a file that cannot be used."""
     keys, issuers = settings.token_keys, settings.token_issuers
-    return TokenIssuers(
+    kind: type[TokenIssuers] = import_for("server", "broadcaster.web.guards.tokens.issuers").TokenIssuers
+    return kind(
         {} if keys is None else read_token_keys(keys.get_secret_value()),
         () if issuers is None else read_issuers(issuers),
         max_s=settings.token_max_s,

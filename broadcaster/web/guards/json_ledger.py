@@ -11,7 +11,7 @@ Rules
 3. Large JSON is read and made one piece in a turn of the loop: a body, a page of the log, a response. Requests whose
    bodies or pages arrive in the same turn wait for one another; every other request waits for one piece at most.
 4. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
-   read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut.
+   read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut (sliced_response.py).
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.errors import AnswerUnsent, Busy, TenantLimit
@@ -30,9 +27,7 @@ from broadcaster.hub.flusher import TurnGate
 from broadcaster.hub.limits import UNBOUNDED, TenantBound
 from broadcaster.log.streams.pages import EntryReader
 from broadcaster.observability.limits import limit_reached
-from broadcaster.web.viewing.sse import connection_of, cut
 
-SLICE_BYTES: Final = 64 * 2**10
 # Smaller bodies and responses wait for no turn: they take less than a millisecond.
 LARGE_BYTES: Final = 64 * 2**10
 # A page is some megabytes at most, and folding it takes some milliseconds.
@@ -175,30 +170,3 @@ class MeteredReader:
         self._hold.set(self._hold.response_bytes + sum(len(entry.event) + ENTRY_BYTES for entry in entries))
         await self._hold.take_turn(self._hold.response_bytes)
         return entries
-
-
-class SlicedResponse(Response):
-    """A response whose body is counted until its client has taken it (rule 4)."""
-
-    def __init__(self, whole: Response, hold: JsonHold) -> None:
-        self.status_code = whole.status_code
-        self.background = whole.background
-        self.raw_headers = whole.raw_headers
-        self.body = whole.body
-        self._hold = hold
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all of it. Raises ViewerCut when the client takes nothing and the server offers no way to abort."""
-        body = memoryview(self.body)
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            for at in range(0, len(body), SLICE_BYTES):
-                piece, is_last = bytes(body[at : at + SLICE_BYTES]), at + SLICE_BYTES >= len(body)
-                async with asyncio.timeout(self._hold.ledger.slow_s):
-                    await send({"type": "http.response.body", "body": piece, "more_body": not is_last})
-        except TimeoutError:
-            await cut(connection_of(scope), "the client took nothing for too long")
-        finally:
-            self._hold.close()
-        if self.background is not None:
-            await self.background()

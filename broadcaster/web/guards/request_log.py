@@ -16,9 +16,7 @@ import re
 import time
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from broadcaster.core.access.callers import CALLER_KEY, Caller
 from broadcaster.core.requests.origins import Origin, TraceContext
@@ -27,6 +25,9 @@ from broadcaster.observability.lines import CreatedStream, EndedRequest, Refused
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.tracing.spans import UNTRACED, Attributes, Tracing
 from broadcaster.web.guards.refusal_log import RefusalLog
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _RECORD: Final = "broadcaster.record"
 _QUIET_OPERATIONS: Final = frozenset({"health", "readiness"})

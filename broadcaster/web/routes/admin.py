@@ -26,8 +26,9 @@ from broadcaster.web.documents import admin_schemas as schemas
 from broadcaster.web.documents.problems import problem_responses
 from broadcaster.web.documents.schemas import Status
 from broadcaster.web.documents.timeline import timeline_rows
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here, Services
+from broadcaster.web.services import Services
 
 WORKERS_AT_MOST: Final = 50
 TENANTS_AT_MOST: Final = 50

@@ -26,9 +26,11 @@ from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS
 from broadcaster.web.documents.views import listed_stream, metadata_of, read_content, stream_state, webhook_of
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.routes.generations import LISTED, LISTED_AT_MOST, count_viewers
-from broadcaster.web.services import Arrival, Here
+from broadcaster.web.routes.generations import LISTED, LISTED_AT_MOST
+from broadcaster.web.services import Arrival
+from broadcaster.web.viewing.generation_requests import count_viewers
 
 REPLAYED: Final = "Idempotent-Replayed"
 

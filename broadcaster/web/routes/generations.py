@@ -14,10 +14,8 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
-from broadcaster.core.requests.priorities import Priority
-from broadcaster.errors import Busy, LogUnavailable, UnknownModel
+from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.places import Place
-from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.lists.listing import Which
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import schemas
@@ -31,9 +29,11 @@ from broadcaster.web.documents.problems import (
     problem_responses,
 )
 from broadcaster.web.documents.views import generation_state, read_view
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
-from broadcaster.web.services import Here, Services
+from broadcaster.web.services import Services
+from broadcaster.web.viewing.generation_requests import count_viewers, generation_request
 from broadcaster.web.viewing.joining import created_meta
 from broadcaster.web.viewing.waiting import preferred_wait_s, wait_for_end
 
@@ -110,37 +110,6 @@ async def create_generation(
             refusal = error_response(error)
             refusal.headers.update({**headers, GENERATION_ID_HEADER: created.id})
             return refusal
-
-
-def generation_request(body: schemas.GenerationBody, services: Services) -> GenerationRequest:
-    """The request with this server's defaults. Raises UnknownModel, WebhookNotAllowed."""
-    model = body.model or services.default_model
-    try:
-        services.routes.provider_for(model)
-    except UnknownModel:
-        # A problem repeats nothing of the request.
-        raise UnknownModel("no route serves this model; GET /v1/models lists those of this server") from None
-    if body.webhook is not None:
-        services.webhook_hosts.admit(body.webhook.url)  # raises WebhookNotAllowed
-    fields = {
-        "messages": body.conversation(),
-        "system": body.system,
-        "max_tokens": body.max_tokens or services.default_max_tokens,
-        "temperature": body.temperature,
-        "tools": body.tools,
-        "max_steps": body.max_steps,
-        "metadata": body.metadata or None,
-    }
-    return GenerationRequest(
-        model=model,
-        request={name: value for name, value in fields.items() if value is not None},
-        on_worker_loss=body.on_worker_loss,
-        on_abandon=body.on_abandon,
-        on_provider_loss=body.on_provider_loss,
-        retention_s=body.retention_s,
-        webhook=None if body.webhook is None else body.webhook.model_dump(mode="json", exclude_none=True),
-        priority=services.priority if body.priority is None else Priority(body.priority),
-    )
 
 
 class _Wait(NamedTuple):
@@ -284,10 +253,3 @@ async def _show_each(services: Services, metas: Sequence[Meta], *, form: type[_V
 async def _show_view(services: Services, meta: Meta, *, base: str) -> schemas.GenerationView:
     (viewers,) = await count_viewers(services, [meta.id])
     return await read_view(services.reader, meta, viewers=viewers, base=base)
-
-
-async def count_viewers(services: Services, ids: Sequence[str]) -> list[int]:
-    """Viewers over all front-ends; the hub counts its own at once, while presence is reported every few seconds."""
-    here = services.hub.viewers()
-    counts = await services.presence.count(ids)
-    return [max(count, here.get(each, 0)) for each, count in zip(ids, counts, strict=True)]

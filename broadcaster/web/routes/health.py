@@ -10,8 +10,9 @@ from fastapi import Response
 from broadcaster.errors import LogUnavailable
 from broadcaster.web.documents.problems import problem_responses
 from broadcaster.web.documents.schemas import Health, Readiness
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here, Services
+from broadcaster.web.services import Services
 
 # A balancer checks every second or so, and a slow response counts as a failure.
 CHECK_TIMEOUT_S: Final = 2.0

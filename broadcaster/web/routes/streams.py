@@ -22,8 +22,9 @@ from broadcaster.hub.replay.resolve import Finished
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problem_table import UnknownDialect
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, problem_responses
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Arrival, Here, Services, tenant_of
+from broadcaster.web.services import Arrival, Services, tenant_of
 from broadcaster.web.viewing.joining import find_stream, join_stream
 from broadcaster.web.viewing.sse import EventStreamResponse
 

@@ -16,8 +16,8 @@ from broadcaster.core.access.callers import CALLER_KEY, Action, Caller
 from broadcaster.errors import Forbidden, InvalidInput
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.token_schemas import RevocationBody, TokenBody, TokenView
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here
 
 _REFUSED: Final = ("invalid_request", "unsupported_media_type", "tokens_off", "forbidden")
 

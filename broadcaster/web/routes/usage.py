@@ -14,8 +14,8 @@ from broadcaster.core.access.callers import Action
 from broadcaster.errors import Forbidden
 from broadcaster.log.access.daily_usage import KEEP_DAYS
 from broadcaster.web.documents.problems import problem_responses
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here
 
 routes = RouteTable(prefix="/v1/usage", tag="usage")
 

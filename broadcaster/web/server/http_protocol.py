@@ -31,7 +31,7 @@ from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import Arrivals, OpenConnections
 from broadcaster.web.server.socket_driver import SocketDriver, is_plain
-from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
+from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 
 # Cookies and keys of a browser take a few kilobytes; other servers' bounds lie between 8 and 64.
 MAX_HEAD_BYTES: Final = 64 * 2**10

@@ -31,7 +31,7 @@ from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import Arrivals, ConnectionLimits
 from broadcaster.web.server.http_protocol import FrontEndProtocol, FrontEndState
 from broadcaster.web.server.socket_driver import SocketDriver
-from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
+from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 
 BACKLOG: Final = 2048
 # The time of ordinary requests after the drain, before they are cancelled.

@@ -43,8 +43,9 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey
 from broadcaster.web.documents.problem_shapes import plain_error
 from broadcaster.web.documents.problems import CREATION_CODES, InvalidRequest, RequestFault, problem_responses
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here, Services
+from broadcaster.web.services import Services
 from broadcaster.web.surfaces.ag_ui_schemas import MAX_ID_CHARS, RunAgentInput
 from broadcaster.web.surfaces.answering import started, stream
 

@@ -42,8 +42,9 @@ from broadcaster.web.documents import problems, schemas
 from broadcaster.web.documents.parameters import IdempotencyKey
 from broadcaster.web.documents.problem_shapes import plain_error
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here, Services
+from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, started, stream
 
 MAX_CHAT_ID_CHARS: Final = 256

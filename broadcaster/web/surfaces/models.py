@@ -22,8 +22,8 @@ from broadcaster.core.providers.listed_models import RequestableModel, requestab
 from broadcaster.errors import UnknownModel
 from broadcaster.web.documents.problem_shapes import json_content, reshape
 from broadcaster.web.documents.problems import error_response
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here
 from broadcaster.web.surfaces import anthropic_messages
 from broadcaster.web.surfaces.openai_errors import openai_error
 

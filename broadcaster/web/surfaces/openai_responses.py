@@ -33,8 +33,9 @@ from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import problems
 from broadcaster.web.documents.problems import InvalidRequest, RequestFault, problem_responses
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Here, Services
+from broadcaster.web.services import Services
 from broadcaster.web.surfaces import openai_responses_stored as stored
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, naming_headers, started, stream, streamed, whole
 from broadcaster.web.surfaces.openai_errors import failed_response, is_refusal, openai_error

@@ -7,7 +7,8 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Request
 
 from broadcaster.web.documents.parameters import IdempotencyKey, OnDisconnect
-from broadcaster.web.services import Arrival, Here
+from broadcaster.web.here import Here
+from broadcaster.web.services import Arrival
 
 
 class SdkRequest(NamedTuple):

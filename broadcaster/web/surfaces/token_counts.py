@@ -32,8 +32,9 @@ from broadcaster.errors import Busy, InvalidInput
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.reader import Meta
 from broadcaster.observability.limits import limit_reached
+from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Arrival, Here, Services
+from broadcaster.web.services import Arrival, Services
 from broadcaster.web.surfaces import anthropic_messages, passed_calls
 from broadcaster.web.surfaces.answering import naming_headers, started, undo, whole
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-
-from fastapi import Request
+from typing import TYPE_CHECKING
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
@@ -28,6 +27,9 @@ from broadcaster.log.jobs.generations import Created
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.waiting import DISCONNECT_CHECK_S, has_left, leaving
+
+if TYPE_CHECKING:
+    from fastapi import Request
 
 
 async def created_meta(services: Services, created: Created, *, tenant: str) -> Meta:

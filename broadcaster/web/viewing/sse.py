@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final, Protocol, cast
+from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -21,6 +21,7 @@ from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.request_log import record_of
+from broadcaster.web.viewing.client_connection import ViewerCut, connection_of, cut
 from broadcaster.web.viewing.viewer_report import ViewerReport
 
 # One write. More would only wait in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
@@ -28,47 +29,12 @@ MAX_CHUNK_BYTES: Final = 64 * 2**10
 
 BYTES_A_TURN: Final = 2 * MAX_CHUNK_BYTES
 
-TRANSPORT_EXTENSION: Final = "broadcaster.transport"
-
 _HEADERS: Final = {
     "content-type": "text/event-stream",
     # no-transform: a proxy that compresses also buffers. x-accel-buffering is nginx's header for the same.
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",
 }
-
-
-class ViewerCut(ConnectionAbortedError):
-    """The viewer was cut while its server has the connection: raised so that the server does not end it cleanly."""
-
-
-class ClientConnection(Protocol):
-    """What ``scope["extensions"]["broadcaster.transport"]`` offers."""
-
-    @property
-    def lost(self) -> asyncio.Future[None]:
-        """Done when the connection is gone."""
-
-    def abort(self) -> None:
-        """Close it now, without sending what is buffered."""
-
-    def take(self, viewer: Viewer) -> bool:
-        """After the head: the viewer takes the connection, and the request is over. False: it cannot be taken."""
-
-
-def connection_of(scope: Scope) -> ClientConnection | None:
-    """The request's connection on our own runner; None elsewhere."""
-    extensions = cast(Mapping[str, object], scope.get("extensions") or {})
-    return cast(ClientConnection | None, extensions.get(TRANSPORT_EXTENSION))
-
-
-async def cut(connection: ClientConnection | None, reason: str) -> None:
-    """End a response that cannot end cleanly. Raises ViewerCut where the server offers no way to abort."""
-    if connection is None:
-        raise ViewerCut(reason) from None
-    connection.abort()
-    # A response that returns unfinished before its server knows of the loss looks like a fault of the app.
-    await asyncio.shield(connection.lost)
 
 
 class EventStreamResponse(Response):

@@ -19,9 +19,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final
-
-from fastapi import Request
+from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.entry import Entry
 from broadcaster.errors import Busy
@@ -31,7 +29,10 @@ from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
 from broadcaster.observability.limits import limit_reached
 from broadcaster.web.services import Services
-from broadcaster.web.viewing.sse import connection_of
+from broadcaster.web.viewing.client_connection import connection_of
+
+if TYPE_CHECKING:
+    from fastapi import Request
 
 # The interval of checks for a disconnect, on servers that do not report it (all but our own runner).
 DISCONNECT_CHECK_S: Final = 5.0

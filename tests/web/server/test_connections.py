@@ -19,7 +19,7 @@ from starlette.routing import Route
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
 from broadcaster.web.server.connections import RESERVED_DESCRIPTORS, Arrivals, ConnectionLimits
-from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
+from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 from tests.support.memory.fake_tail import FakeTail
 from tests.support.streaming import on_our_runner, open_viewer, stream_app
 

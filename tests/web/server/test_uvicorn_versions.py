@@ -26,7 +26,7 @@ from broadcaster.web.server.connections import OpenConnections
 from broadcaster.web.server.http_protocol import FrontEndProtocol
 from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
-from broadcaster.web.viewing.sse import TRANSPORT_EXTENSION
+from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 from tests.support.servers.programs import lacking
 
 ROOT: Final = Path(__file__).resolve().parents[3]

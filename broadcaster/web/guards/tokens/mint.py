@@ -6,12 +6,15 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from broadcaster.core.access.callers import StreamGrant
-from broadcaster.core.access.token_signatures import MintedToken, TokenSigner
 from broadcaster.core.access.viewer_tokens import read_token_actions
 from broadcaster.errors import InvalidInput, TokensOff
 from broadcaster.observability.limits import limit_reached
+
+if TYPE_CHECKING:
+    from broadcaster.core.access.token_signatures import MintedToken, TokenSigner
 
 _ID_BYTES = 16
 
