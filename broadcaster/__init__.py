@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from broadcaster.core.requests.webhook_options import WebhookOptions
     from broadcaster.library.broadcaster import Broadcaster
     from broadcaster.settings.options import PublisherSettingOptions, SettingOptions
+    from broadcaster.web.mount import RouterOptions
 
 __all__ = [
     "Broadcaster",
@@ -25,6 +26,7 @@ __all__ = [
     "GenerationOptions",
     "PublisherSettingOptions",
     "ReadOptions",
+    "RouterOptions",
     "SettingOptions",
     "WebhookOptions",
 ]
@@ -39,6 +41,7 @@ _HOMES: Final = {
     "GenerationOptions": _OPTIONS,
     "PublisherSettingOptions": _SETTINGS,
     "ReadOptions": _OPTIONS,
+    "RouterOptions": "broadcaster.web.mount",
     "SettingOptions": _SETTINGS,
     "WebhookOptions": "broadcaster.core.requests.webhook_options",
 }

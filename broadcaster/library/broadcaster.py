@@ -21,25 +21,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, Unpack, overload
+from typing import Any, Final, Literal, NamedTuple, Self, Unpack, overload
 
 import msgspec
 
-from broadcaster.client.documents import CreatedToken, Generation
+from broadcaster.client.documents import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions, generation_fields
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX, LOCAL_TENANT
 from broadcaster.errors import SetupError
-from broadcaster.extras import import_for
 from broadcaster.library.checking import check_idempotency_key, checked
 from broadcaster.library.feed import OpenFeed
 from broadcaster.library.lazy import LazyResource
 from broadcaster.library.publications import IfExists, Publication
 from broadcaster.library.reading import StreamReader, wait_for_end
 from broadcaster.library.results import OnEnd, StreamResult
-from broadcaster.library.tee import Item, OnLeave, Tee, TeeSource
+from broadcaster.library.serving import StreamServing
+from broadcaster.library.sources.tee import Item, OnLeave, Tee, TeeSource
 from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting, refuse_id_first
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.streams.folding import read_folded
@@ -47,15 +47,9 @@ from broadcaster.settings import Settings, read_settings
 from broadcaster.settings.options import SettingOptions
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_view
-from broadcaster.web.former_router import refuse_former_form
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.generation_requests import count_viewers, generation_request
-from broadcaster.web.wiring import OpenLog, open_log, open_services, token_mint
-
-if TYPE_CHECKING:
-    from fastapi import APIRouter
-
-    from broadcaster.web.guards.host_guards import GuardFunction
+from broadcaster.web.wiring import OpenLog, open_log, open_services
 
 GIVE_UP_AFTER_S: Final = 60.0
 
@@ -68,7 +62,7 @@ class BroadcasterStatistics(NamedTuple):
     viewers: int
 
 
-class Broadcaster:
+class Broadcaster(StreamServing):
     """Publish, read and generate, over one Redis; see the rules above. Errors are those of `broadcaster.errors`."""
 
     def __init__(self, settings: Settings, tenant: str = LOCAL_TENANT) -> None:
@@ -79,6 +73,7 @@ class Broadcaster:
         """
         if settings.redis_url is None:
             raise SetupError("no Redis to connect to: set BROADCASTER_REDIS_URL, or use Broadcaster.from_url(url)")
+        super().__init__()
         self.tenant = check_tenant(tenant)
         self._settings = settings
         self._log: LazyResource[OpenLog] = LazyResource(self._open_log)
@@ -302,77 +297,7 @@ class Broadcaster:
         view = await read_view(services.reader, meta, viewers=viewers)
         return msgspec.convert(view.model_dump(mode="json"), Generation)
 
-    # -- serving
-
-    def create_token(
-        self,
-        stream_id: str,
-        *,
-        actions: Sequence[str] = ("watch",),
-        ttl_s: float | None = None,
-        sub: str = "",
-        prefix: bool = False,
-    ) -> CreatedToken:
-        """A viewer token for a stream of this tenant, signed here with ``TOKEN_KEYS``, without I/O (docs/tokens.md).
-
-        The stream need not exist yet; ``prefix``: for all whose id begins with ``stream_id``. Raises TokensOff without
-        a key to sign with, InvalidInput for values that no token can have.
-        """
-        made = token_mint(self._settings).mint(
-            stream_id, tenant=self.tenant, actions=actions, ttl_s=ttl_s, subject=sub, is_prefix=prefix
-        )
-        return CreatedToken(
-            token=made.text,
-            jti=made.token.id,
-            expires_at=made.token.expires_s,
-            events_url=made.events_path(stream_id) if "watch" in actions and not prefix else None,
-        )
-
-    @refuse_former_form
-    def router(
-        self,
-        *,
-        can_watch: GuardFunction,
-        can_list: GuardFunction | None = None,
-        can_generate: GuardFunction | None = None,
-        can_stop: GuardFunction | None = None,
-        can_write: GuardFunction | None = None,
-        can_delete: GuardFunction | None = None,
-        on_generate: GuardFunction | None = None,
-        drain_on_signal: bool = True,
-    ) -> APIRouter:
-        """The routes of a front-end for a FastAPI app: ``app.include_router(...)``. It only reads.
-
-        Each ``can_…`` is a guard of the app: a function that FastAPI calls as a dependency, that takes ``stream_id``
-        (``can_list`` and ``can_generate`` do not) and returns True or False. A route without a guard is not served:
-        ``can_list`` all generations of the tenant, ``can_generate`` new ones and the surfaces of the SDKs, ``can_stop``
-        their end, ``can_write`` creating feeds and appending to them, ``can_delete`` either. A guard decides before the
-        body is read. ``on_generate`` learns the ``stream_id`` of a generation before its caller does.
-
-        The router shares this Broadcaster's parts, opens them with the app's lifespan and closes the Broadcaster at its
-        end, unless an ``async with`` still holds it. ``drain_on_signal``: viewers are disconnected at SIGTERM and
-        SIGINT, so that they do not delay the server's end. Raises TypeError for a function that cannot be a guard.
-        """
-        router: APIRouter = import_for("server", "broadcaster.web.mount").create_router(
-            self._serving,
-            can_watch=can_watch,
-            can_list=can_list,
-            can_generate=can_generate,
-            can_stop=can_stop,
-            can_write=can_write,
-            can_delete=can_delete,
-            on_generate=on_generate,
-            tenant=self.tenant,
-            drain_on_signal=drain_on_signal,
-        )
-        return router
-
     # -- what is held
-
-    @asynccontextmanager
-    async def _serving(self) -> AsyncIterator[Services]:
-        async with self:
-            yield await self._services.get()
 
     async def _follow(self, stream_id: str) -> StreamResult:
         async for _ in self.events(stream_id):
@@ -393,4 +318,7 @@ class Broadcaster:
     @asynccontextmanager
     async def _open_services(self) -> AsyncIterator[Services]:
         async with open_services(self._settings, log=await self._log.get()) as services:
-            yield services
+            try:
+                yield services
+            finally:
+                await self._drained.aclose()

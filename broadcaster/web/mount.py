@@ -26,13 +26,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.responses import JSONResponse
 
 from broadcaster.core.access.api_keys import check_tenant
+from broadcaster.core.requests.options import check_options
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.web.documents.problems import embedded_problems
@@ -46,19 +47,25 @@ from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES
 
 
+class RouterOptions(TypedDict, total=False):
+    """What a host grants: see ``Broadcaster.router``. ``drain_on_signal`` is True without it."""
+
+    can_watch: Required[GuardFunction]
+    can_list: GuardFunction | None
+    can_generate: GuardFunction | None
+    can_stop: GuardFunction | None
+    can_write: GuardFunction | None
+    can_delete: GuardFunction | None
+    on_generate: GuardFunction | None
+    drain_on_signal: bool
+
+
 @refuse_former_form
 def create_router(
     open_services: Callable[[], AbstractAsyncContextManager[Services]],
     *,
-    can_watch: GuardFunction,
-    can_list: GuardFunction | None = None,
-    can_generate: GuardFunction | None = None,
-    can_stop: GuardFunction | None = None,
-    can_write: GuardFunction | None = None,
-    can_delete: GuardFunction | None = None,
-    on_generate: GuardFunction | None = None,
     tenant: str = LOCAL_TENANT,
-    drain_on_signal: bool = True,
+    **options: Unpack[RouterOptions],
 ) -> APIRouter:
     """The router of one log. ``open_services`` is entered with the host's lifespan and left with it.
 
@@ -67,20 +74,20 @@ def create_router(
 
     Raises TypeError for a function that cannot be the guard it is given as.
     """
-    functions = {
-        Right.WATCH: can_watch,
-        Right.LIST: can_list,
-        Right.GENERATE: can_generate,
-        Right.STOP: can_stop,
-        Right.WRITE: can_write,
-        Right.DELETE: can_delete,
-    }
-    rights = _rights(functions, on_generate)
-    mount = Mount(tenant=check_tenant(tenant))
+    return create_router_of(Mount(tenant=check_tenant(tenant)), open_services, options)
+
+
+def create_router_of(
+    mount: Mount, open_services: Callable[[], AbstractAsyncContextManager[Services]], options: RouterOptions
+) -> APIRouter:
+    """``create_router`` on a mount that its caller may open, too."""
+    check_options("router", options, RouterOptions)
+    if "can_watch" not in options:
+        raise TypeError("a router needs can_watch: a guard that decides which streams a caller may watch")
+    rights = _rights({right: options.get(right.value) for right in Right}, options.get("on_generate"))
+    lifespan = _lifespan(mount, open_services, drain_on_signal=options.get("drain_on_signal", True))
     router = APIRouter(
-        route_class=MountedRoute.of(mount, rights),
-        default_response_class=JSONResponse,
-        lifespan=_lifespan(mount, open_services, drain_on_signal=drain_on_signal),
+        route_class=MountedRoute.of(mount, rights), default_response_class=JSONResponse, lifespan=lifespan
     )
     for routes in (generations.routes, streams.routes, feeds.routes, *SURFACES):
         for row in routes:

@@ -10,7 +10,7 @@ import pytest
 
 from broadcaster import Broadcaster
 from broadcaster.errors import ProviderFailed, StreamExists
-from broadcaster.library.tee import BUFFER_ITEMS
+from broadcaster.library.sources.tee import BUFFER_ITEMS
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Conversation, Script, ScriptedProvider, Send, chat_wire
 from tests.library.sources.sdk_streams import CALLS
