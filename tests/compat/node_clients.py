@@ -90,9 +90,16 @@ def require_modules() -> str:
 @asynccontextmanager
 async def open_driver(name: str) -> AsyncIterator[Driver]:
     """The driver in ``node/NAME.mjs``."""
+    async with start_driver(require_modules(), FOLDER / f"{name}.mjs") as driver:
+        yield driver
+
+
+@asynccontextmanager
+async def start_driver(node: str, script: Path) -> AsyncIterator[Driver]:
+    """A driver that is a script of its own."""
     process = await asyncio.create_subprocess_exec(
-        *(require_modules(), f"{name}.mjs"),
-        cwd=FOLDER,
+        *(node, script.name),
+        cwd=script.parent,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_LIMIT_BYTES,

@@ -1,9 +1,10 @@
 /**
  * The page: which generation is open lives in `location.hash`, so a reload or a second tab shows the same one.
- * Its contents are folded from its events (transcript.js) or polled from the API every two seconds.
+ * Its contents are folded from its events (stream.js) or polled from the API every two seconds.
  */
 
-import { Problem, getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
+import { BroadcasterError } from "./client/errors.js";
+import { getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
 import { enterAsGuest, hasKey, isGuest } from "./key.js";
 import { Operate } from "./operate/operate.js";
 import { KeyDialog, ShareLink, StreamList } from "./panels.js";
@@ -54,16 +55,15 @@ function planDraw() {
 
 /** The facts of the open generation, from its events first and else from the API. */
 function factsOf({ stream, state, isFeed, isStopping }) {
-  const { fold, seq } = stream.transcript;
+  const { folded } = stream;
   let status = state?.status;
-  if (!fold.isEmpty && !isOver(status)) status = fold.status;
-  if (fold.terminal !== null) status = fold.status;
+  if (isOver(folded.status) || (folded.status !== "queued" && !isOver(status))) status = folded.status;
   return {
     status,
     connection: stream.state,
     model: state?.model,
-    attempt: Math.max(fold.attempt, state?.attempt ?? 1),
-    events: seq,
+    attempt: Math.max(folded.attempt, state?.attempt ?? 1),
+    events: stream.seq,
     viewers: state?.viewers ?? null,
     isFeed,
     stopRequested: isStopping || (state?.stop_requested ?? false),
@@ -92,7 +92,7 @@ function draw() {
   show(byId("stop"), !isOver(facts.status) && facts.status !== undefined && !isLost && !facts.isFeed);
   byId("stop").disabled = facts.stopRequested;
   byId("stop-label").textContent = facts.stopRequested ? "Stopping…" : "Stop";
-  sheet.draw(open.stream.transcript, { ...facts, isLost });
+  sheet.draw(open.stream, { ...facts, isLost });
   document.title = isLost ? "Broadcaster" : `${TITLE_MARKS[facts.status] ?? "●"} ${title}`;
 }
 
@@ -238,7 +238,7 @@ function report(problem) {
   const fault = byId("fault");
   show(fault, problem !== null);
   if (problem === null) return;
-  if (!(problem instanceof Problem)) throw problem;
+  if (!(problem instanceof BroadcasterError)) throw problem;
   const code = document.createElement("code");
   code.textContent = problem.code;
   fault.replaceChildren(`${problem.message} `, code);
@@ -264,7 +264,7 @@ async function poll() {
   clearTimeout(pollTimer);
   if (document.hidden) return;
   try {
-    const isRunning = open !== null && open.stream.source !== null;
+    const isRunning = open !== null && open.stream.isOpen;
     // A token of a shared link lists nothing.
     const [listed] = await Promise.all([isGuest() ? [] : refresh(), isRunning ? refreshState(open) : null]);
     streams = listed;
@@ -337,7 +337,7 @@ addEventListener("hashchange", select);
 addEventListener("popstate", select);
 // Seconds pass in "reconnecting…" without any event.
 setInterval(() => {
-  if (open !== null && (open.stream.state.name === "reconnecting" || open.stream.state.name === "waiting")) planDraw();
+  if (open?.stream.state.name === "reconnecting") planDraw();
 }, 500);
 
 select();

@@ -28,7 +28,10 @@ export function enterAsGuest(token) {
   guestToken = token;
 }
 
-/** The header with a key: the given one, or the stored one. */
+/** What is sent: the token of a shared link, or the stored key; "" is nothing. */
+export const sentKey = () => guestToken ?? key ?? "";
+
+/** The header with a key: the given one, or the one that is sent. */
 export const keyHeaders = (given = guestToken ?? key) => (given === null ? {} : { authorization: `Bearer ${given}` });
 
 export function keepKey(given) {

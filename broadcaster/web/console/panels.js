@@ -4,7 +4,8 @@
  * Each generation in the list is a link, so that a middle click opens it in another tab.
  */
 
-import { Problem, createToken, revokeToken, tryKey } from "./api.js";
+import { BroadcasterError } from "./client/errors.js";
+import { createToken, revokeToken, tryKey } from "./api.js";
 import { hasKey, isGuest, isKey, keepKey, onRefused } from "./key.js";
 import { element, show } from "./view.js";
 import { ago, isOver, statusText, viewersText } from "./texts.js";
@@ -48,7 +49,7 @@ export class KeyDialog {
     try {
       await tryKey(key);
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
+      if (!(problem instanceof BroadcasterError)) throw problem;
       this.report(problem.status === 401 ? "The server does not accept this key." : problem.message);
       byId("key").select();
       return;
@@ -77,7 +78,7 @@ export class ShareLink {
     this.made = new Map();
   }
 
-  /** The link, and a sentence about it. Fails with a Problem. */
+  /** The link, and a sentence about it. Fails with a BroadcasterError. */
   async create(id) {
     const plain = `${location.origin}${location.pathname}#${id}`;
     if (!hasKey() || isGuest()) return { link: location.href, sentence: "Copied" };
@@ -96,7 +97,7 @@ export class ShareLink {
     return this.made.has(id);
   }
 
-  /** Every link of this stream that this page has made ends. Fails with a Problem. */
+  /** Every link of this stream that this page has made ends. Fails with a BroadcasterError. */
   async revoke(id) {
     for (const jti of this.made.get(id) ?? []) await revokeToken(jti);
     this.made.delete(id);

@@ -1,17 +1,12 @@
 /**
- * One stream as this browser receives it: a native EventSource, whose own `Last-Event-ID` resumes after a break; where
- * the server requires a key, our own, which follows the same rules (event_source.js).
- *
- * The browser reconnects by itself after a lost connection, after the server's `retry`. It gives up for good on a
- * response that is not an event stream (a proxy's 502, say): then we check why, and open a new one after the last cursor.
+ * One stream as this page shows it: a watch of the client, which resumes by itself, and what the page must know beside it.
  *
  * States passed to `onState`, with their fields:
  *   connecting               no response yet
  *   catching-up              connected; past events are arriving
  *   live                     all past events have arrived
  *   stalled {reason}         connected, but the server reports that no event can arrive now
- *   reconnecting {since}     the browser reconnects; `since` is when the connection was lost (ms, performance.now)
- *   waiting {until}          the page reconnects then
+ *   reconnecting {since}     the connection was lost then (ms, performance.now), and another one is tried
  *   gone                     there is no such stream
  *   locked                   the server requires a key first
  *   closed {reason}          the server ended it for good
@@ -19,87 +14,83 @@
  *   paused                   the page is hidden
  */
 
-import { eventsUrl, getStream } from "./api.js";
-import { openEvents } from "./event_source.js";
-import { isGuest } from "./key.js";
-import { Transcript, isTerminal } from "./transcript.js";
-
-const FIRST_WAIT_MS = 1000;
-const LONGEST_WAIT_MS = 15000;
+import { watch } from "./client/watch.js";
+import { isGuest, keyHeaders, noteRefusal, sentKey } from "./key.js";
 
 export class Stream {
   constructor(id, { onState, onChange }) {
     this.id = id;
-    this.transcript = new Transcript();
+    this.notices = []; // {kind, from, to}
+    this.revision = 0; // rises when earlier contents are void: a view must redraw
     this.state = { name: "connecting" };
     this.onState = onState;
     this.onChange = onChange;
-    this.source = null;
-    this.timer = null;
-    this.failures = 0;
+    this.updates = null;
+    this.sent = {};
+    this.watch = watch(id, { token: isGuest() ? sentKey() : () => this.key() });
   }
 
-  open() {
-    this.timer = null;
-    const source = openEvents(eventsUrl(this.id, this.transcript.lastId));
-    this.source = source;
+  /** What the events so far amount to. */
+  get folded() {
+    return this.watch.state;
+  }
+
+  get seq() {
+    return Number(this.watch.cursor?.split("-")[1] ?? 0);
+  }
+
+  get isOpen() {
+    return this.updates !== null;
+  }
+
+  /** The key that the next connection sends. */
+  key() {
+    this.sent = keyHeaders();
+    return sentKey();
+  }
+
+  async open() {
+    const updates = this.watch[Symbol.asyncIterator]();
+    this.updates = updates;
     this.become({ name: "connecting" });
-    source.onopen = () => this.become({ name: "catching-up" });
-    source.onmessage = (message) => this.receive(message);
-    source.onerror = () => this.lose(source);
-    source.addEventListener("hub.live", () => this.goLive());
-    source.addEventListener("hub.gap", (message) => {
-      this.transcript.gap(message.lastEventId, JSON.parse(message.data));
-      this.onChange();
-    });
-    source.addEventListener("hub.stalled", (message) => {
-      const { reason } = JSON.parse(message.data);
-      this.become(reason === null ? { name: "live" } : { name: "stalled", reason });
-    });
-    source.addEventListener("hub.bye", (message) => {
-      const { reason, reconnect } = JSON.parse(message.data);
-      if (!reconnect) this.end({ name: "closed", reason });
-    });
+    const failure = await this.follow(updates).then(() => null, (error) => error);
+    if (this.updates !== updates) return;
+    this.updates = null;
+    this.become(failure === null ? { name: "ended" } : this.refused(failure));
   }
 
-  receive(message) {
-    const event = JSON.parse(message.data);
-    if (this.transcript.enter(message.lastEventId, event)) this.onChange();
-    if (isTerminal(event)) this.end({ name: "ended" });
-  }
-
-  goLive() {
-    this.failures = 0;
-    this.become({ name: "live" });
-  }
-
-  /** The connection broke: the browser reconnects by itself, unless it has given up. */
-  lose(source) {
-    if (source !== this.source) return;
-    if (source.readyState !== EventSource.CLOSED) {
-      const since = this.state.name === "reconnecting" ? this.state.since : performance.now();
-      this.become({ name: "reconnecting", since });
-      return;
+  async follow(updates) {
+    for await (const update of updates) {
+      if (this.updates !== updates) return;
+      if (update.kind === "connection") this.become(this.connection(update));
+      if (update.kind === "gap") this.note(update);
+      if (update.event?.type === "attempt") this.revision += 1;
+      if (update.kind !== "notice") this.onChange();
     }
-    this.source = null;
-    this.retry();
   }
 
-  async retry() {
-    const waitMs = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.failures) * (1 + Math.random() / 2);
-    this.failures += 1;
-    this.become({ name: "waiting", until: performance.now() + waitMs });
-    this.timer = setTimeout(() => this.open(), waitMs);
-    const problem = await getStream(this.id).then(() => null, (error) => error);
-    if (this.state.name !== "waiting") return;
-    if (problem?.code === "unknown_stream") this.end({ name: "gone" });
-    if (isGuest() && [401, 403].includes(problem?.status)) this.end({ name: "closed", reason: problem.code });
-    else if (problem?.status === 401) this.end({ name: "locked" });
+  connection({ name, reason }) {
+    if (name === "stalled") return { name, reason };
+    if (name !== "reconnecting") return { name };
+    return { name, since: this.state.name === name ? this.state.since : performance.now() };
+  }
+
+  note({ reason, from, to }) {
+    if (reason === "rewound" || reason === "reset") this.revision += 1;
+    this.notices.push({ kind: reason, from, to });
+  }
+
+  /** The state after a failure that ends the watch. */
+  refused({ code, status = null, message }) {
+    if (code === "unknown_stream") return { name: "gone" };
+    if (status !== 401 || isGuest()) return { name: "closed", reason: code ?? message };
+    noteRefusal(this.sent);
+    return { name: "locked" };
   }
 
   /** Close the connection while the page is hidden; `resume` continues after the last cursor. */
   pause() {
-    if (this.source !== null || this.timer !== null) this.end({ name: "paused" });
+    if (this.isOpen) this.end({ name: "paused" });
   }
 
   resume() {
@@ -116,10 +107,8 @@ export class Stream {
   }
 
   end(state) {
-    clearTimeout(this.timer);
-    this.timer = null;
-    this.source?.close();
-    this.source = null;
+    this.updates?.return();
+    this.updates = null;
     this.become(state);
   }
 

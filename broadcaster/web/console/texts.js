@@ -30,8 +30,6 @@ export function connectionText(state, status, now) {
       return STALLS[state.reason] ?? `stalled: ${state.reason}`;
     case "reconnecting":
       return `reconnecting… ${Math.round((now - state.since) / 1000)} s`;
-    case "waiting":
-      return `reconnecting in ${Math.max(0, Math.ceil((state.until - now) / 1000))} s…`;
     case "gone":
       return "not found";
     case "locked":
@@ -57,8 +55,6 @@ export function noticeSentence({ kind, from, to }) {
       return `The server lost a part${range}; the worker is sending it again.`;
     case "reset":
       return "The server restarted the stream.";
-    case "missing":
-      return `A part${range} is missing.`;
     default:
       return `A gap: ${kind}${range}.`;
   }

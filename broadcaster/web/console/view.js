@@ -1,14 +1,15 @@
 /**
  * The answer on the page. Everything is text nodes: text of a model or a user can never become markup.
  *
- * A part of the fold only grows, as long as its draft is the same: its node is extended by what is new. A new attempt
- * or a rewound log makes a new draft, and the sheet is redrawn.
+ * A part only grows, as long as the stream's `revision` is the same: its node is extended by what is new. A new attempt
+ * or a rewound log raises it, and the sheet is redrawn.
  */
 
 import {
   LOST,
   connectionText,
   endingSentence,
+  isOver,
   noticeSentence,
   progressSentence,
   statusText,
@@ -206,21 +207,20 @@ export class Sheet {
     show(byId("prompt-shown"), prompt !== "");
   }
 
-  /** Draw what the transcript has now; `status` and `stopRequested` may be newer than the events. */
-  draw(transcript, { status, attempt, stopRequested, isLost }) {
-    const { fold } = transcript;
-    const drawn = fold.draft;
-    if (this.drawn !== drawn) this.clear();
-    this.drawn = drawn;
-    this.drawParts(fold.draft.parts, fold.terminal === null);
-    this.drawNotices(transcript);
-    const { parts } = fold.draft;
+  /** Draw what the stream has now; `status` and `stopRequested` may be newer than the events. */
+  draw({ folded, notices, revision }, { status, attempt, stopRequested, isLost }) {
+    if (this.drawn !== revision) this.clear();
+    this.drawn = revision;
+    const { parts } = folded;
+    const isOpen = !isOver(folded.status);
+    this.drawParts(parts, isOpen);
+    this.drawNotices(notices, folded.attempt);
     const progress = isLost ? null : progressSentence({ status, parts, attempt, stopRequested });
     setText(byId("progress"), progress ?? "");
     show(byId("progress"), progress !== null);
-    this.answer.setAttribute("aria-busy", String(fold.terminal === null));
+    this.answer.setAttribute("aria-busy", String(isOpen));
     if (isLost) this.drawEnding(LOST);
-    else if (fold.terminal !== null) this.drawEnding(endingSentence(fold.state));
+    else if (!isOpen) this.drawEnding(endingSentence(folded));
     if (this.follows) this.follow();
   }
 
@@ -269,9 +269,9 @@ export class Sheet {
     }
   }
 
-  drawNotices({ notices, fold }) {
+  drawNotices(notices, attempt) {
     const sentences = notices.map(noticeSentence);
-    if (fold.attempt > 1) sentences.push(`Attempt ${fold.attempt}: the worker was lost, so the answer was restarted.`);
+    if (attempt > 1) sentences.push(`Attempt ${attempt}: the worker was lost, so the answer was restarted.`);
     const key = sentences.join("\n");
     if (key === this.noticesDrawn) return;
     this.noticesDrawn = key;

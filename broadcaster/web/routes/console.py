@@ -72,6 +72,8 @@ def _load(folder: str) -> Mapping[str, _File]:
 
 _CONSOLE: Final = StaticFiles("console")
 _OPERATE: Final = StaticFiles("console/operate")
+# The JavaScript client, clients/js/src: in a checkout a link, in a wheel its files.
+_CLIENT: Final = StaticFiles("console/client")
 # Swagger UI's style sheet holds its icons as data.
 _DOCS: Final = StaticFiles("docs", policy=f"{POLICY}; img-src 'self' data:")
 
@@ -81,5 +83,6 @@ router = APIRouter(include_in_schema=False)
 router.add_api_route("/", _CONSOLE.page, methods=_METHODS)
 router.add_api_route("/console/{name}", _CONSOLE.file, methods=_METHODS)
 router.add_api_route("/console/operate/{name}", _OPERATE.file, methods=_METHODS)
+router.add_api_route("/console/client/{name}", _CLIENT.file, methods=_METHODS)
 router.add_api_route("/docs", _DOCS.page, methods=_METHODS)
 router.add_api_route("/docs/{name}", _DOCS.file, methods=_METHODS)

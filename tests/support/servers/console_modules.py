@@ -1,4 +1,4 @@
-"""The console's pure modules, run under node, called line by line."""
+"""The pure modules of the console and of the JavaScript client, run under node, called line by line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ CONSOLE = Path(broadcaster.web.__file__).parent / "console"
 
 _DRIVER = """
 import { createInterface } from "node:readline";
-import { Fold } from "./fold.js";
-import { SseDecoder } from "./sse.js";
-import { Transcript } from "./transcript.js";
+import { Fold } from "./client/fold.js";
+import { SseDecoder } from "./client/sse.js";
 import * as texts from "./texts.js";
 
 const jobs = {
@@ -28,12 +27,6 @@ const jobs = {
     const fold = new Fold();
     for (const event of events) fold.apply(event);
     return fold.state;
-  },
-  transcript(steps) {
-    const transcript = new Transcript();
-    for (const [step, ...given] of steps) transcript[step](...given);
-    const { seq, lastId, notices, isOver, revision, fold } = transcript;
-    return { seq, lastId, notices, isOver, revision, state: fold.state };
   },
   sse(connections) {
     let decoder = new SseDecoder();
@@ -78,6 +71,7 @@ def console_modules(folder: Path) -> Iterator[ConsoleModules]:
         pytest.fail("node is not installed, and the console's modules are checked with it (Debian: apt install nodejs)")
     for module in CONSOLE.glob("*.js"):
         shutil.copy(module, folder)
+    shutil.copytree(CONSOLE / "client", folder / "client")
     # Without it older versions of node take the files for CommonJS.
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "driver.js").write_text(_DRIVER)

@@ -3,7 +3,8 @@
  * offered where the API says that the key has the right `admin`, and read every two seconds while it is visible.
  */
 
-import { Problem, getAdmin, getCaller, requeueLetter } from "../api.js";
+import { BroadcasterError } from "../client/errors.js";
+import { getAdmin, getCaller, requeueLetter } from "../api.js";
 import { element, show } from "../view.js";
 import { clock, count, counts, size, span } from "./formats.js";
 import { Section, Table } from "./tables.js";
@@ -131,7 +132,7 @@ const REDIS = {
 };
 
 export class Operate {
-  /** `handles` is called with each Problem, and returns whether another part of the page reports it. */
+  /** `handles` is called with each BroadcasterError, and returns whether another part of the page reports it. */
   constructor(handles) {
     this.handles = handles;
     /** null: the API has not answered yet. */
@@ -179,7 +180,7 @@ export class Operate {
     try {
       this.isAllowed = (await getCaller()).rights.includes("admin");
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
+      if (!(problem instanceof BroadcasterError)) throw problem;
       this.isAllowed = problem.retry ? null : false;
       if (problem.retry) setTimeout(() => this.learnRights(), REFRESH_MS);
     }
@@ -226,7 +227,7 @@ export class Operate {
       await part.refresh();
       part.section.report(null);
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
+      if (!(problem instanceof BroadcasterError)) throw problem;
       if (!this.handles(problem)) part.section.report(problem);
     }
   }
@@ -249,7 +250,7 @@ export class Operate {
       const { new_id: id, created } = await requeueLetter(letter.id);
       this.notify(`${letter.generation_id} was requeued ${created ? "" : "before, "}as ${id}.`);
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
+      if (!(problem instanceof BroadcasterError)) throw problem;
       if (!this.handles(problem)) this.notify(`${letter.generation_id} was not requeued. ${problem.message} (${problem.code})`);
     }
     this.refresh();

@@ -47,7 +47,7 @@ export class Timeline {
     this.table.draw([]);
   }
 
-  /** Read what is new. Fails with a Problem. */
+  /** Read what is new. Fails with a BroadcasterError. */
   async refresh() {
     const { id } = this;
     for (let page = 0; page < PAGES_AT_ONCE && !this.isComplete; page += 1) {

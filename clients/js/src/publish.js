@@ -1,0 +1,134 @@
+/**
+ * Publish a stream of your own: a feed that is created, filled from a source and closed.
+ *
+ * Rules
+ * 1. Texts become the deltas of a text part. Every event closes that part first, and so does the end.
+ * 2. One append is under way; what the source yields meanwhile goes with the next. With `MOST` events waiting, the source
+ *    is not read.
+ * 3. The end is the source's: `finish` after its last piece, the terminal event that it yields, `error` with the code
+ *    `publisher_failed` when it throws (without the text of the error), `abort` when `signal` aborts.
+ * 4. The lease is renewed while the source is quiet. Of a publisher that is lost, viewers get the error `writer_lost`.
+ */
+
+import { TERMINAL } from "./fold.js";
+import { onAbort, reasonOf } from "./pace.js";
+import { Credential, call, createKey, streamPath } from "./server.js";
+
+const MOST = 1000;
+const LEASE_S = 15;
+// All that a call has time for.
+const RETRIES = 9;
+
+/** Publish what `source` yields, texts and events, under this id. Resolves with the stream's state after its end. */
+export async function publish(id, source, { config, signal, ...options } = {}) {
+  const path = streamPath(id);
+  const body = { lease_s: LEASE_S, ...config };
+  const credential = new Credential(options.token);
+  const send = (method, below, more) => call(method, path + below, { ...options, ...more, credential, retries: RETRIES });
+  await send("PUT", "", { body });
+  const feed = openFeed((more) => send("POST", "/events", more));
+  // A renewal that fails for now is followed by another one.
+  const renew = () => send("PUT", "", { body }).catch((error) => error.retry || feed.fail(error));
+  const timer = setInterval(renew, (body.lease_s * 1000) / 3);
+  const close = (end) => send("POST", "/close", { body: end });
+  let end = { type: "finish" };
+  try {
+    for await (const piece of untilAborted(source, signal)) {
+      if (TERMINAL.has(piece.type)) {
+        end = piece;
+        break;
+      }
+      await feed.take(piece);
+    }
+    await feed.flush(true);
+  } catch (error) {
+    // The caller gets the first error; a feed that cannot be closed now ends by its lease.
+    await feed.flush().catch(() => {});
+    await close(endOf(signal)).catch(() => {});
+    throw error;
+  } finally {
+    clearInterval(timer);
+  }
+  return close(end);
+}
+
+const endOf = (signal) =>
+  signal?.aborted
+    ? { type: "abort", reason: "stopped" }
+    : { type: "error", code: "publisher_failed", errorText: "the publisher failed" };
+
+async function* untilAborted(source, signal) {
+  const iterator = source[Symbol.asyncIterator]?.() ?? source[Symbol.iterator]();
+  let isDone = false;
+  try {
+    for (;;) {
+      let forget;
+      const { done, value } = await new Promise((resolve, reject) => {
+        forget = onAbort(signal, () => reject(reasonOf(signal)));
+        Promise.resolve(iterator.next()).then(resolve, reject);
+      }).finally(() => forget());
+      isDone = done;
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    // Not awaited: a source that hangs does not hold up the end.
+    if (!isDone) Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+/** What appends to a feed: {take, flush, fail}. */
+function openFeed(append) {
+  const key = createKey();
+  const waiting = [];
+  let sending = null;
+  let parts = 0;
+  let isOpen = false;
+  let failure = null;
+
+  const feed = {
+    fail(error) {
+      failure ??= error;
+    },
+
+    /** Take one piece; waits while too many are waiting. Throws what an append threw. */
+    async take(piece) {
+      const isText = typeof piece === "string";
+      if (isText && !isOpen) waiting.push({ type: "text-start", id: `${key}-${++parts}` });
+      if (!isText) closePart();
+      isOpen = isText;
+      waiting.push(isText ? { type: "text-delta", id: `${key}-${parts}`, delta: piece } : piece);
+      send();
+      if (waiting.length >= MOST) await sending;
+      if (failure !== null) throw failure;
+    },
+
+    /** Everything so far is in the log; `isWhole`: the open part is complete. Throws what an append threw. */
+    async flush(isWhole) {
+      if (isWhole) closePart();
+      send();
+      await sending;
+      if (failure !== null) throw failure;
+    },
+  };
+
+  function closePart() {
+    if (isOpen) waiting.push({ type: "text-end", id: `${key}-${parts}` });
+    isOpen = false;
+  }
+
+  function send() {
+    sending ??= appendAll()
+      .catch(feed.fail)
+      .finally(() => (sending = null));
+  }
+
+  async function appendAll() {
+    while (waiting.length > 0 && failure === null) {
+      const body = waiting.splice(0, MOST);
+      await append({ body, headers: { "idempotency-key": createKey() } });
+    }
+  }
+
+  return feed;
+}

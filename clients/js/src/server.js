@@ -1,0 +1,118 @@
+/** The addresses of a server, its tokens, and calls that are repeated until they have an answer. */
+
+import { badAnswer, cannotConnect, errorOf } from "./errors.js";
+import { onAbort, reasonOf, sleep } from "./pace.js";
+
+const FIRST_DELAY_MS = 400;
+const TIMEOUT_MS = 30_000;
+// After a longer delay than this the caller decides whether to retry.
+const LONGEST_DELAY_MS = 5_000;
+
+/** The URL of a path of the API. `server` is where a front-end, or a router, is mounted; "" is the page's own host. */
+export const urlOf = (path, { server = "" } = {}) => checked(server.replace(/\/+$/, "") + path);
+
+/** The URL of a stream's events; a stream is named by its id, or by an `events_url` that a server gave. */
+export function eventsUrl(stream, options) {
+  if (!stream.includes("/")) return urlOf(`${streamPath(stream)}/events`, options);
+  // What a server gives begins with the path at which it is mounted.
+  return checked(stream.startsWith("/") ? urlOf("", options).replace(/^(\w+:\/\/[^/]+)?.*/, "$1") + stream : stream);
+}
+
+export const streamPath = (id) => `/v1/streams/${segment(id)}`;
+export const generationPath = (id) => `/v1/generations/${segment(id)}`;
+
+/** An id as one segment of a path; a dot segment would lead upwards. */
+function segment(id) {
+  if (/^\.*$/.test(id)) throw new TypeError(`"${id}" is not the id of a stream`);
+  return encodeURIComponent(id);
+}
+
+function checked(url) {
+  if (/^https?:\/\/[^/]/i.test(url) || (globalThis.location && /^(\/|$)/.test(url))) return url;
+  throw new TypeError(`"${url}" names no server: pass {server: "https://…"}`);
+}
+
+/** The credential of one caller: a text, or a function that is called again when the server refuses what it gave. */
+export class Credential {
+  #source;
+  #current;
+
+  constructor(token) {
+    this.#source = token;
+    if (!this.isRenewable) this.#current = token;
+  }
+
+  get isRenewable() {
+    return typeof this.#source === "function";
+  }
+
+  async headers() {
+    if (this.#current === undefined && this.isRenewable) await this.renew();
+    return this.#current ? { authorization: `Bearer ${this.#current}` } : {};
+  }
+
+  /** Forget a token that was refused. Whether the function may give another one. */
+  drop() {
+    if (this.isRenewable) this.#current = undefined;
+    return this.isRenewable;
+  }
+
+  /** Call the function. Whether its token is another one than before. Throws what it throws. */
+  async renew() {
+    const before = this.#current;
+    this.#current = await this.#source();
+    return this.#current !== before;
+  }
+}
+
+/**
+ * One idempotent call; the document that it returns (null for 204). A call without a response, or with a retryable
+ * failure, is repeated (`retries`), and one that a token was refused for, with a new one. All within 30 s.
+ */
+export async function call(method, path, options) {
+  const { body, headers, signal, fetch = globalThis.fetch, retries = 2 } = options;
+  const { credential = new Credential(options.token) } = options;
+  const url = urlOf(path, options);
+  const aborter = new AbortController();
+  let reason;
+  const abort = (why) => {
+    reason = why;
+    aborter.abort();
+  };
+  const forget = onAbort(signal, () => abort(reasonOf(signal)));
+  const late = () => abort(cannotConnect(new Error(`no response within ${TIMEOUT_MS / 1000} s`)));
+  const timer = setTimeout(late, TIMEOUT_MS);
+  const given = body === undefined ? headers : { ...headers, "content-type": "application/json" };
+  let refusals = 0;
+  try {
+    for (let failures = 0; ; failures += 1) {
+      const authorized = { ...given, ...(await credential.headers()) };
+      const request = { method, headers: authorized, body: JSON.stringify(body), signal: aborter.signal };
+      const result = await fetch(url, request).then(read).catch(cannotConnect);
+      if (reason !== undefined) throw reason;
+      if (!(result instanceof Error)) return result.document;
+      if (result.status === 401 && refusals++ === 0 && credential.drop()) continue;
+      const requestedMs = result.retryAfterMs ?? 0;
+      if (!result.retry || failures >= retries || requestedMs > LONGEST_DELAY_MS) throw result;
+      await sleep(Math.max(requestedMs, FIRST_DELAY_MS * (0.5 + Math.random() / 2) * 2 ** failures), aborter.signal);
+    }
+  } finally {
+    clearTimeout(timer);
+    forget();
+  }
+}
+
+/** {document}, or the error that the response is. */
+async function read(response) {
+  const { status } = response;
+  const text = await response.text();
+  if (!response.ok) return errorOf(response, text);
+  try {
+    return { document: text === "" ? null : JSON.parse(text) };
+  } catch (cause) {
+    return badAnswer("the response is not a front-end's: it is not JSON", { status, cause });
+  }
+}
+
+/** A key that makes a repeated call one call. Not randomUUID: over plain HTTP, and in React Native, it does not exist. */
+export const createKey = () => Array.from({ length: 4 }, () => Math.random().toString(36).slice(2)).join("");

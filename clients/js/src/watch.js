@@ -1,0 +1,305 @@
+/**
+ * One stream, read over as many connections as it takes: the updates of an async iterator, and the folded state.
+ *
+ * Rules
+ * 1. A connection that ends without the terminal entry, a 204, a refusal (4xx) or a `hub.bye` that forbids reconnecting
+ *    is followed by another one, after the last entry that was taken (`Last-Event-ID`).
+ * 2. No entry is given twice, and none is missing without a gap.
+ * 3. No entry is kept: after a gap that makes entries void (`rewound`), the reader reads the stream from its beginning
+ *    once more and folds it anew. Until the fold has caught up, `state` is the one before the gap.
+ * 4. A token function is called before the first connection, when its token is refused, and when the server announces
+ *    that it expires. A token that is refused twice in a row ends the reading.
+ * 5. Nothing is read that the caller has not taken: between two updates the connection waits.
+ */
+
+import { BroadcasterError, badAnswer, errorOf, isBusy } from "./errors.js";
+import { Fold, TERMINAL } from "./fold.js";
+import { Pace, onAbort, reasonOf, sleep, untilVisible } from "./pace.js";
+import { Lost, Position, isAfter, parseCursor } from "./position.js";
+import { Credential, eventsUrl } from "./server.js";
+import { SseDecoder } from "./sse.js";
+
+// Three heartbeats of the server: a connection that brings nothing for so long is lost.
+const IDLE_TIMEOUT_MS = 45_000;
+const ENDED = { name: "ended" };
+const NEW_TOKEN = new Set(["token_expired", "revoked"]);
+
+/** Watch a stream: the id of one, or the `events_url` that a server gave. */
+export const watch = (stream, options) => new Watch(stream, options);
+
+class Watch {
+  #options;
+  #credential;
+  #pace = new Pace();
+  #position;
+  #fold = new Fold();
+  #base;
+  #refold = null;
+  #refusals = 0;
+
+  constructor(stream, options = {}) {
+    this.url = eventsUrl(stream, options);
+    this.connection = { name: "connecting" };
+    this.#options = options;
+    this.#credential = new Credential(options.token);
+    this.#base = options.after ?? null;
+    this.#position = new Position(this.#base);
+  }
+
+  /** What the events so far amount to. */
+  get state() {
+    return this.#fold.state;
+  }
+
+  /** The last entry or gap that was given: what `after` takes. */
+  get cursor() {
+    return this.#refold?.gap.cursor ?? this.#position.cursor;
+  }
+
+  get isOver() {
+    return this.connection === ENDED;
+  }
+
+  /** The updates from here on. After an early `break`, another loop goes on where the last one stopped. */
+  [Symbol.asyncIterator]() {
+    const stop = new AbortController();
+    const updates = this.#run(stop.signal);
+    return {
+      next: () => updates.next(),
+      return: (value) => {
+        stop.abort();
+        return updates.return(value);
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
+  }
+
+  async *#run(stop) {
+    const { signal } = this.#options;
+    const aborter = new AbortController();
+    const abort = () => aborter.abort();
+    const undo = [stop, signal].map((each) => onAbort(each, abort));
+    this.#refusals = 0;
+    try {
+      while (!this.isOver && !aborter.signal.aborted) yield* this.#attempt(aborter.signal);
+    } catch (error) {
+      if (!aborter.signal.aborted) {
+        this.connection = { name: "closed", error };
+        throw error;
+      }
+    } finally {
+      for (const each of undo) each();
+    }
+    if (signal?.aborted && !this.isOver) throw reasonOf(signal);
+  }
+
+  /** One connection, and the pause after it. */
+  async *#attempt(signal) {
+    const { idleTimeoutMs = IDLE_TIMEOUT_MS } = this.#options;
+    const reason = "the connection ended before the stream did";
+    const connection = { aborter: new AbortController(), idleTimeoutMs, reason, isReplaced: false };
+    const abort = () => connection.aborter.abort();
+    const forget = onAbort(signal, abort);
+    try {
+      yield* this.#connection(connection);
+    } catch (error) {
+      if (signal.aborted || !(error instanceof Lost)) throw error;
+      connection.reason = error.message;
+    } finally {
+      forget();
+      abort();
+    }
+    if (this.isOver || connection.isReplaced) return;
+    yield this.#become({ name: "reconnecting", reason: connection.reason, delayMs: this.#pace.nextDelayMs() });
+    await sleep(this.connection.delayMs, signal);
+    await untilVisible(signal);
+  }
+
+  async *#connection(connection) {
+    const response = await this.#open(connection);
+    if (response === null) return;
+    this.#refusals = 0;
+    this.#pace.connected();
+    yield this.#become({ name: "catching-up" });
+    const decoder = new SseDecoder();
+    for await (const text of textsOf(response.body, connection)) {
+      this.#pace.received();
+      const messages = decoder.decode(text);
+      this.#pace.requestedMs = decoder.retryMs ?? this.#pace.requestedMs;
+      for (const message of messages) {
+        yield* this.#take(message, connection);
+        if (this.isOver || connection.isReplaced) return;
+      }
+    }
+  }
+
+  /** The response with the stream, or null: there is nothing to read from it. */
+  async #open(connection) {
+    const headers = await this.#authorization();
+    if (this.#position.cursor !== null) headers["last-event-id"] = this.#position.cursor;
+    const { fetch = globalThis.fetch } = this.#options;
+    const request = { headers: { accept: "text/event-stream", ...headers }, signal: connection.aborter.signal };
+    const response = await inTime(fetch(this.url, { ...request, cache: "no-store" }), connection);
+    const { status } = response;
+    if (status === 204) {
+      this.connection = ENDED;
+      return null;
+    }
+    if (status !== 200) return this.#refused(connection, errorOf(response, await response.text().catch(() => "")));
+    const type = response.headers.get("content-type") ?? "untyped";
+    if (/^text\/event-stream\s*(;|$)/i.test(type)) return response;
+    throw badAnswer(`the answer is ${type}, not an event stream: is this a front-end?`, { status });
+  }
+
+  async #authorization() {
+    try {
+      return await this.#credential.headers();
+    } catch (error) {
+      // What `fetch` throws without a network, and an error that says so itself; others are the caller's.
+      if (error instanceof TypeError || error?.retry === true) throw new Lost(error.message, { cause: error });
+      throw error;
+    }
+  }
+
+  /** A response that is not the stream. Throws, unless a new token may change it. */
+  #refused(connection, error) {
+    if (error.status === 401 && this.#mayRenew()) {
+      connection.isReplaced = true;
+      return null;
+    }
+    if (!isBusy(error.status)) throw error;
+    this.#pace.requestedMs = error.retryAfterMs ?? this.#pace.requestedMs;
+    throw new Lost(error.message, { cause: error });
+  }
+
+  /** The token is refused: whether the next connection may bring another one. */
+  #mayRenew() {
+    return this.#credential.drop() && this.#refusals++ === 0;
+  }
+
+  *#take({ type, data, lastEventId }, connection) {
+    const value = parsed(data);
+    if (type === "message") yield* this.#entry(lastEventId, value);
+    else if (type === "hub.gap") yield* this.#gap(lastEventId, value, connection);
+    else if (type === "hub.live") {
+      yield* this.#caughtUp();
+      yield this.#become({ name: "live" });
+    } else if (type === "hub.stalled") {
+      yield this.#become(value.reason === null ? { name: "live" } : { name: "stalled", reason: value.reason });
+    } else if (type === "hub.snapshot") {
+      throw badAnswer("watch reads events: leave `replay=snapshot` out of the URL");
+    } else {
+      yield { kind: "notice", name: type, data: value };
+      if (type === "hub.bye") this.#bye(value);
+      if (type === "hub.expiring" && this.#credential.isRenewable) this.#replaceWithNewToken(connection);
+    }
+  }
+
+  *#entry(cursor, event) {
+    if (typeof event?.type !== "string") throw badAnswer("not a message of a front-end: an event without a type");
+    if (!this.#position.enter(cursor)) return;
+    this.#pace.progressed();
+    if (this.#refold !== null) {
+      // Of these entries the caller has been given those up to the gap's cursor.
+      if (!isAfter(parseCursor(cursor), parseCursor(this.#refold.gap.cursor))) return void this.#refold.fold.apply(event);
+      yield* this.#caughtUp();
+    }
+    this.#fold.apply(event);
+    if (TERMINAL.has(event.type)) this.connection = ENDED;
+    yield { kind: "entry", cursor, event };
+  }
+
+  *#gap(cursor, { reason, from = 0, to = 0 }, connection) {
+    const gap = { kind: "gap", cursor, reason, from, to };
+    const isVoiding = reason === "rewound" || reason === "reset";
+    this.#pace.progressed();
+    if (isVoiding && parseCursor(cursor).seq > seqOf(this.#base)) {
+      this.#refold = { gap, fold: new Fold() };
+      this.#position = new Position(this.#base);
+      connection.isReplaced = true;
+      return;
+    }
+    if (isVoiding) {
+      this.#refold = null;
+      this.#fold = new Fold();
+      this.#base &&= cursor;
+    }
+    yield* this.#caughtUp();
+    this.#position.gap(cursor);
+    yield gap;
+  }
+
+  /** The stream has been folded anew up to the gap that made it necessary. */
+  *#caughtUp() {
+    if (this.#refold === null) return;
+    const { fold, gap } = this.#refold;
+    this.#refold = null;
+    this.#fold = fold;
+    yield gap;
+  }
+
+  #become(connection) {
+    this.connection = connection;
+    return { kind: "connection", ...connection };
+  }
+
+  /** Connect with a new token while the old one is still valid. */
+  #replaceWithNewToken(connection) {
+    const replace = (isNew) => {
+      if (!isNew) return;
+      connection.isReplaced = true;
+      connection.aborter.abort();
+    };
+    // A failure is no reason to end the connection: the function is called again when the old token is over.
+    this.#credential.renew().then(replace, () => {});
+  }
+
+  #bye({ reason, reconnect }) {
+    if (reconnect !== false || (NEW_TOKEN.has(reason) && this.#mayRenew())) throw new Lost(reason);
+    throw new BroadcasterError(reason, `closed by the front-end: ${reason}`, { cursor: this.cursor });
+  }
+}
+
+/** What the connection brings. Throws Lost when it breaks, and when nothing comes for `idleTimeoutMs`. */
+async function inTime(coming, { aborter, idleTimeoutMs }) {
+  let isIdle = false;
+  const timer = setTimeout(() => {
+    isIdle = true;
+    aborter.abort();
+  }, idleTimeoutMs);
+  try {
+    return await coming;
+  } catch (cause) {
+    throw new Lost(isIdle ? `nothing came for ${idleTimeoutMs} ms` : cause.message, { cause });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The texts of a body, as they arrive. */
+async function* textsOf(body, connection) {
+  const decoder = new TextDecoder();
+  const reader = body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await inTime(reader.read(), connection);
+      if (done) return;
+      yield typeof value === "string" ? value : decoder.decode(value, { stream: true });
+    }
+  } finally {
+    // Rejects where the connection is broken already.
+    reader.cancel().catch(() => {});
+  }
+}
+
+const seqOf = (cursor) => (cursor === null ? 0 : parseCursor(cursor).seq);
+
+function parsed(data) {
+  try {
+    return JSON.parse(data);
+  } catch (cause) {
+    throw badAnswer("not a message of a front-end: not JSON", { cause });
+  }
+}

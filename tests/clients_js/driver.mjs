@@ -1,0 +1,96 @@
+// The JavaScript client under node, called line by line (tests/compat/node/jobs.mjs).
+
+import { publish, start, stop, watch } from "../../clients/js/src/index.js";
+import { serve } from "../compat/node/jobs.mjs";
+
+const facts = ({ name, message, code = null, status = null, retry = null, cursor = null }) => ({
+  name,
+  message,
+  code,
+  status,
+  retry,
+  cursor,
+});
+
+/** Tokens in turn; the last one again and again. A text that begins with "!" is what the function throws. */
+function tokensOf(tokens) {
+  const given = [];
+  return {
+    given,
+    token: async () => {
+      const token = tokens[Math.min(given.length, tokens.length - 1)];
+      given.push(token);
+      if (token === "!offline") throw new TypeError("fetch failed");
+      if (token.startsWith("!")) throw new Error(token);
+      return token;
+    },
+  };
+}
+
+const watched = new Map();
+
+/** Watch until the end, or `most` entries, or `abort_after` entries: {updates, state, failure, tokens}. */
+async function follow({ name, url, most, abort_after: abortAfter, tokens, token, ...options }) {
+  const renewing = tokens === undefined ? { given: [], token } : tokensOf(tokens);
+  const aborter = new AbortController();
+  const stream = watched.get(name) ?? watch(url, { ...options, token: renewing.token, signal: aborter.signal });
+  if (name !== undefined) watched.set(name, stream);
+  const updates = [];
+  let failure = null;
+  let entries = 0;
+  try {
+    for await (const update of stream) {
+      updates.push(update);
+      if (update.kind === "entry") entries += 1;
+      if (entries === most) break;
+      if (entries === abortAfter) aborter.abort();
+    }
+  } catch (error) {
+    failure = facts(error);
+  }
+  const { state, cursor, isOver, connection } = stream;
+  return { updates, state, cursor, isOver, connection: connection.name, failure, tokens: renewing.given };
+}
+
+/** How many of the states that a watch has shown are not what they were. */
+async function snapshots({ url }) {
+  const stream = watch(url);
+  const states = [];
+  for await (const { kind } of stream) if (kind === "entry") states.push([stream.state, JSON.stringify(stream.state)]);
+  return { changed: states.filter(([state, text]) => JSON.stringify(state) !== text).length };
+}
+
+async function* pieces(list, hangs) {
+  for (const piece of list) {
+    if (piece === "!") throw new Error("the source is broken: secret");
+    yield piece;
+  }
+  if (hangs) await new Promise(() => {});
+}
+
+async function send({ id, list, abort_ms: abortMs, ...options }) {
+  const aborter = new AbortController();
+  if (abortMs !== undefined) setTimeout(() => aborter.abort(), abortMs);
+  try {
+    return { state: await publish(id, pieces(list, abortMs !== undefined), { ...options, signal: aborter.signal }) };
+  } catch (error) {
+    return { failure: facts(error) };
+  }
+}
+
+async function attempt(call) {
+  try {
+    return { result: await call() };
+  } catch (error) {
+    return { failure: facts(error) };
+  }
+}
+
+serve({
+  follow,
+  snapshots,
+  publish: send,
+  start: ({ request, tokens, ...options }) =>
+    attempt(() => start(request, tokens === undefined ? options : { ...options, token: tokensOf(tokens).token })),
+  stop: ({ id, ...options }) => attempt(() => stop(id, options)),
+});

@@ -1,0 +1,113 @@
+"""The package as it is published: its size, its types, and what `npm pack` puts into it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import broadcaster.web
+from broadcaster.core.event_reference.typescript import typescript
+from tests.compat.node_clients import FOLDER, require_modules
+from tests.support.servers.programs import find_program, lacking
+from tests.support.servers.sse_server import SseServer
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "clients" / "js"
+LIMIT_BYTES = 6 * 1024
+TYPED = """
+import { BroadcasterError, publish, start, stop, watch, type Update } from "llm-broadcaster";
+import { useStream } from "llm-broadcaster/react";
+
+async function run(server: string, token: () => Promise<string>): Promise<string> {
+  const generation = await start("Why?", { server, token });
+  const answer = watch(generation.events_url, { server, token, signal: new AbortController().signal });
+  for await (const update of answer) note(update);
+  await stop(generation.id, { server });
+  await publish("job-42", ["text", { type: "data-progress", data: { done: 1 } }], { config: { lease_s: 15 } });
+  return answer.state.text;
+}
+
+function note(update: Update): string {
+  if (update.kind === "entry" && update.event.type === "text-delta") return update.event.delta;
+  if (update.kind === "gap") return update.reason;
+  if (update.kind === "connection" && update.name === "reconnecting") return `${update.delayMs} ms`;
+  return update.kind;
+}
+
+const retry = (error: unknown): boolean => error instanceof BroadcasterError && error.retry;
+const view = (id: string | null): string => useStream(id).parts.map((part) => part.type).join() + useStream(id).text;
+export { retry, run, view };
+"""
+USE = """
+import { watch } from "llm-broadcaster";
+const answer = watch(process.argv[2]);
+for await (const _ of answer);
+console.log(answer.state.text);
+"""
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_a_browser_loads_is_at_most_six_kilobytes() -> None:
+    require_modules()
+    bundle = run(
+        str(FOLDER / "node_modules/.bin/esbuild"), "src/index.js", "--bundle", "--minify", "--format=esm", cwd=PACKAGE
+    )
+    assert len(gzip.compress(bundle.encode(), 9)) <= LIMIT_BYTES
+
+
+def test_the_types_of_the_events_are_those_that_the_schema_command_prints() -> None:
+    assert (PACKAGE / "src" / "events.d.ts").read_text("utf-8") == typescript()
+
+
+def test_the_version_is_that_of_the_server_and_nothing_is_required() -> None:
+    package = json.loads((PACKAGE / "package.json").read_text("utf-8"))
+    assert f'version = "{package["version"]}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert "dependencies" not in package
+    assert package["peerDependenciesMeta"] == {"react": {"optional": True}}
+
+
+def test_the_console_loads_the_package_and_no_copy_of_it() -> None:
+    served = Path(broadcaster.web.__file__).parent / "console" / "client"
+    for path in PACKAGE.glob("src/*.js"):
+        assert (served / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A fresh project that has installed what `npm pack` packed, without a registry."""
+    npm = find_program("npm", remedy="install it, e.g. apt install npm")
+    [packed] = json.loads(run(npm, "pack", "--json", "--pack-destination", str(tmp_path), cwd=PACKAGE))
+    names = {each["path"] for each in packed["files"]}
+    assert {"LICENSE", "README.md", "package.json", "src/index.js", "src/index.d.ts", "src/react.js"} <= names
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
+    tarball = str(tmp_path / packed["filename"])
+    run(npm, "install", "--offline", "--no-audit", "--no-fund", "--loglevel=error", tarball, cwd=folder)
+    return folder
+
+
+async def test_a_fresh_project_installs_it_and_watches_with_strict_types(project: Path, server: SseServer) -> None:
+    (project / "use.mjs").write_text(USE)
+    command = ("node", "use.mjs", f"{server.url}/v1/streams/s/events")
+    assert await asyncio.to_thread(run, *command, cwd=project) == "Héllo\u2028\n"
+    compiler = FOLDER / "node_modules" / "typescript" / "bin" / "tsc"
+    if not compiler.exists():
+        lacking("no TypeScript found: make compat-modules")
+    (project / "typed.ts").write_text(TYPED)
+    options = ("--strict", "--noEmit", "--target", "es2022", "--lib", "es2022,dom", "--skipLibCheck", "false")
+    check = ("node", str(compiler), *options, "--module", "nodenext", "typed.ts")
+    await asyncio.to_thread(run, *check, cwd=project)
+    (project / "typed.ts").write_text(TYPED.replace("answer.state.text", "answer.state.txet"))
+    with pytest.raises(AssertionError, match="does not exist"):
+        await asyncio.to_thread(run, *check, cwd=project)
