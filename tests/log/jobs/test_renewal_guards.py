@@ -117,8 +117,8 @@ async def test_letting_an_older_attempt_go_leaves_the_newer_one_held(
 
 async def ended(world: World, appender: Appender, keeper: LeaseKeeper) -> StreamWriter:
     """A writer whose stream has two entries, the terminal event among them."""
-    stream_id, claim = await world.granted()
-    writer = await world.writer(stream_id, claim, appender, keeper)
+    stream_id = await world.create(retention_s=3600)  # a tail is checked at half of it in any case
+    writer = await world.writer(stream_id, await world.claim(stream_id), appender, keeper)
     writer.write([TextDelta(id="0", delta="a")])
     assert await writer.end([Finish()], deadline_s=30)
     return writer
