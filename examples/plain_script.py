@@ -19,7 +19,7 @@ from broadcaster.core.events import TextDelta
 
 async def answer() -> AsyncIterator[str]:
     """Where your model's stream would be: text, piece by piece, as it comes."""
-    for word in ["Whoever", "comes", "back", "with", "a", "cursor", "gets", "the", "rest,", "once", "and", "whole."]:
+    for word in ["Readers", "resume", "with", "a", "cursor", "and", "get", "the", "rest,", "once", "and", "whole."]:
         await asyncio.sleep(0.05)
         yield f"{word} "
 

@@ -1,4 +1,4 @@
-"""A Celery task that tells, live, how far it is: to any number of viewers, and honestly when its worker dies.
+"""A Celery task that reports its progress live, to any number of viewers; they also learn when its worker dies.
 
     celery -A examples.celery_progress.tasks worker
 
@@ -19,7 +19,7 @@ from broadcaster import sync
 REDIS_URL: Final = os.environ["BROADCASTER_REDIS_URL"]
 # What a frame costs; here it is only waited for.
 SECONDS_PER_FRAME: Final = float(os.environ.get("SECONDS_PER_FRAME", "0.1"))
-# A worker that is killed is told to the viewers after about so long. The publisher renews it every third of that by
+# Viewers learn of a killed worker after about so long. The publisher renews the lease every third of that by
 # itself, whatever the task does meanwhile.
 LEASE_S: Final = 5.0
 
@@ -36,7 +36,7 @@ log = get_task_logger(__name__)
 
 @app.task(bind=True)
 def render(task: Any, film: str, frames: int) -> None:
-    """Render a film. Its progress is the feed that has the task's id, so that whoever enqueued it can watch."""
+    """Render a film. Its progress is the feed that has the task's id, so that its caller can watch."""
     began = time.monotonic()
     with publisher.feed(task.request.id, lease_s=LEASE_S, metadata={"film": film}) as feed:
         for frame in range(1, frames + 1):

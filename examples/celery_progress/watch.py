@@ -17,7 +17,7 @@ from examples.celery_progress.tasks import REDIS_URL, render
 
 
 async def watch(task_id: str) -> bool:
-    """Print what the task tells until it has ended; whether it ended well."""
+    """Print what the task reports until it has ended; whether it ended well."""
     async with Broadcaster.from_url(REDIS_URL) as broadcaster:
         # `wait_s`: the feed begins with the task, and the task may wait for a worker.
         async for received in broadcaster.events(task_id, wait_s=60, notices=True):

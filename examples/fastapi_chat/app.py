@@ -66,7 +66,7 @@ def questions(user: User) -> list[dict[str, str]]:
 
 @app.post("/chat", status_code=202)
 async def ask(user: User, prompt: Annotated[str, Body(embed=True, min_length=1, max_length=4000)]) -> dict[str, str]:
-    """Begin an answer. It belongs to no request: whoever asked may leave, and watch it from elsewhere."""
+    """Begin an answer. It belongs to no request: the user may leave, and watch it from elsewhere."""
     if MODEL is None:
         stream_id = broadcaster.publish_nowait(tokens.answer(prompt)).id
     else:
@@ -78,7 +78,7 @@ async def ask(user: User, prompt: Annotated[str, Body(embed=True, min_length=1, 
 
 @app.post("/chat/{stream_id}/stop", status_code=204)
 async def stop(stream_id: str, user: User) -> None:
-    """End an answer, whichever process makes it, for everybody who watches."""
+    """End an answer, whichever process makes it, for all its viewers."""
     if not await run_in_threadpool(chats.is_owner, user, stream_id):
         raise HTTPException(404, "no such answer")
     await broadcaster.stop(stream_id)

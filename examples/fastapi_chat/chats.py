@@ -1,4 +1,4 @@
-"""Who asked what: the app's own table. Answers are not in it, they are read from their streams."""
+"""The questions of each user: the app's own table. Answers are not in it, they are read from their streams."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ MOST_LINES = 60
 async def test_the_second_reader_goes_on_where_the_first_one_stopped(server: ValkeyServer, tmp_path: Path) -> None:
     output = await run_to_its_end(Block("script", "sh", f"python {SCRIPT} {server.url}\n"), tmp_path)
     assert output.split("\n") == [
-        "Whoever comes back with | the reader goes away",
-        "a cursor gets the rest, once and whole. | and another has read the rest",
+        "Readers resume with a | the reader goes away",
+        "cursor and get the rest, once and whole. | and another has read the rest",
         "",
     ]
 
