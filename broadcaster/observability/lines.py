@@ -125,7 +125,7 @@ class EndedAttempt(LogLine):
     request_id: str | None = _means("`x-request-id` of the request that started it")
     trace_id: str | None = _means("the trace of the request that started it")
     outcome: str | None = _means("`finished`, `failed`, `aborted`, `retried`, `handed_back` or `lost`")
-    reason: str | None = _means("the code of the failure, who stopped it, or the provider's finish reason")
+    reason: str | None = _means("the code of the failure, what stopped it, or the provider's finish reason")
     provider: str | None = _means("the provider of the last try")
     model: str | None = _means("the model that was requested")
     provider_model: str | None = _means("the model that the provider was asked for")
