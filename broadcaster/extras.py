@@ -6,7 +6,9 @@ package is then an error with the command that installs it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Final, Literal
 
@@ -15,6 +17,19 @@ from broadcaster.errors import SetupError
 Extra = Literal["server", "worker", "cli", "all"]
 
 DISTRIBUTION: Final = "llm-broadcaster"
+# Of a process that ends because a package is missing, as for every wrong set-up.
+EXIT_USAGE: Final = 2
+_CLI: Final = ("typer", "rich")
+_SERVER: Final = (*_CLI, "fastapi", "h11", "uvicorn", "uvloop", "httptools", "prometheus_client", "jwt", "cryptography")
+_WORKER: Final = (*_CLI, "anthropic", "openai", "aiohttp", "uvloop", "prometheus_client")
+PACKAGES: Final[Mapping[Extra, tuple[str, ...]]] = {
+    "cli": _CLI,
+    "server": _SERVER,
+    "worker": _WORKER,
+    "all": tuple(dict.fromkeys((*_SERVER, *_WORKER))),
+}
+"""Extra → the packages that its modules import; pyproject.toml has their versions."""
+
 _OURS: Final = frozenset({"broadcaster", "worker"})
 
 
@@ -26,9 +41,15 @@ def import_for(extra: Extra, module: str) -> ModuleType:
         package = (error.name or "").partition(".")[0]
         if not package or package in _OURS:
             raise
-        raise SetupError(f"the package {package} is not installed: {install_command(extra)}") from error
+        raise _missing([package], extra) from error
 
 
-def install_command(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"pip install '{DISTRIBUTION}[{extra}]'"
+def check_extra(extra: Extra) -> None:
+    """Raises SetupError, which names the packages of an extra that are not installed, and the command. Imports none."""
+    if missing := [package for package in PACKAGES[extra] if find_spec(package) is None]:
+        raise _missing(missing, extra)
+
+
+def _missing(packages: list[str], extra: Extra) -> SetupError:
+    named = f"the package {packages[0]} is" if len(packages) == 1 else f"the packages {', '.join(packages)} are"
+    return SetupError(f"{named} not installed: pip install '{DISTRIBUTION}[{extra}]'")

@@ -1,5 +1,14 @@
 """``python -m worker``"""
 
-from worker.main import main
+import sys
+from importlib import import_module
 
-main()
+from broadcaster.errors import SetupError
+from broadcaster.extras import EXIT_USAGE, check_extra
+
+try:
+    check_extra("worker")
+except SetupError as error:  # before worker.main, which imports the packages
+    sys.stderr.write(f"error: {error.detail}\n")
+    sys.exit(EXIT_USAGE)
+import_module("worker.main").main()

@@ -9,8 +9,9 @@ from typing import Annotated, Final
 
 import typer
 
-from broadcaster.cli.completion import complete_generations
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode, client_failure
+from broadcaster.cli.terminal.completion import complete_generations
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
+from broadcaster.cli.terminal.failures import client_failure
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.cli.terminal.transcript import JsonLines, Reporter, TranscriptPrinter
 from broadcaster.client import AsyncClient, CannotConnect, ClientError, GaveUp, Reconnecting

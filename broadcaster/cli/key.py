@@ -17,7 +17,7 @@ import typer
 from broadcaster.cli.front_end_client import Json
 from broadcaster.cli.redis_access import DataDir, RedisUrl, open_access_list
 from broadcaster.cli.serve import with_options
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json, number
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.core.access.api_keys import check_tenant, credential_of, digest_of, read_key

@@ -2,7 +2,7 @@
 
 A command's module is imported when the command is called: ``broadcaster ls`` needs neither the front-end's packages nor
 Redis's, and they take longer to import than the call itself. ``--help``, the completion of a command's name and an
-unknown name need all of them.
+unknown name import none: they have the commands' names and summaries from here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Annotated, Final
 
 import typer
 
 from broadcaster import __version__
-from broadcaster.cli.terminal.failures import ReportingGroup, describe_exit_codes
+from broadcaster.cli.entry import command_in
+from broadcaster.cli.terminal.exit_codes import ReportingGroup, describe_exit_codes
 
 PROGRAM: Final = "broadcaster"
 
@@ -39,19 +40,58 @@ MODULES: Final = {
 }
 """Command → the module here that defines a function or group of that name; in the order of ``--help``."""
 
+SUMMARIES: Final = {
+    "up": "Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it.",
+    "serve": "Run a front-end, or several on one port; BROADCASTER_REDIS_URL names its Redis.",
+    "worker": "Run a worker (the same as `python -m worker`); BROADCASTER_REDIS_URL names its Redis.",
+    "generate": "Start a generation and watch it: the answer on stdout, everything else on stderr.",
+    "tail": "Watch a generation from its beginning, or after a cursor, to its end. Watching does not affect it.",
+    "stop": "End a generation for all its viewers.",
+    "ls": "List the open generations and feeds, the newest first.",
+    "show": "Show everything about a generation (status, model, times, usage, error, tool calls, its answer), or a "
+    "feed.",
+    "publish": 'Append events to a feed: {"type": "data-progress", "data": {"done": 3, "total": 10}}, text-delta, …',
+    "dead": "Generations that failed on every attempt.",
+    "key": "Callers' keys in Redis, for all front-ends with AUTH=keys.",
+    "token": "Viewer tokens: short-lived, for one stream or a prefix. `broadcaster token STREAM` makes one.",
+    "schema": "Print the JSON Schema of every event type.",
+    "doctor": "Check settings, this machine, Redis, the front-end and the providers, and print a remedy for each "
+    "problem.",
+}
+"""Command → the first paragraph of its own help, for the list of commands."""
+
 _COMPLETION: Final = "_BROADCASTER_COMPLETE"
 # The variable with the line to complete: zsh, fish and PowerShell; bash.
 _LINE_VARIABLES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
 
 
 def create_app_for(arguments: Sequence[str]) -> typer.Typer:
-    """The application that these arguments need: the first one that is not an option names its command."""
-    command = next((each for each in arguments if not each.startswith("-")), "")
-    return create_app([command] if command in MODULES else MODULES)
+    """The application that these arguments need: their command, or the list of all commands."""
+    command = command_in(arguments)
+    return create_app([command]) if command in MODULES else create_listing()
 
 
 def create_app(commands: Iterable[str]) -> typer.Typer:
     """The application with these commands, in their order."""
+    app = _create_group()
+    for name in commands:
+        command = getattr(import_module(f"broadcaster.cli.{MODULES[name]}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def create_listing() -> typer.Typer:
+    """The application with the names and summaries of all commands, for ``--help`` and for a name that is unknown."""
+    app = _create_group()
+    for name, summary in SUMMARIES.items():
+        app.command(name, help=summary)(_listed(name))
+    return app
+
+
+def _create_group() -> typer.Typer:
     app = typer.Typer(
         name=PROGRAM,
         cls=ReportingGroup,
@@ -61,13 +101,14 @@ def create_app(commands: Iterable[str]) -> typer.Typer:
         pretty_exceptions_show_locals=False,
     )
     app.callback()(_common)
-    for name in commands:
-        command = getattr(import_module(f"broadcaster.cli.{MODULES[name]}"), name)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command)
-        else:
-            app.command(name)(command)
     return app
+
+
+def _listed(name: str) -> Callable[[], None]:
+    def run() -> None:
+        raise RuntimeError(f"{name} is only listed here: create_app([{name!r}]) has the command")
+
+    return run
 
 
 def _print_version(is_requested: bool) -> None:

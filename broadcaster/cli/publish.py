@@ -22,7 +22,7 @@ import msgspec
 import typer
 
 from broadcaster.cli.front_end_client import Json, Url, Visit
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import as_json, number
 from broadcaster.cli.terminal.stdin_lines import LineTooLong, StdinLine, StdinLines
 from broadcaster.client import Appended, AsyncClient, ClientError

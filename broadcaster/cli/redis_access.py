@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import masked
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.access.access_list import AccessList

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from broadcaster.cli.front_end_client import Json, Url, Visit
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import as_json
 from broadcaster.client import AsyncClient
 

@@ -11,9 +11,9 @@ import msgspec
 import typer
 from rich.table import Column
 
-from broadcaster.cli.completion import complete_models
 from broadcaster.cli.front_end_client import Id, Json, Url, Visit
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.completion import complete_models
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json
 from broadcaster.client import AsyncClient, Generation, ListedStream
 from broadcaster.core.cursor import Cursor

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import pytest
 import typer
 
-from broadcaster.cli import completion
 from broadcaster.cli.main import create_app_for, main
+from broadcaster.cli.terminal import completion
 from tests.support.servers.sse_server import Exchange, SseServer
 
 ROUTES = '{"claude*": "anthropic", "gpt-[45]*": "openai", "re:o\\\\d.*": "openai", "local": "local"}'

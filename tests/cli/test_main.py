@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from broadcaster import __version__
-from broadcaster.cli.main import MODULES, create_app_for
+from broadcaster.cli.main import MODULES, SUMMARIES, create_app, create_app_for
 
 app = create_app_for([])
 
@@ -30,6 +30,13 @@ def names_of(application: typer.Typer) -> list[str]:
 
 def test_every_command_is_in_the_table_of_modules():
     assert set(names_of(app)) == set(MODULES)
+
+
+def test_the_list_of_commands_has_the_summary_that_each_command_has_itself() -> None:
+    group = typer.main.get_group(create_app(MODULES))
+    own = {name: command.help for name, command in group.commands.items()}
+    first = {name: " ".join((text or "").split("\n\n")[0].split()) for name, text in own.items()}
+    assert {name: first[name] for name in SUMMARIES} == SUMMARIES
 
 
 @pytest.mark.parametrize("command", MODULES)

@@ -11,7 +11,8 @@ from typing import Final
 
 import pytest
 
-SERVERS: Final = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "pydantic", "pydantic_settings", "h11")
+SERVING: Final = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools")
+SERVERS: Final = (*SERVING, "pydantic", "pydantic_settings", "h11")
 PROVIDERS: Final = ("anthropic", "openai", "aiohttp", "xllamacpp")
 OBSERVING: Final = ("structlog", "prometheus_client", "opentelemetry")
 TERMINALS: Final = ("typer", "click", "rich")
@@ -19,12 +20,29 @@ KEYS: Final = ("cryptography", "jwt")
 ROOMS: Final = ("broadcaster.web", "broadcaster.hub", "broadcaster.log", "broadcaster.settings", "broadcaster.dialects")
 NOT_FOR_A_JOB: Final = (*SERVERS, *PROVIDERS, *OBSERVING, *TERMINALS, *KEYS, *ROOMS, "redis", "hiredis")
 
+LISTING: Final = """
+import io
+from broadcaster.cli.entry import main
+sys.argv[1:] = ["--help"]
+shown, sys.stdout = sys.stdout, io.StringIO()
+try:
+    main()
+except SystemExit:
+    sys.stdout = shown
+"""
+"""``broadcaster --help``, which every new user types first: a terminal's packages and nothing of ours below it."""
+
 ROWS: Final = {
     "import broadcaster": (*NOT_FOR_A_JOB, "httpx2", "asyncio", "msgspec"),
     "from broadcaster import Cursor": (*NOT_FOR_A_JOB, "httpx2", "asyncio"),
     "import broadcaster.sync": (*NOT_FOR_A_JOB, "httpx2"),
     "from broadcaster.sync import BlockingBroadcaster, Feed, Publisher": (*NOT_FOR_A_JOB, "httpx2"),
     "import broadcaster.client": NOT_FOR_A_JOB,
+    "from broadcaster import Broadcaster": (*SERVING, *PROVIDERS, "typer", "jwt", "prometheus_client"),
+    LISTING: (
+        *(name for name in NOT_FOR_A_JOB if name not in TERMINALS),
+        *("httpx2", "msgspec", "broadcaster.client", "broadcaster.cli.watch", "broadcaster.cli.terminal.failures"),
+    ),
 }
 """What a program imports → the modules that it must not load."""
 

@@ -23,7 +23,7 @@ from broadcaster.cli.doctor.table import Finding, Grade, judge_all
 from broadcaster.cli.front_end_client import Json, Url
 from broadcaster.cli.redis_access import DataDir, RedisUrl, find_redis
 from broadcaster.cli.serve import with_options
-from broadcaster.cli.terminal.failures import ExitCode
+from broadcaster.cli.terminal.exit_codes import ExitCode
 from broadcaster.cli.terminal.formats import as_json, masked
 from broadcaster.cli.terminal.screen import Screen, harmless
 from broadcaster.errors import LogUnavailable, SetupError

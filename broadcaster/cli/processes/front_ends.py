@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from broadcaster.cli.processes.parent_channel import DRAIN, END, ENDS_IMPORTS, SERVING, read_failure
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.core.backoff import BackOff
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.child_environment import front_end_environment

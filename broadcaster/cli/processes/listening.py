@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.settings import Settings
 from broadcaster.web.server.listener import open_listener
 

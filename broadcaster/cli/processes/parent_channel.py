@@ -19,7 +19,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Final
 
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 
 SERVING: Final = "serving"
 ALIVE: Final = "alive"

@@ -1,52 +1,16 @@
-"""How a command fails: one line on stderr with a remedy, and an exit code that scripts can branch on."""
+"""What a failed command prints: one line with a remedy. Its exit code: exit_codes.py."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
-import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
-from typer.core import TyperGroup
 
-from broadcaster.cli.terminal.screen import Screen
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.errors import BroadcasterError, InvalidInput, SetupError
 from broadcaster.settings import describe_error
-
-
-class ExitCode(IntEnum):
-    """The exit codes of all commands."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    CANNOT_CONNECT = 3
-    INTERRUPTED = 130  # 128 + SIGINT, as shells count
-
-
-_MEANINGS: Final = {
-    ExitCode.OK: "done",
-    ExitCode.FAILED: "the generation failed or was stopped, the front-end refused, or a check failed",
-    ExitCode.USAGE: "the command, its arguments or the settings are wrong",
-    ExitCode.CANNOT_CONNECT: "no front-end (or Redis) answers, or not any more",
-    ExitCode.INTERRUPTED: "Ctrl-C",
-}
-
-
-def describe_exit_codes() -> str:
-    """All of them in one sentence, for ``--help``."""
-    return "; ".join(f"{code.value} {meaning}" for code, meaning in _MEANINGS.items())
-
-
-class CommandFailed(Exception):
-    """A failure with its text and its exit code."""
-
-    def __init__(self, text: str, code: ExitCode) -> None:
-        super().__init__(text)
-        self.code = code
-
 
 REMEDIES: Final = {
     # the request
@@ -127,17 +91,3 @@ def failure_of(error: Exception) -> CommandFailed | None:
         case BroadcasterError():
             return CommandFailed(error.detail, ExitCode.FAILED)
     return None
-
-
-class ReportingGroup(TyperGroup):
-    """The command group: an error that the user can remedy becomes one line; others keep their traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            failure = failure_of(error)
-            if failure is None:
-                raise
-            Screen().fail(str(failure))
-            raise typer.Exit(failure.code) from None

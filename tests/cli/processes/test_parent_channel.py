@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, SERVING, ChildEnd, read_failure
-from broadcaster.cli.terminal.failures import CommandFailed, ExitCode
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broadcaster.cli.terminal.failures import ExitCode
+from broadcaster.cli.terminal.exit_codes import ExitCode
 from broadcaster.cli.terminal.screen import Screen, harmless
 from broadcaster.cli.terminal.transcript import MAX_DISPLAY_CHARS, JsonLines, TranscriptPrinter
 from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from broadcaster.cli.processes.front_ends import FrontEndProcesses, Supervision
-from broadcaster.cli.terminal.failures import CommandFailed
+from broadcaster.cli.terminal.exit_codes import CommandFailed
 from broadcaster.client import AsyncClient, Generation
 from broadcaster.core.backoff import BackOff
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
