@@ -60,19 +60,23 @@ async function snapshots({ url }) {
   return { changed: states.filter(([state, text]) => JSON.stringify(state) !== text).length };
 }
 
+let openGate;
+const gate = new Promise((resolve) => (openGate = resolve));
+
 async function* pieces(list, hangs) {
   for (const piece of list) {
     if (piece === "!") throw new Error("the source is broken: secret");
-    yield piece;
+    if (piece === "|") await gate;
+    else yield piece;
   }
   if (hangs) await new Promise(() => {});
 }
 
-async function send({ id, list, abort_ms: abortMs, ...options }) {
+async function send({ stream, list, abort_ms: abortMs, ...options }) {
   const aborter = new AbortController();
   if (abortMs !== undefined) setTimeout(() => aborter.abort(), abortMs);
   try {
-    return { state: await publish(id, pieces(list, abortMs !== undefined), { ...options, signal: aborter.signal }) };
+    return { state: await publish(stream, pieces(list, abortMs !== undefined), { ...options, signal: aborter.signal }) };
   } catch (error) {
     return { failure: facts(error) };
   }
@@ -90,7 +94,8 @@ serve({
   follow,
   snapshots,
   publish: send,
+  open_gate: () => openGate(),
   start: ({ request, tokens, ...options }) =>
     attempt(() => start(request, tokens === undefined ? options : { ...options, token: tokensOf(tokens).token })),
-  stop: ({ id, ...options }) => attempt(() => stop(id, options)),
+  stop: ({ stream, ...options }) => attempt(() => stop(stream, options)),
 });

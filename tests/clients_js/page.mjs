@@ -1,0 +1,50 @@
+// What the browser tests run in a page: bundled with React, as an application would be.
+
+import { createElement } from "react";
+import { createRoot } from "react-dom/client";
+
+import { watch } from "../../clients/js/src/index.js";
+import { fetch as nativeFetch } from "../../clients/js/src/native/fetch.js";
+import { useStream } from "../../clients/js/src/react.js";
+
+let root;
+globalThis.renderings = 0;
+
+function Answer({ stream, options }) {
+  globalThis.renderings += 1;
+  const { text, status, connection } = useStream(stream, options);
+  return createElement("p", { "data-testid": "answer", "data-connection": connection.name }, `${status}: ${text}`);
+}
+
+/** Show a stream; null shows none. */
+globalThis.show = (stream, token) => {
+  root ??= createRoot(document.body.appendChild(document.createElement("main")));
+  // As an application writes it: a new function, and a new object, at each rendering.
+  root.render(createElement(Answer, { stream, options: { token: () => token } }));
+};
+
+/** Follow a stream as React Native does. */
+globalThis.followNatively = async (stream) => {
+  const answer = watch(stream, { fetch: nativeFetch });
+  for await (const _ of answer);
+  return answer.state.text;
+};
+
+/** Follow a stream and note the connections that are made. */
+globalThis.followHidden = (stream) => {
+  globalThis.connections = 0;
+  const counting = (...request) => {
+    globalThis.connections += 1;
+    return fetch(...request);
+  };
+  globalThis.answer = watch(stream, { fetch: counting });
+  globalThis.whole = (async () => {
+    for await (const _ of globalThis.answer);
+    return globalThis.answer.state.text;
+  })();
+};
+
+globalThis.setVisibility = (state) => {
+  Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+};
