@@ -29,6 +29,8 @@ async function run(server: string, token: () => Promise<string>): Promise<string
   for await (const update of answer) note(update);
   await stop(generation.id, { server });
   await publish("job-42", ["text", { type: "data-progress", data: { done: 1 } }], { config: { lease_s: 15 } });
+  // @ts-expect-error a state has no such field
+  answer.state.txet;
   return answer.state.text;
 }
 
@@ -52,7 +54,7 @@ console.log(answer.state.text);
 
 
 def run(*command: str, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -99,8 +101,8 @@ def project(tmp_path: Path) -> Path:
 
 async def test_a_fresh_project_installs_it_and_watches_with_strict_types(project: Path, server: SseServer) -> None:
     (project / "use.mjs").write_text(USE)
-    command = ("node", "use.mjs", f"{server.url}/v1/streams/s/events")
-    assert await asyncio.to_thread(run, *command, cwd=project) == "Héllo\u2028\n"
+    use = ("node", "use.mjs", f"{server.url}/v1/streams/s/events")
+    assert await asyncio.to_thread(run, *use, cwd=project) == "Héllo\u2028\n"
     compiler = FOLDER / "node_modules" / "typescript" / "bin" / "tsc"
     if not compiler.exists():
         lacking("no TypeScript found: make compat-modules")
@@ -108,6 +110,3 @@ async def test_a_fresh_project_installs_it_and_watches_with_strict_types(project
     options = ("--strict", "--noEmit", "--target", "es2022", "--lib", "es2022,dom", "--skipLibCheck", "false")
     check = ("node", str(compiler), *options, "--module", "nodenext", "typed.ts")
     await asyncio.to_thread(run, *check, cwd=project)
-    (project / "typed.ts").write_text(TYPED.replace("answer.state.text", "answer.state.txet"))
-    with pytest.raises(AssertionError, match="does not exist"):
-        await asyncio.to_thread(run, *check, cwd=project)
