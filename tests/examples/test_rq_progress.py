@@ -1,0 +1,55 @@
+"""examples/rq_progress over a real RQ worker: live progress, and the honest end of a job whose process was killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import REDIS_URL, ROOT, marked_blocks, started
+from tests.support.log.valkey import ValkeyServer
+from tests.support.servers.processes import Running, children, until_dead
+from tests.support.servers.programs import lacking
+
+README = "examples/rq_progress/README.md"
+PACKAGES = ROOT / ".venv" / "hosts"
+PATH = os.pathsep.join(map(str, (ROOT, PACKAGES)))
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+async def worker(server: ValkeyServer, tmp_path: Path) -> AsyncIterator[Running]:
+    """The worker of the README."""
+    if not (PACKAGES / "rq").is_dir():
+        lacking("no RQ here: get it with `make hosts`")
+    block = marked_blocks(README)["worker"].with_addresses({REDIS_URL: server.url})
+    path = os.pathsep.join([str(PACKAGES / "bin"), os.environ["PATH"]])
+    async with started(block, tmp_path, PYTHONPATH=PATH, PATH=path) as running:
+        await running.logged("Listening on progress")
+        yield running
+    await until_dead([running.pid, *children(running.pid)], 10)
+
+
+async def test_progress_is_seen_while_the_job_runs_and_a_killed_job_ends_as_lost(
+    worker: Running, server: ValkeyServer, tmp_path: Path
+) -> None:
+    block = marked_blocks(README)["watch"].with_addresses({REDIS_URL: server.url})
+    (tmp_path / "first").mkdir()
+    async with started(block, tmp_path / "first", PYTHONPATH=PATH, SECONDS_PER_ROW="0.02") as seen:
+        await seen.logged("row 3 of orders")
+        async with asyncio.timeout(DEADLINE_S):
+            assert await seen.process.wait() == 0
+        lines = seen.log.read_text().strip().split("\n")
+        assert lines[1:] == [*(f"{row:>4}/30  row {row} of orders" for row in range(1, 31)), "finished"]
+    (tmp_path / "second").mkdir()
+    async with started(block, tmp_path / "second", PYTHONPATH=PATH) as seen:
+        await seen.logged("row 3 of orders")
+        (child,) = children(worker.pid)
+        os.kill(child, signal.SIGKILL)
+        async with asyncio.timeout(DEADLINE_S):
+            assert await seen.process.wait() == 1
+        assert seen.log.read_text().strip().endswith("failed: writer_lost")
