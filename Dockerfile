@@ -21,7 +21,7 @@ RUN python -m venv --without-pip /opt/broadcaster \
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY broadcaster broadcaster
 COPY worker worker
-# The console loads the JavaScript client: broadcaster/web/console/client is a link to it.
+# The console loads the JavaScript client.
 COPY clients/js/src clients/js/src
 RUN BUILD_WRITES=required /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/build/bin/pip --python /opt/broadcaster install --quiet --no-deps --no-index dist/*.whl

@@ -1,4 +1,6 @@
-"""Builds the part in C, when a compiler is found; without one the package is pure Python and does the same, slower.
+"""Puts the JavaScript client into the wheel, for the console, and builds the part in C.
+
+Without a compiler the package is pure Python and does the same, slower.
 
 ``BUILD_WRITES=none`` builds none, ``BUILD_WRITES=required`` fails where it cannot be built.
 """
@@ -27,6 +29,8 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
         wish = os.environ.get("BUILD_WRITES", "")
         if self.target_name != "wheel":
             return
+        if version != "editable":  # a checkout has it at its own place
+            build_data["force_include"]["clients/js/src"] = "broadcaster/web/console/client"
         target = Path(self.root) / MODULE.with_suffix(".abi3.so")
         target.unlink(missing_ok=True)  # a process that runs keeps its own
         if wish == "none":

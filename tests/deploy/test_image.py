@@ -56,7 +56,7 @@ class Build:
     def _copy(self, source: Path, target: str) -> None:
         to = self._context / target
         if source.is_dir():
-            shutil.copytree(source, to, ignore=IGNORED, symlinks=True)
+            shutil.copytree(source, to, ignore=IGNORED)
         else:
             if target.endswith("/"):
                 to.mkdir(exist_ok=True)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 ROOT: Final = Path(__file__).parents[2]
-COPIED: Final = ("broadcaster", "worker", "tests", "deploy", "examples", "pyproject.toml", "README.md")
+COPIED: Final = ("broadcaster", "worker", "clients", "tests", "deploy", "examples", "pyproject.toml", "README.md")
 RECORD: Final = Path(__file__).with_name("red_tests.json")
 LIMIT_S: Final = 1200
 _RED: Final = re.compile(r"^(\S+::.+?) (?:FAILED|ERROR) +\[ *\d+%\]$", re.MULTILINE)

@@ -18,11 +18,11 @@ from broadcaster.cli.terminal.displays import progress_of
 from broadcaster.core.events import DataEvent
 from broadcaster.core.fold import Fold
 from broadcaster.core.sse import SseDecoder
-from tests.support.servers.console_modules import CONSOLE, ConsoleModules, console_modules
+from tests.support.servers.console_modules import CLIENT, CONSOLE, ConsoleModules, console_modules
 
-FILES = sorted(
-    str(path.relative_to(CONSOLE)) for path in (*CONSOLE.rglob("*"), *CONSOLE.glob("client/*.js")) if path.is_file()
-)
+FILES = {str(path.relative_to(CONSOLE)): path for path in CONSOLE.rglob("*") if path.is_file()} | {
+    f"client/{path.name}": path for path in CLIENT.glob("*.js")
+}
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -35,13 +35,13 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleModules
 # ------------------------------------------------------------------------------------------------------------- serving
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", sorted(FILES))
 async def test_every_file_is_served_with_its_type_and_revalidated_each_time(
     client: httpx2.AsyncClient, name: str
 ) -> None:
     response = await client.get(f"/console/{name}")
     assert response.status_code == 200
-    assert response.content == (CONSOLE / name).read_bytes()
+    assert response.content == FILES[name].read_bytes()
     assert response.headers["content-type"].partition(";")[0] == TYPES["." + name.rpartition(".")[2]]
     assert response.headers["cache-control"] == "no-cache"
     repeated = await client.get(f"/console/{name}", headers={"if-none-match": response.headers["etag"]})
@@ -81,7 +81,7 @@ def test_every_file_the_page_names_exists() -> None:
 
 
 def test_text_that_a_model_writes_never_becomes_markup() -> None:
-    for module in CONSOLE.rglob("*.js"):
+    for module in (*CONSOLE.rglob("*.js"), *CLIENT.glob("*.js")):
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", module.read_text())
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -23,6 +25,9 @@ _MEDIA_TYPES: Final = {
 
 # No inline script or style, no foreign host, no frame around the page, no form or base that leads elsewhere.
 POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+
+
+_CLIENT_FOLDER: Final = "console/client"
 
 
 class _File(NamedTuple):
@@ -62,7 +67,7 @@ class StaticFiles:
 def _load(folder: str) -> Mapping[str, _File]:
     """Every file whose type is in the table, by name."""
     files = {}
-    for path in (resources.files("broadcaster.web") / folder).iterdir():
+    for path in _place_of(folder).iterdir():
         media_type = _MEDIA_TYPES.get("." + path.name.rpartition(".")[2])
         if media_type is not None:
             content = path.read_bytes()
@@ -70,10 +75,15 @@ def _load(folder: str) -> Mapping[str, _File]:
     return files
 
 
+def _place_of(folder: str) -> Traversable:
+    """The JavaScript client is in the package only where that was built; in a checkout it is at its own place."""
+    place = resources.files("broadcaster.web") / folder
+    return place if place.is_dir() or folder != _CLIENT_FOLDER else Path(__file__).parents[3] / "clients/js/src"
+
+
 _CONSOLE: Final = StaticFiles("console")
 _OPERATE: Final = StaticFiles("console/operate")
-# The JavaScript client, clients/js/src: in a checkout a link, in a wheel its files.
-_CLIENT: Final = StaticFiles("console/client")
+_CLIENT: Final = StaticFiles(_CLIENT_FOLDER)
 # Swagger UI's style sheet holds its icons as data.
 _DOCS: Final = StaticFiles("docs", policy=f"{POLICY}; img-src 'self' data:")
 

@@ -15,6 +15,7 @@ import pytest
 import broadcaster.web
 
 CONSOLE = Path(broadcaster.web.__file__).parent / "console"
+CLIENT = Path(broadcaster.web.__file__).parents[2] / "clients" / "js" / "src"
 
 _DRIVER = """
 import { createInterface } from "node:readline";
@@ -71,7 +72,7 @@ def console_modules(folder: Path) -> Iterator[ConsoleModules]:
         pytest.fail("node is not installed, and the console's modules are checked with it (Debian: apt install nodejs)")
     for module in CONSOLE.glob("*.js"):
         shutil.copy(module, folder)
-    shutil.copytree(CONSOLE / "client", folder / "client")
+    shutil.copytree(CLIENT, folder / "client")
     # Without it older versions of node take the files for CommonJS.
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "driver.js").write_text(_DRIVER)
