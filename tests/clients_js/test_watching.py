@@ -115,6 +115,7 @@ async def test_doubles_are_dropped_and_a_hole_without_a_gap_is_read_anew(driver:
     result = await follow(driver, server)
     assert entries_of(result) == cursors(server.entries)
     reasons = [update["reason"] for update in result["updates"] if update.get("name") == "reconnecting"]
+    assert ["cannot follow" in reason for reason in reasons] == [False, True]
     assert reasons[1] == f"{EPOCH}-5 cannot follow {EPOCH}-2"
 
 
@@ -139,6 +140,15 @@ async def test_a_refusal_ends_the_reading_with_its_code(
     assert result["failure"]["message"] == f"{code}: it is {code}"
     assert result["connection"] == "closed"
     assert entries_of(result) == cursors(server.entries[:1])
+
+
+async def test_a_refusal_whose_body_does_not_come_is_tried_once_more(driver: Driver, server: SseServer) -> None:
+    async def hang(exchange: Exchange) -> None:
+        await exchange.answer(404, b"", **{"content-length": "9"})
+        await asyncio.Event().wait()
+
+    server.plans.append(hang)
+    assert (await follow(driver, server, idleTimeoutMs=200))["state"]["text"] == TEXT
 
 
 async def test_204_is_the_end(driver: Driver, server: SseServer) -> None:

@@ -147,7 +147,7 @@ class Watch {
       this.connection = ENDED;
       return null;
     }
-    if (status !== 200) return this.#refused(connection, errorOf(response, await response.text().catch(() => "")));
+    if (status !== 200) return this.#refused(connection, errorOf(response, await inTime(response.text(), connection)));
     const type = response.headers.get("content-type") ?? "untyped";
     if (/^text\/event-stream\s*(;|$)/i.test(type)) return response;
     throw badAnswer(`the answer is ${type}, not an event stream: is this a front-end?`, { status });
@@ -189,7 +189,7 @@ class Watch {
     } else if (type === "hub.stalled") {
       yield this.#become(value.reason === null ? { name: "live" } : { name: "stalled", reason: value.reason });
     } else if (type === "hub.snapshot") {
-      throw badAnswer("watch reads events: leave `replay=snapshot` out of the URL");
+      throw badAnswer("leave `replay=snapshot` out of the URL");
     } else {
       yield { kind: "notice", name: type, data: value };
       if (type === "hub.bye") this.#bye(value);
