@@ -44,6 +44,11 @@ class LazyResource(Generic[_Value]):
         is_open = opened is not None and opened.done() and not opened.cancelled() and opened.exception() is None
         return opened.result() if opened is not None and is_open else None
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it belongs to; None while it is closed."""
+        return None if self._opening is None else self._opening.loop
+
     async def aclose(self) -> None:
         """Close it, if it is open, and raise what its closing raises. Idempotent."""
         opening = self._here()

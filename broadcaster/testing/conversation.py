@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from broadcaster.testing.exchange import Exchange
 from broadcaster.testing.http1 import ClientGone, RecordedRequest
 from broadcaster.testing.script import Step
+from broadcaster.testing.thread_event import ThreadEvent
 from broadcaster.testing.wire import WireEvent
 from broadcaster.testing.wires import WireComposer
 
@@ -20,7 +22,8 @@ class Conversation:
     """The next request for a model, which the test answers.
 
     Every call first waits for the request (TimeoutError after ``timeout_s``) and returns when its bytes are written;
-    a request without ``stream`` gets them all at the end. Raises ClientGone when the client has left.
+    a request without ``stream`` gets them all at the end. Raises ClientGone when the client has left. The test may run
+    on another event loop, in another thread, than the provider.
 
     The request ends with exactly one of ``finish``, ``fail``, ``truncate``, ``cut`` and ``reset``. Without one it stays
     open until the server closes.
@@ -28,9 +31,10 @@ class Conversation:
 
     def __init__(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._begun = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._begun = ThreadEvent()
+        self._ended = ThreadEvent()
         self._exchange: Exchange | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._composer: WireComposer | None = None
         self._calls = 0
 
@@ -40,11 +44,11 @@ class Conversation:
 
     async def send(self, *events: WireEvent) -> None:
         """Send wire events as they are; the caller provides starts, ends and numbers."""
-        await (await self._live()).send_events(*events)
+        await self._write(lambda exchange: exchange.send_events(*events))
 
     async def send_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
-        await (await self._live()).send(data)
+        await self._write(lambda exchange: exchange.send(data))
 
     async def send_text(self, piece: str) -> None:
         """Send a text delta, and before it the missing starts."""
@@ -79,7 +83,7 @@ class Conversation:
         """
         await self.send(*(await self._composing()).finish(reason))
         with contextlib.suppress(ClientGone):  # with the terminal event it has the whole answer, and may leave
-            await (await self._live()).finish()
+            await self._write(Exchange.finish)
         self._ended.set()
 
     async def fail(self, type: str | None = None, message: str = "Overloaded") -> None:
@@ -90,17 +94,17 @@ class Conversation:
 
     async def truncate(self) -> None:
         """End the body properly, after any events."""
-        await (await self._live()).finish()
+        await self._write(Exchange.finish)
         self._ended.set()
 
     async def cut(self) -> None:
         """Close in the middle of a chunk."""
-        (await self._live()).cut()
+        await self._write(_cut)
         self._ended.set()
 
     async def reset(self) -> None:
         """Close with a TCP RST."""
-        (await self._live()).reset()
+        await self._write(_reset)
         self._ended.set()
 
     def as_step(self) -> Step:
@@ -109,7 +113,7 @@ class Conversation:
 
     async def run(self, exchange: Exchange) -> None:
         """Take the request and keep it until the test has ended it."""
-        self._exchange = exchange
+        self._exchange, self._loop = exchange, asyncio.get_running_loop()
         self._begun.set()
         await self._ended.wait()
 
@@ -124,8 +128,23 @@ class Conversation:
         assert self._exchange is not None
         return self._exchange
 
+    async def _write(self, act: Callable[[Exchange], Coroutine[Any, Any, None]]) -> None:
+        exchange = await self._live()
+        if self._loop is None or self._loop is asyncio.get_running_loop():
+            await act(exchange)
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(act(exchange), self._loop))
+
     async def _composing(self) -> WireComposer:
         if self._composer is None:
             exchange = await self._live()
             self._composer = exchange.wire.compose(exchange.model)
         return self._composer
+
+
+async def _cut(exchange: Exchange) -> None:
+    exchange.cut()
+
+
+async def _reset(exchange: Exchange) -> None:
+    exchange.reset()

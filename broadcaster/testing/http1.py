@@ -24,6 +24,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import h11
 
+from broadcaster.testing.thread_event import ThreadEvent
+
 MAX_HEAD_BYTES: Final = 64 * 2**10
 MAX_BODY_BYTES: Final = 64 * 2**20
 DEFAULT_TIMEOUT_S: Final = 5.0
@@ -54,7 +56,7 @@ class RecordedRequest:
     started_at: float
     ended_at: float | None = None
     disconnected_at: float | None = None
-    _gone: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _gone: ThreadEvent = field(default_factory=ThreadEvent, repr=False)
 
     async def wait_disconnected(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> float:
         """The time of the client's close. Raises TimeoutError if it stays."""

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from broadcaster.testing.exchange import Exchange
 from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S
+from broadcaster.testing.thread_event import ThreadEvent
 from broadcaster.testing.wire import WireEvent
 
 
@@ -55,8 +56,8 @@ class Gate:
     """Where scripts wait until the test opens the gate: order without sleeps."""
 
     def __init__(self) -> None:
-        self._opened = asyncio.Event()
-        self._reached = asyncio.Event()
+        self._opened = ThreadEvent()
+        self._reached = ThreadEvent()
 
     def open(self) -> None:
         """Let all scripts pass, now and later."""

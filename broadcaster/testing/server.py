@@ -28,6 +28,7 @@ from broadcaster.testing.conversation import Conversation
 from broadcaster.testing.exchange import Exchange, WholeExchange
 from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, RecordedRequest, ScriptedConnection
 from broadcaster.testing.script import Script
+from broadcaster.testing.thread_event import ThreadEvent
 from broadcaster.testing.wire import Json
 
 DEFAULT_MODELS: Final = (wire.DEFAULT_MODEL, chat_wire.DEFAULT_MODEL)
@@ -39,6 +40,8 @@ _BACKLOG: Final = 1024
 
 class ScriptedProvider:
     """The server; enter it to listen, leave it to end every connection (ExceptionGroup if a script was itself wrong).
+
+    The test may run in another thread than the server's loop: it may call everything but enter and leave it.
 
     A request takes the next open conversation of its model, else the next script of its model (the last one stays),
     else the default script. With an ``api_key``, every request without it gets a 401; otherwise a request needs no key.
@@ -65,7 +68,7 @@ class ScriptedProvider:
         self._conversations: defaultdict[str, deque[Conversation]] = defaultdict(deque)
         self._connections: set[ScriptedConnection] = set()
         self._connection_numbers = itertools.count(1)
-        self._arrived = asyncio.Event()
+        self._arrived = ThreadEvent()
         self._failures: list[Exception] = []
         self._server: asyncio.Server | None = None
 
@@ -110,8 +113,8 @@ class ScriptedProvider:
         """The requests so far, once there are at least ``count``. Raises TimeoutError."""
         try:
             async with asyncio.timeout(timeout_s):
-                while len(self.requests) < count:
-                    await self._arrived.wait()
+                while (arrived := self._arrived) and len(self.requests) < count:
+                    await arrived.wait()
         except TimeoutError:
             raise TimeoutError(f"{len(self.requests)} of {count} requests came in {timeout_s} s") from None
         return list(self.requests)
@@ -127,7 +130,7 @@ class ScriptedProvider:
         is_lookup = request.method == "GET" and path.partition("/")[0] == "models"
         (self.lookups if is_lookup else self.requests).append(request)
         self._arrived.set()
-        self._arrived = asyncio.Event()
+        self._arrived = ThreadEvent()
         kind = Exchange if _is_streaming(request) else WholeExchange
         request_id = f"req_scripted_{len(self.requests)}"
         exchange = kind(connection, request, wire=wire_of(path, request.body), request_id=request_id)

@@ -33,6 +33,7 @@ OTHERS = {
     ("docs/library.md", "mount"),
     (BLOCKING, "generation"),
     (BLOCKING, "client"),
+    ("docs/testing.md", "fixtures"),
 }
 # What docs/publishing.md calls the reader's front-end.
 FRONT_END_URL = "http://localhost:8000"
