@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from broadcaster.errors import SetupError
 
-Extra = Literal["server", "worker", "cli", "all"]
+Extra = Literal["server", "worker", "cli", "all", "testing"]
 
 DISTRIBUTION: Final = "llm-broadcaster"
 # Of a process that ends because a package is missing, as for every wrong set-up.
@@ -27,6 +27,7 @@ PACKAGES: Final[Mapping[Extra, tuple[str, ...]]] = {
     "server": _SERVER,
     "worker": _WORKER,
     "all": tuple(dict.fromkeys((*_SERVER, *_WORKER))),
+    "testing": tuple(dict.fromkeys((*_SERVER, *_WORKER, "pytest"))),
 }
 """Extra → the packages that its modules import; pyproject.toml has their versions."""
 

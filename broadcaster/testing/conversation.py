@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from broadcaster.process.thread_event import ThreadEvent
 from broadcaster.testing.exchange import Exchange
 from broadcaster.testing.http1 import ClientGone, RecordedRequest
 from broadcaster.testing.script import Step
-from broadcaster.testing.thread_event import ThreadEvent
 from broadcaster.testing.wire import WireEvent
 from broadcaster.testing.wires import WireComposer
 
@@ -83,7 +83,7 @@ class Conversation:
         """
         await self.send(*(await self._composing()).finish(reason))
         with contextlib.suppress(ClientGone):  # with the terminal event it has the whole answer, and may leave
-            await self._write(Exchange.finish)
+            await self._write(lambda exchange: exchange.finish())
         self._ended.set()
 
     async def fail(self, type: str | None = None, message: str = "Overloaded") -> None:
@@ -94,7 +94,7 @@ class Conversation:
 
     async def truncate(self) -> None:
         """End the body properly, after any events."""
-        await self._write(Exchange.finish)
+        await self._write(lambda exchange: exchange.finish())
         self._ended.set()
 
     async def cut(self) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import h11
 
-from broadcaster.testing.thread_event import ThreadEvent
+from broadcaster.process.thread_event import ThreadEvent
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
 MAX_BODY_BYTES: Final = 64 * 2**20

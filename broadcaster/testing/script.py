@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+from broadcaster.process.thread_event import ThreadEvent
 from broadcaster.testing.exchange import Exchange
 from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S
-from broadcaster.testing.thread_event import ThreadEvent
 from broadcaster.testing.wire import WireEvent
 
 

@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from broadcaster.process.thread_event import ThreadEvent
 from broadcaster.testing import chat_wire, wire
 from broadcaster.testing.calls import PATHS, wire_of
 from broadcaster.testing.conversation import Conversation
 from broadcaster.testing.exchange import Exchange, WholeExchange
 from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, RecordedRequest, ScriptedConnection
 from broadcaster.testing.script import Script
-from broadcaster.testing.thread_event import ThreadEvent
 from broadcaster.testing.wire import Json
 
 DEFAULT_MODELS: Final = (wire.DEFAULT_MODEL, chat_wire.DEFAULT_MODEL)
@@ -113,7 +113,10 @@ class ScriptedProvider:
         """The requests so far, once there are at least ``count``. Raises TimeoutError."""
         try:
             async with asyncio.timeout(timeout_s):
-                while (arrived := self._arrived) and len(self.requests) < count:
+                while True:
+                    arrived = self._arrived  # first: the loop of the server may be another thread's
+                    if len(self.requests) >= count:
+                        break
                     await arrived.wait()
         except TimeoutError:
             raise TimeoutError(f"{len(self.requests)} of {count} requests came in {timeout_s} s") from None
