@@ -98,7 +98,7 @@ class StreamServing:
         created yet. The response is an ASGI app: return it in FastAPI, Starlette and Litestar.
         """
         response: WatchResponse = import_for("server", "broadcaster.web.asgi_app").WatchResponse(
-            self._services.get,
+            self._drained.get,
             request.scope,
             tenant=self.tenant,
             stream_id=stream_id,

@@ -21,6 +21,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -224,7 +225,7 @@ class PublisherSession:
 def feed_config(options: FeedOptions, settings: Settings) -> FeedConfig:
     """The configuration of a feed. Raises InvalidInput, WebhookNotAllowed, TypeError for an unknown option."""
     check_options("feed", options, FeedOptions, named=("id", "close"))
-    fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": dict(options.get("metadata") or {})}
+    fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": deepcopy(dict(options.get("metadata") or {}))}
     if fields.get("webhook") is not None:
         fields["webhook"] = check_webhook(fields["webhook"])
     config = FeedConfig(**fields)

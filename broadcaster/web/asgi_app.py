@@ -50,7 +50,7 @@ class MountableApp:
         """``open_services``: for a lifespan. ``get_services``: opens them unless they are open, for a request."""
         self._mount = Mount(tenant=check_tenant(tenant))
         self._get_services = get_services
-        self._has_lifespan = False
+        self._lifespans = 0
         self._app = FastAPI(
             openapi_url=None, docs_url=None, redoc_url=None, exception_handlers={HTTPException: answer_http}
         )
@@ -59,13 +59,15 @@ class MountableApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or one lifespan."""
         if scope["type"] == "lifespan":
-            self._has_lifespan = True
+            if self._lifespans == 0:
+                self._mount.services = None  # of requests before it
+            self._lifespans += 1
             try:
                 await self._app(scope, receive, send)
             finally:
-                self._has_lifespan = False
+                self._lifespans -= 1
             return
-        if not self._has_lifespan:
+        if self._lifespans == 0:
             self._mount.services = await self._get_services()
         await self._app(_placed(scope), receive, send)
 
@@ -73,7 +75,7 @@ class MountableApp:
 def _placed(scope: Scope) -> Scope:
     """The scope with the path as our routes have it, and what stood before it in ``root_path``: rule 2."""
     path: str = scope["path"]
-    requested = unquote(scope.get("raw_path", b"").decode("latin-1").partition("?")[0])
+    requested = unquote((scope.get("raw_path") or b"").decode("latin-1").partition("?")[0])
     own = path.rstrip("/") or "/"
     before, root = requested.rstrip("/").removesuffix(own), scope.get("root_path", "")
     if own == path and not before:
@@ -108,16 +110,20 @@ class WatchResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Find the stream and send it, or the problem of our own error."""
-        try:
-            response = await self._follow(Request(scope, receive))
-        except BroadcasterError as error:
-            response = error_response(error)
+        if scope["method"] != "GET":  # Starlette adds HEAD to a route of GET: its response would hold a viewer
+            response: Response = Response(status_code=405, headers={"allow": "GET"})
+        else:
+            try:
+                response = await self._follow(Request(scope, receive))
+            except BroadcasterError as error:
+                response = error_response(error)
         await response(scope, receive, uncached(self._with_headers(send)))
         if self.background is not None:
             await self.background()
 
     async def _follow(self, request: Request) -> Response:
         services = await self._get_services()
+        services = services.visited_by(services.visitor_of(request.scope, is_hosted=True))
         return await follow(
             request=request,
             here=Arrival(services, self._tenant, base=""),

@@ -54,6 +54,30 @@ async def test_an_app_with_a_lifespan_is_open_from_its_start_to_its_end(connecti
     assert asyncio.all_tasks() == before
 
 
+@pytest.mark.parametrize("lives", [["request", "lifespan"], ["lifespan", "request", "lifespan"]], ids="-".join)
+async def test_a_lifespan_after_requests_without_one_opens_the_app_anew(
+    connection: LogConnection, lives: list[str]
+) -> None:
+    broadcaster = Broadcaster.from_url(connection.url)
+    await broadcaster.publish(["a"], id="answer")
+    app = broadcaster.asgi(can_watch=every_stream)
+    for life in lives:
+        to_app: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        from_app: asyncio.Queue[Any] = asyncio.Queue()
+        lifespan = None
+        if life == "lifespan":
+            lifespan = asyncio.create_task(app({"type": "lifespan"}, to_app.get, from_app.put))
+            to_app.put_nowait({"type": "lifespan.startup"})
+            assert (await from_app.get())["type"] == "lifespan.startup.complete"
+        async with client_of(app) as client:
+            assert (await client.get("/v1/streams/answer/events")).text.endswith(LAST)
+        if lifespan is None:
+            await broadcaster.aclose()
+        else:
+            to_app.put_nowait({"type": "lifespan.shutdown"})
+            await lifespan
+
+
 async def test_an_app_serves_what_its_guards_turn_on_and_nothing_else(broadcaster: Broadcaster) -> None:
     reads = broadcaster.asgi(can_watch=every_stream)
     lists = broadcaster.asgi(can_watch=every_stream, can_list=every_caller)
@@ -82,9 +106,19 @@ def test_an_option_that_is_not_known_and_a_missing_guard_are_refused_by_name(mak
         ({"path": "/v1/streams/a", "raw_path": b"/llm/v1/streams/a"}, "/v1/streams/a", "/llm"),
         ({"path": "/v1/streams/a:b/", "raw_path": b"/llm/v1/streams/a%3Ab/"}, "/v1/streams/a:b", "/llm"),
         ({"path": "/v1/streams/a/"}, "/v1/streams/a", ""),
+        ({"path": "/v1/streams/a", "raw_path": None}, "/v1/streams/a", ""),
         ({"path": "/v1/streams/a", "root_path": "/api", "raw_path": b"/elsewhere"}, "/v1/streams/a", "/api"),
     ],
-    ids=["served alone", "Starlette", "Litestar", "stripped", "quoted", "without raw_path", "another path"],
+    ids=[
+        "served alone",
+        "Starlette",
+        "Litestar",
+        "stripped",
+        "quoted",
+        "without raw_path",
+        "raw_path is None",
+        "another path",
+    ],
 )
 async def test_links_begin_with_what_stands_before_our_paths_however_a_host_strips_it(
     broadcaster: Broadcaster, scope: dict[str, Any], path: str | None, root: str
@@ -114,7 +148,7 @@ async def test_a_route_of_the_hosts_own_answers_with_a_stream_from_the_requests_
 ) -> None:
     host, ran = FastAPI(), asyncio.Event()
 
-    @host.get("/answers/{id}")
+    @host.api_route("/answers/{id}", methods=["GET", "HEAD"])
     async def answer(id: str, request: Request, tasks: BackgroundTasks) -> Response:
         tasks.add_task(ran.set)
         response = broadcaster.response(id, request)
@@ -137,6 +171,8 @@ async def test_a_route_of_the_hosts_own_answers_with_a_stream_from_the_requests_
         assert (await client.get("/answers/answer", params={"after": str(result.cursor)})).status_code == 204
         unknown = await client.get("/answers/nothing")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_stream")
+        head = await client.head("/answers/answer")
+        assert head.status_code == 405
         bad = await client.get("/answers/answer", headers={"last-event-id": "x"})
         assert (bad.status_code, bad.json()["code"]) == (400, "bad_cursor")
         waiting = asyncio.create_task(client.get("/texts/later"))

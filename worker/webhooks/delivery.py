@@ -162,6 +162,8 @@ class WebhookDelivery:
             limit_reached("WEBHOOK_MAX_ATTEMPTS")
             return End(WebhookState.GAVE_UP, self.bounds.max_attempts, fault="attempts_spent")
         answer = await read_answer(self.streams, meta.id)
+        if meta.kind != "generation" and await self._is_replaced(meta):
+            return None
         body = encode_body(meta, answer, max_bytes=self.bounds.max_bytes)
         if asyncio.get_running_loop().time() > call_by_s:
             return self._end(DeliveryVerdict.RETRY, attempt, fault="slow_log")
@@ -176,6 +178,11 @@ class WebhookDelivery:
         self._failing.discard(url.host)
         verdict = verdict_of(response.status)
         return self._end(verdict, attempt, status=response.status, requested_s=response.retry_after_s)
+
+    async def _is_replaced(self, meta: Meta) -> bool:
+        """Whether another feed has the id now: then what was read of the log may be that one's."""
+        now = await self.streams.meta(meta.id)
+        return now is None or now.created_ms != meta.created_ms
 
     def _fails(self, host: str) -> None:
         if len(self._failing) >= _MAX_FAILING_HOSTS:
@@ -218,11 +225,9 @@ class WebhookDelivery:
             outcome, delay_ms = WebhookSettled.RETRY, int(end.delay_s * 1000)
         while True:
             try:
-                is_recorded = await self.pending.record_attempt(
+                await self.pending.record_attempt(
                     meta.id, end.state, created_ms=meta.created_ms, status=end.status, fault=end.fault
                 )
-                if not is_recorded:  # a feed that was created anew under this id has its own webhook, promised still
-                    outcome, delay_ms = WebhookSettled.OPEN, CHECK_EVERY_MS
                 await self.pending.settle(taken, outcome, delay_ms=delay_ms)
                 return
             except LogUnavailable:

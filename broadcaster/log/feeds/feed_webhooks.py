@@ -64,25 +64,29 @@ class FeedWebhooks:
         )
 
     def fields(self, webhook: Mapping[str, Any], *, retention_ms: int) -> dict[str, bytes | int]:
-        """What the meta of a feed with this webhook has. Raises WebhookNotAllowed.
+        """What the meta of a feed with this webhook has.
 
         Until the webhook is delivered the feed is kept for as long as that may take.
         """
-        self._hosts.admit(webhook["url"])
         return {
             "webhook": msgspec.json.encode(dict(webhook)),
             "retention_ms": max(retention_ms, self._keep_ms),
             "asked_retention_ms": retention_ms,
         }
 
-    async def promise(self, stored_id: str) -> None:
-        """Rule 1. Raises Busy."""
-        if not await self._pending.promise(stored_id):
+    async def promise(self, stored_id: str, webhook: Mapping[str, Any]) -> None:
+        """Rule 1. Raises WebhookNotAllowed, Busy."""
+        self._hosts.admit(webhook["url"])
+        if not await self._pending.promise(stored_id, is_reused=True):
             raise Busy(_TOO_MANY)
 
-    async def make_due(self, stored_id: str) -> None:
-        """Rule 2."""
-        await self._pending.make_due([stored_id])
+    async def restore(self, stored_id: str) -> None:
+        """Promise the webhook of an open feed, which was admitted once: Redis may have lost the promise."""
+        await self._pending.restore(stored_id)
+
+    async def make_due(self, stored_id: str, *, is_new: bool) -> None:
+        """Rule 2; ``is_new``: this process has just ended the feed."""
+        await self._pending.make_due([stored_id], is_new=is_new)
 
     async def drop(self, stored_id: str) -> None:
         """Its feed was deleted."""

@@ -163,7 +163,8 @@ class Feeds:
         if config.lease_s is not None:
             fields["lease_ms"] = int(config.lease_s * 1000)
         if config.webhook is not None:
-            fields |= await self._promise(stored_id, config.webhook, retention_ms=int(fields["retention_ms"]))
+            await self._promise(stored_id, config.webhook, replaces=replaces)
+            fields |= self._webhooks.fields(config.webhook, retention_ms=int(fields["retention_ms"]))
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
         script, keys = SCRIPTS["feed_create"], self._open_keys(stored_id)
@@ -244,24 +245,29 @@ class Feeds:
             raise UnknownStream(NO_SUCH_FEED)
         if not meta.is_over:
             with suppress(StreamClosed):  # another writer ended it meanwhile, in another way
-                await self.close(stream_id, terminals.STOPPED, tenant=tenant)
+                end = [terminals.STOPPED]
+                await self._write(stream_id, end, tenant=tenant, status=status_after(end[0]), is_reported=False)
+        if meta.webhook is not None and self.webhooks is not None:
+            await self.webhooks.drop(meta.id)  # before the id may be used anew
         name = self.connection.keys
         keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
         await leave_tombstone(self.connection, [key(meta.id) for key in keys])
-        if meta.webhook is not None and self.webhooks is not None:
-            await self.webhooks.drop(meta.id)
         self._storage.ended(tenant, meta.id)
         await self._index.deleted(tenant, meta.id)
 
-    async def _promise(
-        self, stored_id: str, webhook: Mapping[str, Any], *, retention_ms: int
-    ) -> dict[str, bytes | int]:
-        """The fields of a webhook, which is promised before its feed is created."""
+    async def _promise(self, stored_id: str, webhook: Mapping[str, Any], *, replaces: bool) -> None:
+        """Promise a webhook before its feed is created. One of a feed that is there was admitted then."""
+        known = None if replaces else await self.streams.meta(stored_id)
+        if known is None or known.webhook is None or known.is_deleted:
+            await self._webhooks.promise(stored_id, webhook)
+        elif not known.is_over:
+            await self._webhooks.restore(stored_id)
+
+    @property
+    def _webhooks(self) -> FeedWebhooks:
         if self.webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
-        fields = self.webhooks.fields(webhook, retention_ms=retention_ms)
-        await self.webhooks.promise(stored_id)
-        return fields
+        return self.webhooks
 
     async def _write(
         self,
@@ -272,7 +278,9 @@ class Feeds:
         status: str = "",
         idempotency_key: str | None = None,
         creation: str = "",
+        is_reported: bool = True,
     ) -> AppendResult:
+        """``is_reported``: whether the end of a feed calls its webhook."""
         bounds = self.bounds
         args: list[str | bytes | int | float] = [
             tenant,
@@ -297,8 +305,8 @@ class Feeds:
                 break
         raise_refusal(AppendCode(code), wait_ms=wait_ms, has_many=last + len(events) > self.bounds.max_events)
         if status:
-            if has_webhook and self.webhooks is not None:
-                await self.webhooks.make_due(stored_id)
+            if has_webhook and is_reported and self.webhooks is not None:
+                await self.webhooks.make_due(stored_id, is_new=code == AppendCode.APPENDED)
             self._storage.ended(tenant, stored_id)
         elif code == AppendCode.APPENDED:
             self._storage.appended(tenant, stored_id, size=sum(map(len, events)))

@@ -61,7 +61,7 @@ class Lapses:
         if code == _FULL:
             raise LogUnavailable("Redis is full: the end of a feed could not be written; try again")
         if code == _HAS_WEBHOOK:
-            call = due_call(name, [stream_id])
+            call = due_call(name, [stream_id], is_new=True)
             await call.script.run(self._redis, call.keys, *call.args)
         if code in _ENDED:
             _log.warning("feed_ended", stream=stream_id, why="writer_lost", lease_ms=lease_ms)

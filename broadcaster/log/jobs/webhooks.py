@@ -27,6 +27,7 @@ from typing import Final, Protocol
 from redis.asyncio import Redis
 
 from broadcaster.core.status import OVER
+from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall
@@ -73,12 +74,21 @@ class PendingWebhooks:
         self._keys = connection.keys
         self._max_pending = max_pending
 
-    async def promise(self, generation_id: str) -> bool:
-        """Promise this generation's webhook; False when as many are pending as may be."""
-        code = await promise_webhook(self._redis, self._keys, generation_id, max_pending=self._max_pending)
+    async def promise(self, generation_id: str, *, is_reused: bool = False) -> bool:
+        """Promise this generation's webhook; False when as many are pending as may be.
+
+        ``is_reused``: another stream may have had the id (a feed's), and its webhook may be due still.
+        """
+        code = await promise_webhook(
+            self._redis, self._keys, generation_id, max_pending=self._max_pending, is_reused=is_reused
+        )
         if code < 0:
             limit_reached("MAX_WEBHOOKS")
         return code >= 0
+
+    async def restore(self, generation_id: str) -> None:
+        """Promise a webhook that was admitted once, whatever is pending."""
+        await promise_webhook(self._redis, self._keys, generation_id)
 
     async def withdraw(self, generation_ids: Sequence[str]) -> None:
         """Drop these promises: their generations were not created, or are gone."""
@@ -90,9 +100,9 @@ class PendingWebhooks:
         for pending in (self._keys.webhooks_promised, self._keys.webhooks_due):
             await reply_to(self._redis.zrem(pending, *generation_ids))
 
-    async def make_due(self, generation_ids: Sequence[str]) -> None:
-        """Each of these streams has a webhook, and is over."""
-        script, keys, args = due_call(self._keys, generation_ids)
+    async def make_due(self, generation_ids: Sequence[str], *, is_new: bool = False) -> None:
+        """Each of these streams has a webhook, and is over; ``is_new``: this call has just ended it."""
+        script, keys, args = due_call(self._keys, generation_ids, is_new=is_new)
         await script.run(self._redis, keys, *args)
 
     async def take(self, count: int, *, lease_ms: int) -> list[TakenWebhook]:
@@ -133,33 +143,44 @@ class PendingWebhooks:
         ``end_lapsed``: what ends a feed whose lease has lapsed, and makes its webhook due. How many became due.
         """
         taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
-        _, *raw_ids = await SCRIPTS["webhook_take"].run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
+        until_ms, *raw_ids = await SCRIPTS["webhook_take"].run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
         ids = [each.decode() for each in raw_ids]
-        tails = await streams.tails(ids) if ids else []
-        for each, tail in zip(ids, tails, strict=True):
-            if tail.lease_ms is not None and not tail.leased:
-                await end_lapsed(each, lease_ms=tail.lease_ms)
-        statuses = [tail.status for tail in tails]
-        gone = [each for each, status in zip(ids, statuses, strict=True) if status is None]
-        if gone:
+        tails = list(zip(ids, await streams.tails(ids), strict=True)) if ids else []
+        if gone := [each for each, tail in tails if tail.status is None]:
             _log.warning("webhooks_dropped", count=len(gone), first=gone[0], why="their streams are gone")
-            await self.withdraw(gone)
-        over = [each for each, status in zip(ids, statuses, strict=True) if status in OVER]
-        if not over:
-            return 0
-        script, keys, args = due_call(self._keys, over)
-        return int(await script.run(self._redis, keys, *args))
+            for each in gone:
+                await self._drop_promise(each, until_ms)
+        added = 0
+        if over := [each for each, tail in tails if tail.status in OVER]:
+            script, keys, args = due_call(self._keys, over)
+            added = int(await script.run(self._redis, keys, *args))
+        for each, tail in tails:
+            if tail.lease_ms is not None and not tail.leased:
+                try:
+                    added += await end_lapsed(each, lease_ms=tail.lease_ms)
+                except LogUnavailable:  # Redis is full: the others are checked nevertheless
+                    _log.warning("feed_ended_later", stream=each)
+        return added
+
+    async def _drop_promise(self, generation_id: str, until_ms: int) -> None:
+        """Drop a promise that the check has taken, unless it was made anew meanwhile."""
+        keys = [self._keys.webhooks_promised, self._keys.webhooks_due]
+        await SCRIPTS["webhook_settle"].run(self._redis, keys, generation_id, until_ms, WebhookSettled.DONE, 0)
 
 
-def due_call(keys: KeyNames, generation_ids: Sequence[str]) -> ScriptCall:
-    """The call that makes the webhooks of these generations due: each has one, and is over."""
-    return ScriptCall(SCRIPTS["webhook_due"], [keys.webhooks_promised, keys.webhooks_due], list(generation_ids))
+def due_call(keys: KeyNames, generation_ids: Sequence[str], *, is_new: bool = False) -> ScriptCall:
+    """The call that makes the webhooks of these generations due: each has one, and is over (``is_new``: just now)."""
+    names = [keys.webhooks_promised, keys.webhooks_due]
+    return ScriptCall(SCRIPTS["webhook_due"], names, [int(is_new), *generation_ids])
 
 
-async def promise_webhook(redis: Redis, keys: KeyNames, generation_id: str, *, max_pending: int = _NO_BOUND) -> int:
+async def promise_webhook(
+    redis: Redis, keys: KeyNames, generation_id: str, *, max_pending: int = _NO_BOUND, is_reused: bool = False
+) -> int:
     """Promise a webhook: below 0, as many are pending as may be. Raises LogUnavailable.
 
     Without a bound it restores what Redis has lost: the promise was admitted once.
     """
     sets = [keys.webhooks_promised, keys.webhooks_due]
-    return int(await SCRIPTS["webhook_promise"].run(redis, sets, generation_id, max_pending, CHECK_EVERY_MS))
+    args = (generation_id, max_pending, CHECK_EVERY_MS, int(is_reused))
+    return int(await SCRIPTS["webhook_promise"].run(redis, sets, *args))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,10 +42,15 @@ RUNS: Final = [
 
 @pytest.fixture(params=RUNS, ids="-".join)
 async def host(request: pytest.FixtureRequest, tmp_path: Path, connection: LogConnection) -> AsyncIterator[Running]:
-    server, framework = request.param
+    async with _served(*request.param, tmp_path=tmp_path, redis_url=connection.url) as running:
+        yield running
+
+
+@asynccontextmanager
+async def _served(server: str, framework: str, *, tmp_path: Path, redis_url: str) -> AsyncIterator[Running]:
     if not PACKAGES.is_dir():
         lacking("no other servers and frameworks here: get them with `make hosts`")
-    stack = Stack(tmp_path, {"BROADCASTER_REDIS_URL": connection.url, "PYTHONPATH": f"{ROOT}:{PACKAGES}"})
+    stack = Stack(tmp_path, {"BROADCASTER_REDIS_URL": redis_url, "PYTHONPATH": f"{ROOT}:{PACKAGES}"})
     port = free_port()
     command = [part.format(app=f"tests.support.apps.hosts.{framework}_host:app", port=port) for part in SERVERS[server]]
     try:
@@ -99,7 +104,18 @@ async def test_a_framework_on_a_server_serves_streams_to_those_it_grants_and_end
 
         await _refuses_others(client)
         await _serves_its_own(client)
-        await _ends_in_time(host, client, broadcaster)
+        await _ends_in_time(host, client, broadcaster, path="/llm/v1/streams/ada-open/events")
+
+
+async def test_a_host_that_only_returns_a_stream_from_a_route_ends_in_time(
+    tmp_path: Path, connection: LogConnection
+) -> None:
+    async with (
+        _served("uvicorn", "response", tmp_path=tmp_path, redis_url=connection.url) as host,
+        Broadcaster.from_url(connection.url, drain_s=0) as broadcaster,
+        httpx2.AsyncClient(base_url=host.url, timeout=DEADLINE_S) as client,
+    ):
+        await _ends_in_time(host, client, broadcaster, path="/mine/ada-open")
 
 
 def _texts_of(events: Sequence[str]) -> list[str]:
@@ -128,11 +144,11 @@ async def _serves_its_own(client: httpx2.AsyncClient) -> None:
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_stream")
 
 
-async def _ends_in_time(host: Running, client: httpx2.AsyncClient, broadcaster: Broadcaster) -> None:
+async def _ends_in_time(host: Running, client: httpx2.AsyncClient, broadcaster: Broadcaster, *, path: str) -> None:
     """A viewer that watches an open stream is sent away, so that the server's end does not wait for it."""
     publication = broadcaster.publish_nowait(texts(asyncio.Event()), id="ada-open")
     await publication.created()
-    async with client.stream("GET", "/llm/v1/streams/ada-open/events", headers=ADA) as watching:
+    async with client.stream("GET", path, headers=ADA) as watching:
         lines = watching.aiter_lines()
         async with asyncio.timeout(DEADLINE_S):
             while not (await anext(lines)).startswith("id:"):

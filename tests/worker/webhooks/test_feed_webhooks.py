@@ -11,13 +11,14 @@ import pytest
 
 from broadcaster.core.events import Abort, Error, TextDelta, TextEnd, TextStart, encode_event
 from broadcaster.core.requests.stream_ids import stored_ids
-from broadcaster.errors import Busy, StreamClosed, StreamExists, UnknownStream, WebhookNotAllowed
+from broadcaster.errors import Busy, LogUnavailable, StreamClosed, StreamExists, UnknownStream, WebhookNotAllowed
 from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.feeds.lapses import Lapses
+from broadcaster.log.jobs.webhooks import WebhookSettled
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams import terminals
-from broadcaster.log.streams.webhook_meta import WebhookMeta
+from broadcaster.log.streams.webhook_meta import WebhookMeta, WebhookState
 from tests.support.apps.feed_job import FINISH
 from tests.support.apps.webhook_world import HOSTS, WebhookWorld, open_webhook_world
 from tests.support.log.feed_writers import BOUNDS
@@ -290,3 +291,92 @@ async def test_an_end_that_is_refused_makes_nothing_due(hooks: FeedHooks, receiv
     with pytest.raises(StreamClosed):
         await hooks.feeds.close(ID, terminals.STOPPED, tenant=TENANT)
     assert await hooks.pending() == ([], [])
+
+
+async def test_a_feed_that_takes_the_id_between_a_record_and_its_settling_keeps_its_webhook(
+    hooks: FeedHooks, receiver: Receiver
+) -> None:
+    await hooks.create(receiver.url)
+    await hooks.close()
+    world = hooks.hooks.world
+    (taken,) = await world.webhooks.take(1, lease_ms=10_000)
+    before = await hooks.feeds.get(ID, tenant=TENANT)
+    await world.webhooks.record_attempt(hooks.stored_id, WebhookState.DELIVERED, created_ms=before.created_ms)
+    await hooks.create(receiver.url, replaces=True, owner="another")
+    await world.webhooks.settle(taken, WebhookSettled.DONE)
+    assert await hooks.pending() == ([hooks.stored_id], [])
+    await hooks.feeds.close(ID, FINISH, tenant=TENANT)
+    await hooks.hooks.step()
+    assert ((await hooks.webhook()).state, len(receiver.calls)) == ("delivered", 1)
+
+
+async def test_the_back_off_of_a_replaced_feed_delays_nothing(hooks: FeedHooks, receiver: Receiver) -> None:
+    receiver.script.append(Reply(503))
+    await hooks.create(receiver.url)
+    await hooks.close()
+    await hooks.hooks.step()
+    await hooks.create(receiver.url, replaces=True, owner="another")
+    await hooks.feeds.close(ID, FINISH, tenant=TENANT)
+    assert (await hooks.hooks.due_in_s(hooks.stored_id) or 0) <= 0
+
+
+async def test_a_feed_that_is_deleted_while_it_is_open_has_never_a_webhook_due(
+    hooks: FeedHooks, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_due: list[str] = []
+
+    async def make_due(stored_id: str, *, is_new: bool) -> None:
+        made_due.append(stored_id)
+
+    await hooks.create(receiver.url)
+    monkeypatch.setattr(hooks.feeds.webhooks, "make_due", make_due)
+    await hooks.feeds.delete(ID, tenant=TENANT)
+    assert (made_due, await hooks.pending()) == ([], ([], []))
+
+
+async def test_a_repeated_creation_restores_a_lost_promise_however_many_are_pending(
+    hooks: FeedHooks, receiver: Receiver
+) -> None:
+    await hooks.create(receiver.url)
+    world = hooks.hooks.world
+    await world.redis.delete(world.keys.webhooks_promised)  # a failover has lost it
+    for other in ("gen_1", "gen_2"):
+        await world.webhooks.promise(other)
+    assert not await hooks.create(receiver.url)
+    assert hooks.stored_id in (await hooks.pending())[0]
+    await hooks.close()
+    await hooks.hooks.step()
+    assert not await hooks.create(receiver.url)  # it is over, and was called
+    assert hooks.stored_id not in (await hooks.pending())[0]
+
+
+async def test_a_feed_whose_end_cannot_be_written_holds_up_no_other_promise(
+    hooks: FeedHooks, receiver: Receiver
+) -> None:
+    await hooks.create(receiver.url, lease_s=LEASE_MS / 1000)
+    await hooks.lose_writers()
+    world = hooks.hooks.world
+    await world.webhooks.promise("gen_gone")
+    await world.redis.zadd(world.keys.webhooks_promised, {hooks.stored_id: 1, "gen_gone": 1})
+
+    async def full(stream_id: str, *, lease_ms: int) -> bool:
+        raise LogUnavailable("Redis is full")
+
+    assert await world.webhooks.check_promised(world.streams, end_lapsed=full) == 0
+    assert await hooks.pending() == ([hooks.stored_id], [])
+
+
+async def test_a_promise_made_while_the_check_reads_is_not_dropped(hooks: FeedHooks, receiver: Receiver) -> None:
+    world = hooks.hooks.world
+    await world.webhooks.promise(hooks.stored_id)
+
+    class CreatedMeanwhile:
+        async def tails(self, ids: list[str]) -> Any:
+            tails = await world.streams.tails(ids)
+            await hooks.create(receiver.url)
+            return tails
+
+    await world.redis.zadd(world.keys.webhooks_promised, {hooks.stored_id: 1})
+    streams: Any = CreatedMeanwhile()
+    await world.webhooks.check_promised(streams, end_lapsed=hooks.lapses.end)
+    assert await hooks.pending() == ([hooks.stored_id], [])
