@@ -8,6 +8,7 @@ Rules
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
@@ -36,7 +37,7 @@ class HasScope(Protocol):
         """Its ASGI scope."""
 
 
-class StreamServing:
+class StreamServing(ABC):
     """The serving half of a Broadcaster, which gives it its parts."""
 
     tenant: str
@@ -46,11 +47,11 @@ class StreamServing:
     def __init__(self) -> None:
         self._drained = LazyResource(self._open_drained)
 
-    async def __aenter__(self) -> Self:
-        raise NotImplementedError
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(self, *_: object) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def __aexit__(self, *_: object) -> None: ...
 
     @refuse_former_form
     def router(self, **options: Unpack[RouterOptions]) -> APIRouter:

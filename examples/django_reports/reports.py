@@ -1,4 +1,4 @@
-"""A Django site whose long jobs show their progress live, to the user who has started them.
+"""A Django site whose long jobs show their progress live, each to its own user.
 
     uvicorn examples.django_reports.reports:application
 
@@ -85,7 +85,7 @@ def login(request: HttpRequest) -> HttpResponse:
 
 
 def start(request: HttpRequest) -> HttpResponse:
-    """Start a report. It goes on if its user leaves."""
+    """Start a report. It continues if its user leaves."""
     user = request.session.get("user")
     if user is None:
         return JsonResponse({"error": "sign in first"}, status=401)
