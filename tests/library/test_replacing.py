@@ -133,6 +133,7 @@ async def test_a_deleted_stream_is_replaced_under_newer_ids(broadcaster: Broadca
     result = await broadcaster.publish(pieces("new"), id="answer", if_exists="replace")
     assert result.cursor is not None
     assert result.cursor > last.cursor
+    assert result.cursor.seq > last.cursor.seq, "a viewer with the old content would take the new one for more of it"
     assert (await broadcaster.read("answer")).text == "new"
 
 
