@@ -22,7 +22,7 @@ async def erase_prefix(connection: LogConnection, prefix: str) -> int:
                 cursor, found = await server.scan(cursor or 0, match=f"{prefix}:*", count=_SCANNED_AT_ONCE)
                 pipeline = server.pipeline(transaction=False)
                 for key in found:  # one key each: the keys of a cluster's server are not of one slot
-                    pipeline.unlink(key)
+                    pipeline.delete(key)
                 await pipeline.execute()
                 erased += len(found)
     return erased

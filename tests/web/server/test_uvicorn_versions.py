@@ -114,7 +114,7 @@ def test_a_successor_can_be_made_of_what_a_protocol_knows() -> None:
 
 def test_the_versions_that_are_tested_reach_from_the_oldest_to_the_one_in_use() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    (bounds,) = (each for each in project["project"]["dependencies"] if each.startswith("uvicorn"))
+    (bounds,) = (each for each in project["project"]["optional-dependencies"]["server"] if each.startswith("uvicorn"))
     oldest, beyond = re.fullmatch(r"uvicorn>=([\d.]+),<([\d.]+)", bounds).groups()  # type: ignore[union-attr]
     assert _numbers(oldest) == min(map(_numbers, VERSIONS))[: len(_numbers(oldest))]
     assert _numbers(beyond) == (0, _numbers(version("uvicorn"))[1] + 1)
