@@ -28,6 +28,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("broadcaster", "worker", "clients", "tests", "deploy", "examples", "pyproject.toml", "README.md")
+NODE_PACKAGES: Final = Path("tests/compat/node/node_modules")
 RECORD: Final = Path(__file__).with_name("red_tests.json")
 LIMIT_S: Final = 1200
 _RED: Final = re.compile(r"^(\S+::.+?) (?:FAILED|ERROR) +\[ *\d+%\]$", re.MULTILINE)
@@ -100,14 +101,16 @@ def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
 
 
 def copy_checkout(folder: Path) -> None:
-    """What tests need, without what they leave behind."""
-    leave = shutil.ignore_patterns("__pycache__", ".hypothesis", "*.egg-info")
+    """What tests need, without what they leave behind. Installed Node packages are linked: they are large, unchanged."""
+    leave = shutil.ignore_patterns("__pycache__", ".hypothesis", "*.egg-info", NODE_PACKAGES.name)
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=leave)
         else:
             shutil.copy(source, folder / name)
+    if (ROOT / NODE_PACKAGES).is_dir():
+        (folder / NODE_PACKAGES).symlink_to((ROOT / NODE_PACKAGES).resolve())
 
 
 Run: TypeAlias = Callable[[Path, Sequence[str]], tuple[int, str]]
@@ -143,7 +146,7 @@ def judge(mutant: Mutant, whole: Path, recorded: str | None) -> Verdict:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bc-mutant-") as name:
         folder = Path(name) / "checkout"
-        shutil.copytree(whole, folder)
+        shutil.copytree(whole, folder, symlinks=True)
         (folder / mutant.file).write_text(mutated(mutant, whole), "utf-8")
         red, detail = noticed(folder, mutant, recorded)
     return Verdict(mutant, red, detail, time.monotonic() - began)
