@@ -13,6 +13,7 @@
     │   ├── MetadataTooLarge    413 metadata_too_large: more metadata than the settings allow
     │   ├── StreamExists        409 stream_exists: the id is taken, or by another configuration
     │   ├── StreamClosed        409 stream_closed: its terminal event is written
+    │   │   └── StreamReplaced  412 stream_replaced: another creation has the id now
     │   ├── StreamFull          409 stream_full: it holds all that it may, or the batch is more than that
     │   ├── WebhookNotAllowed   400 webhook_not_allowed: webhooks are off, or not for this URL
     │   ├── Unauthorized        401 unauthorized: the request's credential is not valid, or is no longer
@@ -160,6 +161,10 @@ class StreamExists(InvalidInput, code="stream_exists", status=409):
 
 class StreamClosed(InvalidInput, code="stream_closed", status=409):
     """The feed has its terminal event: no event can follow it, and no other end can replace it."""
+
+
+class StreamReplaced(StreamClosed, code="stream_replaced", status=412):
+    """The writer's feed was replaced: its id is that of another creation, which takes nothing of this writer."""
 
 
 class StreamFull(InvalidInput, code="stream_full", status=409):

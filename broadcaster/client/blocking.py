@@ -23,7 +23,7 @@ from broadcaster.client.errors import CannotConnect
 from broadcaster.client.stream import StreamEvent
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
-from broadcaster.core.requests.options import FeedOptions, GenerationOptions
+from broadcaster.core.requests.options import FeedOptions, GenerationOptions, IfExists
 from broadcaster.process.blocking import PerProcess, call_blocking
 from broadcaster.process.blocking_items import iterate_blocking
 
@@ -104,9 +104,20 @@ class Client:
         """As ``AsyncClient.delete``."""
         self._call(lambda client: client.delete(generation_id))
 
-    def create_stream(self, stream_id: str, **config: Unpack[FeedOptions]) -> StreamState:
+    def create_stream(
+        self,
+        stream_id: str,
+        *,
+        if_exists: IfExists | None = None,
+        idempotency_key: str | None = None,
+        **config: Unpack[FeedOptions],
+    ) -> StreamState:
         """As ``AsyncClient.create_stream``."""
-        return self._call(lambda client: client.create_stream(stream_id, **config))
+        return self._call(
+            lambda client: client.create_stream(
+                stream_id, if_exists=if_exists, idempotency_key=idempotency_key, **config
+            )
+        )
 
     def append(
         self,
@@ -114,13 +125,22 @@ class Client:
         events: Mapping[str, Any] | Event | Sequence[Mapping[str, Any] | Event],
         *,
         idempotency_key: str | None = None,
+        creation: str | None = None,
     ) -> Appended:
         """As ``AsyncClient.append``."""
-        return self._call(lambda client: client.append(stream_id, events, idempotency_key=idempotency_key))
+        return self._call(
+            lambda client: client.append(stream_id, events, idempotency_key=idempotency_key, creation=creation)
+        )
 
-    def close(self, stream_id: str, end: Mapping[str, Any] | TerminalEvent | None = None) -> StreamState:
+    def close(
+        self,
+        stream_id: str,
+        end: Mapping[str, Any] | TerminalEvent | None = None,
+        *,
+        creation: str | None = None,
+    ) -> StreamState:
         """As ``AsyncClient.close``: end a feed."""
-        return self._call(lambda client: client.close(stream_id, end))
+        return self._call(lambda client: client.close(stream_id, end, creation=creation))
 
     def delete_stream(self, stream_id: str) -> None:
         """As ``AsyncClient.delete_stream``."""

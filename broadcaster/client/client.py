@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import httpx2
 import msgspec
+from msgspec import structs
 
 from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamList, StreamState
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
@@ -31,7 +32,13 @@ from broadcaster.client.subscription import Subscription
 from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
-from broadcaster.core.requests.options import FeedOptions, GenerationOptions, feed_fields, generation_fields
+from broadcaster.core.requests.options import (
+    FeedOptions,
+    GenerationOptions,
+    IfExists,
+    feed_fields,
+    generation_fields,
+)
 
 CONNECT_TIMEOUT_S: Final = 5.0
 RETRIES: Final = 2
@@ -42,7 +49,7 @@ LONGEST_RETRY_DELAY_S: Final = 5.0
 MAX_CONNECTIONS: Final = 1000
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-_JSON: Final = {"content-type": "application/json"}
+_JSON: Final[dict[str, str]] = {"content-type": "application/json"}
 _Document = TypeVar("_Document")
 
 
@@ -138,15 +145,32 @@ class AsyncClient:
         """
         await self._call("DELETE", f"/v1/generations/{_in_path(generation_id)}")
 
-    async def create_stream(self, stream_id: str, **config: Unpack[FeedOptions]) -> StreamState:
+    async def create_stream(
+        self,
+        stream_id: str,
+        *,
+        if_exists: IfExists | None = None,
+        idempotency_key: str | None = None,
+        **config: Unpack[FeedOptions],
+    ) -> StreamState:
         """Create a feed, or find it as it was created with the same ``config``.
 
         ``config`` are the fields of ``PUT /v1/streams/{id}``; with ``lease_s``, repeating the same call renews the
-        lease, and is due every third of it. Raises TypeError for an unknown field, or ClientError, among its codes
-        ``stream_exists`` and ``invalid_request``.
+        lease, and is due every third of it. ``if_exists`` makes the feed this caller's own, and decides what a stream
+        of that id means: "fail" raises ``stream_exists``, "replace" begins it anew, "join" returns the stream that is
+        there. To renew its lease, repeat the call with the same ``idempotency_key`` and "fail".
+
+        The state has the ``creation``, which ``append`` and ``close`` take; None: the stream was joined. Raises
+        TypeError for an unknown field, or ClientError, among its codes ``stream_exists``, ``invalid_request`` and
+        ``forbidden``.
         """
-        body = feed_fields("create_stream", config)
-        return await self._fetch(StreamState, "PUT", _stream_path(stream_id), json=body)
+        body = feed_fields("create_stream", config, named=("if_exists", "idempotency_key"))
+        call: dict[str, Any] = {"json": body}
+        if if_exists is not None:
+            call["params"] = {"if_exists": if_exists}
+            call["headers"] = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        response = await self._call("PUT", _stream_path(stream_id), **call)
+        return structs.replace(_decoded(StreamState, response), creation=response.headers.get("etag"))
 
     async def append(
         self,
@@ -154,24 +178,34 @@ class AsyncClient:
         events: Mapping[str, Any] | Event | Sequence[Mapping[str, Any] | Event],
         *,
         idempotency_key: str | None = None,
+        creation: str | None = None,
     ) -> Appended:
         """Append one event or several (1 to 1000) to a feed: all in this order, or not one.
+
+        ``creation`` is that of the state which ``create_stream`` has returned: nothing is appended to another feed that
+        has the id by now (``stream_replaced``).
 
         Raises ClientError, among its codes ``invalid_event``, ``stream_closed``, ``stream_full``, ``rate_limited``,
         ``unknown_stream``, ``idempotency_mismatch``; ValueError when an event cannot be written as JSON.
         """
-        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())} | _JSON
+        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())} | _writing_headers(creation)
         path = f"{_stream_path(stream_id)}/events"
         return await self._fetch(Appended, "POST", path, content=_encoded(events), headers=headers)
 
-    async def close(self, stream_id: str, end: Mapping[str, Any] | TerminalEvent | None = None) -> StreamState:
+    async def close(
+        self,
+        stream_id: str,
+        end: Mapping[str, Any] | TerminalEvent | None = None,
+        *,
+        creation: str | None = None,
+    ) -> StreamState:
         """End a feed with a terminal event (None: ``finish``); repeating the same end changes nothing.
 
-        Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise) and ``unknown_stream``.
+        ``creation`` as in ``append``. Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise) and ``unknown_stream``.
         """
         path = f"{_stream_path(stream_id)}/close"
         content = _encoded({} if end is None else end)
-        return await self._fetch(StreamState, "POST", path, content=content, headers=_JSON)
+        return await self._fetch(StreamState, "POST", path, content=content, headers=_writing_headers(creation))
 
     async def delete_stream(self, stream_id: str) -> None:
         """End a feed (with ``abort``, unless it is over) and delete it; its id is free after an hour.
@@ -232,12 +266,7 @@ class AsyncClient:
 
     async def _fetch(self, kind: type[_Document], method: str, path: str, **request: Any) -> _Document:
         """The document that a call returns. Raises as ``_call``."""
-        response = await self._call(method, path, **request)
-        try:
-            return msgspec.json.decode(response.content, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            detail = f"the response is not a front-end's: {error}"
-            raise BadAnswer(detail, status=response.status_code) from error
+        return _decoded(kind, await self._call(method, path, **request))
 
     async def _call(self, method: str, path: str, *, wait_s: float = 0.0, **request: Any) -> httpx2.Response:
         """One idempotent call, repeated after a retryable failure; all within ``timeout_s`` plus ``wait_s``."""
@@ -270,6 +299,19 @@ class AsyncClient:
             failures += 1
             delay_s = _BACK_OFF.pause_s(failures, luck=random.random())
             await asyncio.sleep(max(delay_s, requested_s))
+
+
+def _decoded(kind: type[_Document], response: httpx2.Response) -> _Document:
+    """Raises BadAnswer."""
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        detail = f"the response is not a front-end's: {error}"
+        raise BadAnswer(detail, status=response.status_code) from error
+
+
+def _writing_headers(creation: str | None) -> dict[str, str]:
+    return _JSON if creation is None else {"if-match": creation} | _JSON
 
 
 def _encoded(events: Any) -> bytes:

@@ -86,7 +86,8 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status`` of a feed is ``running`` until it is closed, then ``finished``, ``failed`` or ``aborted``. ``first_seq``
     is 0 when the log holds no event of it. A feed with ``lease_s`` ends (``error writer_lost``) when no writer
-    has renewed its lease for that long.
+    has renewed its lease for that long. ``creation`` names the creation of a feed: only what ``create_stream`` returns
+    has it.
     """
 
     id: str
@@ -100,6 +101,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     events_url: str = ""
     lease_s: float | None = None
+    creation: str | None = None
     viewers: int = 0
     error: Fault | None = None
     usage: dict[str, Any] | None = None

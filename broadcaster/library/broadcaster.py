@@ -29,13 +29,13 @@ from broadcaster.client.documents import Generation
 from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
 from broadcaster.core.access.api_keys import check_tenant
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions, generation_fields
+from broadcaster.core.requests.options import FeedOptions, GenerationOptions, IfExists, ReadOptions, generation_fields
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX, LOCAL_TENANT
 from broadcaster.errors import SetupError
 from broadcaster.library.checking import check_idempotency_key, checked
 from broadcaster.library.feed import OpenFeed
 from broadcaster.library.lazy import LazyResource
-from broadcaster.library.publications import IfExists, Publication
+from broadcaster.library.publications import Publication
 from broadcaster.library.reading import StreamReader, wait_for_end
 from broadcaster.library.results import OnEnd, StreamResult
 from broadcaster.library.serving import StreamServing

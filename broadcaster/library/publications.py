@@ -18,12 +18,12 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from broadcaster.core.events import Abort, Error, TerminalEvent, encode_event
 from broadcaster.core.fold import Fold
 from broadcaster.core.requests.publishing import as_mapping, encode_end
-from broadcaster.errors import BroadcasterError, InvalidInput, StreamClosed, StreamExists
+from broadcaster.errors import BroadcasterError, StreamClosed, StreamExists
 from broadcaster.library.feed import CANCELLED_S, OpenFeed, end_after_failure
 from broadcaster.library.publishing import closing, write_source
 from broadcaster.library.results import OnEnd, StreamResult
@@ -31,9 +31,6 @@ from broadcaster.library.sources.opening import PublishedSource
 from broadcaster.log.feeds.ends import FeedEnd
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
-
-IfExists: TypeAlias = Literal["fail", "replace", "join"]
-IF_EXISTS: Final = ("fail", "replace", "join")
 
 # A stop anywhere reaches the source within a second, with time for a slow reply.
 WATCH_S: Final = 0.5
@@ -282,12 +279,6 @@ class Publications:
             except BroadcasterError:
                 continue  # Redis is away: the writers know
             await asyncio.gather(*(writing[creation].cancel_source(reason="stopped") for creation in ended))
-
-
-def check_if_exists(if_exists: str) -> None:
-    """Raises InvalidInput for a choice that there is not."""
-    if if_exists not in IF_EXISTS:
-        raise InvalidInput(f'if_exists is "fail", "replace" or "join", not {if_exists!r:.60}')
 
 
 def _log_watch(task: asyncio.Task[None]) -> None:

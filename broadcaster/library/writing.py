@@ -9,16 +9,10 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-from broadcaster.core.requests.options import FeedOptions, check_options
+from broadcaster.core.requests.options import FeedOptions, IfExists, check_if_exists, check_options
 from broadcaster.library.checking import feed_config
 from broadcaster.library.feed import OpenFeed
-from broadcaster.library.publications import (
-    IfExists,
-    Publication,
-    PublicationPlan,
-    Publications,
-    check_if_exists,
-)
+from broadcaster.library.publications import Publication, PublicationPlan, Publications
 from broadcaster.library.results import OnEnd, StreamResult
 from broadcaster.library.sources.opening import open_source
 from broadcaster.library.writer import WriterLimits

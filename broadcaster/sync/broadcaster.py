@@ -31,9 +31,8 @@ from broadcaster.process.blocking_items import iterate_blocking
 if TYPE_CHECKING:
     from broadcaster.client.documents import CreatedToken, Generation
     from broadcaster.client.stream import EntryReceived, GapReceived, StreamEvent
-    from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions
+    from broadcaster.core.requests.options import FeedOptions, GenerationOptions, IfExists, ReadOptions
     from broadcaster.library.broadcaster import Broadcaster
-    from broadcaster.library.publications import IfExists
     from broadcaster.library.results import OnEnd, StreamResult
     from broadcaster.settings import Settings
     from broadcaster.settings.options import SettingOptions

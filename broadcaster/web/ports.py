@@ -42,15 +42,21 @@ class GenerationsPort(Protocol):
 class FeedsPort(Protocol):
     """Create, look up (any stream), append, close, delete; see `broadcaster.log.feeds.feeds.Feeds`."""
 
-    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool: ...
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str, replaces: bool = False) -> bool: ...
 
     async def get(self, stream_id: str, *, tenant: str) -> Meta: ...
 
     async def append(
-        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+        self,
+        stream_id: str,
+        events: Sequence[bytes],
+        *,
+        tenant: str,
+        idempotency_key: str | None = None,
+        creation: str = "",
     ) -> AppendResult: ...
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult: ...
+    async def close(self, stream_id: str, end: bytes, *, tenant: str, creation: str = "") -> AppendResult: ...
 
     async def delete(self, stream_id: str, *, tenant: str) -> None: ...
 

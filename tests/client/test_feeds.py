@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -25,6 +26,24 @@ async def test_creating_a_stream_sends_its_configuration_and_nothing_else(server
     assert state == StreamState(**{name: value for name, value in STATE.items() if name != "newer"})
     assert not state.is_over
     assert server.requests[0].body == {"on_full": "trim", "max_events": 9}
+
+
+async def test_a_stream_with_one_creator_is_created_under_one_key_and_written_under_its_tag(server, client):
+    async def created(exchange):
+        await exchange.answer(201, json.dumps(STATE).encode(), etag='"tag"')
+
+    plans = iter([hang_up, created])
+    server.routes["PUT", PATH] = lambda exchange: next(plans)(exchange)
+    server.routes["POST", f"{PATH}/events"] = answering(TAKEN)
+    server.routes["POST", f"{PATH}/close"] = answering(STATE)
+    state = await client.create_stream("s", if_exists="replace", max_events=9)
+    assert state.creation == '"tag"'
+    await client.append("s", {"type": "data-x", "data": 1}, creation=state.creation)
+    await client.close("s", creation=state.creation)
+    lost, repeated, *written = server.requests
+    assert (repeated.query, repeated.body) == ({"if_exists": "replace"}, {"max_events": 9})
+    assert lost.headers["idempotency-key"] == repeated.headers["idempotency-key"]
+    assert [each.headers["if-match"] for each in written] == ['"tag"'] * 2
 
 
 async def test_events_are_appended_as_objects_or_as_our_types_one_or_many(server, client):

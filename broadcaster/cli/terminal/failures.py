@@ -27,6 +27,7 @@ REMEDIES: Final = {
     "idempotency_mismatch": "use another key for another request",
     "stream_exists": "choose another id, or continue the existing stream",
     "stream_closed": "begin a new stream",
+    "stream_replaced": "another program has replaced the stream: begin a new one",
     "stream_full": "begin a new stream, or create it with on_full: trim",
     "event_too_large": "send it in parts",
     "rate_limited": "send less at once",

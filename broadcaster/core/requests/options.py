@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.requests.webhook_options import WebhookOptions
+from broadcaster.errors import InvalidInput
+
+IfExists: TypeAlias = Literal["fail", "replace", "join"]
+"""What a stream of the same id means: the creation fails, replaces it, or follows it."""
+IF_EXISTS: Final = ("fail", "replace", "join")
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -102,6 +107,12 @@ def feed_fields(call: str, options: FeedOptions, *, named: Iterable[str] = ()) -
     """The body of ``PUT /v1/streams/{id}``, without what is None. Raises TypeError for an unknown option."""
     check_options(call, options, FeedOptions, named=named)
     return {name: _as_json(value) for name, value in options.items() if value is not None}
+
+
+def check_if_exists(if_exists: str) -> None:
+    """Raises InvalidInput for a choice that there is not."""
+    if if_exists not in IF_EXISTS:
+        raise InvalidInput(f'if_exists is "fail", "replace" or "join", not {if_exists!r:.60}')
 
 
 def _as_json(value: object, levels: int = _LEVELS) -> object:

@@ -202,8 +202,8 @@ class Feeds:
     ) -> AppendResult:
         """Append all of these (at least one, none terminal) or none. ``creation``: of which feed alone (`fenced`).
 
-        Raises EventTooLarge, TenantLimit, or, in this order, UnknownStream, IdempotencyMismatch, StreamClosed,
-        RateLimited, StreamFull.
+        Raises EventTooLarge, TenantLimit, or, in this order, UnknownStream, StreamReplaced, IdempotencyMismatch,
+        StreamClosed, RateLimited, StreamFull.
         """
         for at, event in enumerate(events):
             if len(event) > self.bounds.max_event_bytes:
@@ -228,7 +228,7 @@ class Feeds:
     async def close(self, stream_id: str, end: bytes, *, tenant: str, creation: str = "") -> AppendResult:
         """Append the terminal event. The same end again changes nothing.
 
-        Raises EventTooLarge, UnknownStream, or StreamClosed when it has ended otherwise.
+        Raises EventTooLarge, UnknownStream, StreamReplaced, or StreamClosed when it has ended otherwise.
         """
         if len(end) > self.bounds.max_event_bytes:
             limit_reached("MAX_EVENT_BYTES")

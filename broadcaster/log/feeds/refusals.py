@@ -6,7 +6,14 @@ import math
 from enum import IntEnum
 from typing import Final
 
-from broadcaster.errors import IdempotencyMismatch, RateLimited, StreamClosed, StreamFull, UnknownStream
+from broadcaster.errors import (
+    IdempotencyMismatch,
+    RateLimited,
+    StreamClosed,
+    StreamFull,
+    StreamReplaced,
+    UnknownStream,
+)
 from broadcaster.observability.limits import limit_reached
 
 NO_SUCH_FEED: Final = "no feed has this id (or it has expired)"
@@ -38,7 +45,7 @@ def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:
         case AppendCode.CLOSED:
             raise StreamClosed("the feed has ended; nothing can follow its end, and no other end replace it")
         case AppendCode.REPLACED:
-            raise StreamClosed("another creation has replaced this feed; nothing more of this writer is stored")
+            raise StreamReplaced("another creation has replaced this feed; nothing more of this writer is stored")
         case AppendCode.FULL:
             limit_reached("MAX_EVENTS" if has_many else "MAX_BYTES")
             raise StreamFull("the feed would hold more events or bytes than it may")

@@ -3,7 +3,7 @@
 Rules
 1. Every operation of our own app is in the table of host rights (rights.py), in ``_OWN`` here, or free.
 2. A token acts on streams. It never makes or revokes tokens, and never deletes: what it may stop, others still read.
-3. A refusal depends on the credential and the path alone, never on whether the stream exists.
+3. A refusal depends on the credential, the path and the query alone, never on whether the stream exists.
 4. What belongs to no tenant (the admin routes) needs a key with the right ``admin``. Its holder sees all tenants.
 5. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
 """
@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from broadcaster.core.access.callers import CALLER_KEY, Action, Caller
 from broadcaster.errors import Forbidden
-from broadcaster.web.guards.rights import RIGHTS, Right, stream_in_path
+from broadcaster.web.guards.rights import RIGHTS, Right, rights_of, stream_in_path
 
 _ACTION_OF: Final[Mapping[Right, Action]] = {
     Right.WATCH: Action.WATCH,
@@ -47,9 +47,9 @@ _FOR_KEYS: Final = frozenset({"create_token", "revoke_tokens"}).union(
 """Operations that no token allows."""
 
 
-def actions_for(operation: str) -> frozenset[Action]:
-    """What an operation needs; empty: nothing."""
-    return _OWN.get(operation) or frozenset(_ACTION_OF[right] for right in RIGHTS.get(operation, ()))
+def actions_for(operation: str, query: bytes = b"") -> frozenset[Action]:
+    """What an operation with this query needs; empty: nothing."""
+    return _OWN.get(operation) or frozenset(_ACTION_OF[right] for right in rights_of(operation, query))
 
 
 def check_caller(scope: Scope, operation: str) -> None:
@@ -57,9 +57,10 @@ def check_caller(scope: Scope, operation: str) -> None:
     caller: Caller | None = scope.get(CALLER_KEY)
     if caller is None:
         return
-    if caller.grants is not None and operation in _FOR_KEYS:
+    query: bytes = scope.get("query_string", b"")
+    if caller.grants is not None and (operation in _FOR_KEYS or Right.DELETE in rights_of(operation, query)):
         raise Forbidden("this needs a key: a token does not allow it")
-    needed = actions_for(operation)
+    needed = actions_for(operation, query)
     if not needed or caller.may(needed, stream_id=stream_in_path(scope["path_params"])):
         return
     if caller.grants is None:

@@ -33,6 +33,7 @@ _EXPOSED: Final = (
     "x-request-id",
     "request-id",
     "retry-after",
+    "etag",
     "x-should-retry",
     "location",
     "allow",

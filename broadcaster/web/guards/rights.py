@@ -10,6 +10,8 @@ Rules
    exists. Where there is no id (listing, generating) a refusal is 403.
 5. A generation belongs to the request that has created it, and the host learns its id (``on_generate``) before the
    caller does.
+6. A creation with ``if_exists`` may delete the stream that is there ("replace"), or read it ("join"): it needs the right
+   to that, too. The query is read by the head, and every ``if_exists`` in it counts.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from fastapi import HTTPException, Request
+from starlette.datastructures import QueryParams
 
 from broadcaster.dialects.openai_responses.answer import stream_id_of
 from broadcaster.errors import BroadcasterError, Forbidden, IdempotencyMismatch, UnknownStream
@@ -80,6 +83,9 @@ RIGHTS: Final[Mapping[str, Sequence[Right]]] = {
 }
 """Operation → the rights that it needs, all of them."""
 
+_OF_IF_EXISTS: Final[Mapping[str, Right]] = {"replace": Right.DELETE, "join": Right.WATCH}
+"""Rule 6."""
+
 _STREAM_IN_PATH: Final[Mapping[str, Callable[[str], str]]] = {
     "stream_id": str,
     "generation_id": str,
@@ -107,8 +113,10 @@ class Rights:
 
         Raises UnknownStream and Forbidden (rule 4), and what a guard raises.
         """
-        rights = RIGHTS[operation]
+        rights = rights_of(operation, request.scope["query_string"])
         for right in rights:
+            if right not in self._guards:  # of rule 6: without a guard of its other rights the operation is not served
+                raise Forbidden(f"{right} is off here, and this if_exists needs it")
             if right in OF_NO_STREAM and not await self._guards[right].grants(request):
                 raise Forbidden(f"{right} does not grant this")
         guards = [self._guards[right] for right in rights if right not in OF_NO_STREAM]
@@ -129,6 +137,15 @@ class Rights:
         veiled = UnknownStream(_UNKNOWN)
         veiled.generation_id = error.generation_id
         return veiled
+
+
+def rights_of(operation: str, query: bytes = b"") -> Sequence[Right]:
+    """What a request needs, all of it; ``query``: the request's, as it was sent (rule 6)."""
+    rights = RIGHTS.get(operation, ())
+    if operation != "create_stream" or not query:
+        return rights
+    given = QueryParams(query).getlist("if_exists")
+    return (*rights, *(right for value, right in _OF_IF_EXISTS.items() if value in given))
 
 
 def stream_in_path(path_params: Mapping[str, Any]) -> str | None:

@@ -3,12 +3,17 @@
 Rules
 1. An append is taken whole or not at all, and each refusal has its own code.
 2. Every request may be repeated: creation and end because they are the same, an append by its ``Idempotency-Key``. A
-   repeated creation renews the lease of a feed that has one.
-3. An event is checked before it is in the log: viewers' clients throw on malformed events.
+   repeated creation renews the lease of a feed that has one. A creation with ``if_exists`` has a random owner, or one
+   named by its ``Idempotency-Key``: so no other creation is the same, however equal the rest is.
+3. The ``ETag`` of a creation names it. A writer that sends it back (``If-Match``) is refused once another creation has
+   replaced its feed; without it, every append to the id is admitted.
+4. An event is checked before it is in the log: viewers' clients throw on malformed events.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
@@ -16,9 +21,10 @@ from fastapi import Body, Header, Path, Query, Response
 from pydantic import WithJsonSchema
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.options import IfExists
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX
-from broadcaster.errors import InvalidEvent, InvalidInput, UnknownStream
+from broadcaster.errors import InvalidEvent, InvalidInput, StreamExists, UnknownStream
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.log.jobs.lists.listing import Which
 from broadcaster.log.streams.reader import Meta, Tail
@@ -34,6 +40,21 @@ from broadcaster.web.viewing.generation_requests import count_viewers
 
 REPLAYED: Final = "Idempotent-Replayed"
 
+_OWNER_BYTES: Final = 16
+# A proxy that compresses a response makes its tag a weak one.
+_TAG: Final = re.compile(r'(?:W/)?"([0-9a-f]{32})"')
+_TAG_HEADER: Final[dict[str, Any]] = {
+    "schema": {"type": "string"},
+    "description": "names this creation: appends that send it as If-Match are refused once another has replaced it",
+}
+
+IfMatch = Annotated[
+    str | None,
+    Header(
+        description="the `ETag` of the feed's creation: 412 `stream_replaced` once another creation has the id. Without "
+        "it, the feed that has the id takes the events"
+    ),
+]
 StreamId = Annotated[str, Path(description="the feed's id, chosen by its creator")]
 
 routes = RouteTable(prefix="/v1/streams", tag="streams")
@@ -44,8 +65,21 @@ routes = RouteTable(prefix="/v1/streams", tag="streams")
     status_code=201,
     summary="Create a feed",
     responses={
-        201: {"description": "It is open", "headers": {"Location": {"schema": {"type": "string"}}}},
-        200: {"description": "It exists already, with this configuration", "model": schemas.StreamView},
+        201: {
+            "description": "It is open. With `if_exists`: this request, or an earlier one with its Idempotency-Key, "
+            "has created it",
+            "headers": {
+                "Location": {"schema": {"type": "string"}},
+                "ETag": _TAG_HEADER,
+                REPLAYED: {"schema": {"const": "true"}, "description": "an earlier request had created it"},
+            },
+        },
+        200: {
+            "description": "It exists already, with this configuration; or it was joined (`if_exists=join`), and has "
+            "no `ETag`",
+            "headers": {"Location": {"schema": {"type": "string"}}, "ETag": _TAG_HEADER},
+            "model": schemas.StreamView,
+        },
         **problem_responses(
             "invalid_request",
             "stream_exists",
@@ -63,23 +97,49 @@ async def create_stream(
     here: Here,
     stream_id: Annotated[str, Path(description=f"any id that does not begin with {GENERATION_PREFIX}")],
     body: Annotated[schemas.FeedBody | None, Body()] = None,
+    if_exists: Annotated[
+        IfExists | None,
+        Query(
+            description="what a stream of this id means. Without it, a feed of the same configuration is this feed, and "
+            "any other a 409. With it the feed has one creator: `fail`: any stream is a 409; `replace`: the newest "
+            "content wins, viewers get an `attempt` event, and the caller also needs the right to delete; `join`: the "
+            "stream that is there is returned with 200, and the caller also needs the right to watch"
+        ),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=MAX_IDEMPOTENCY_KEY_CHARS,
+            description="with `if_exists`: the same key and body are one creation, so that it can be repeated",
+        ),
+    ] = None,
 ) -> schemas.StreamView:
     """Opens a stream for all writers of the tenant that know its id. Repeating the same creation only renews the lease
     (`lease_s`)."""
     services, tenant, base = here
-    config = FeedConfig(**(body or schemas.FeedBody()).model_dump(exclude_none=True))
+    response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
+    owner = None if if_exists is None else idempotency_key or secrets.token_hex(_OWNER_BYTES)
+    config = FeedConfig(**(body or schemas.FeedBody()).model_dump(exclude_none=True), owner=owner)
     try:
-        is_new = await services.feeds.create(stream_id, config, tenant=tenant)
+        is_new = await services.feeds.create(stream_id, config, tenant=tenant, replaces=if_exists == "replace")
+    except StreamExists as taken:
+        if if_exists != "join":
+            raise
+        response.status_code = 200
+        return await _show_joined(here, stream_id, taken)
     except InvalidInput as error:
         if error.code != InvalidInput.code:
             raise
         field = error.detail.partition(" ")[0]
         place = ("body", f"#/{field}") if field in schemas.FeedBody.model_fields else ("path", "stream_id")
         raise InvalidRequest(error.detail, faults=[RequestFault(*place, error.detail)]) from error
-    response.status_code = 201 if is_new else 200
+    response.status_code = 201 if is_new or if_exists is not None else 200
+    response.headers["ETag"] = f'"{config.digest()}"'
+    if not is_new and if_exists is not None:
+        response.headers[REPLAYED] = "true"
     if is_new and services.record is not None:
         services.record.created(stream_id, kind="feed")
-    response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
     return await _show(here, stream_id)
 
 
@@ -159,6 +219,7 @@ async def get_stream(
             "invalid_request",
             "unknown_stream",
             "stream_closed",
+            "stream_replaced",
             "stream_full",
             "event_too_large",
             "body_too_large",
@@ -183,12 +244,15 @@ async def append_events(
             description="the same key and body return the same ids, for ten minutes (on a crowded feed 90 s)",
         ),
     ] = None,
+    if_match: IfMatch = None,
 ) -> schemas.AppendedView:
     """One event or an array of events, all or nothing. Each gets the next number, also with other writers."""
     services, tenant, _ = here
-    events = _checked_events(body)
+    events, creation = _checked_events(body), _creation_of(if_match)
     services.rates.admit_append(tenant, len(events))
-    taken = await services.feeds.append(stream_id, events, tenant=tenant, idempotency_key=idempotency_key)
+    taken = await services.feeds.append(
+        stream_id, events, tenant=tenant, idempotency_key=idempotency_key, creation=creation
+    )
     if not taken.is_new:
         response.headers[REPLAYED] = "true"
     return schemas.AppendedView(
@@ -204,6 +268,7 @@ async def append_events(
         "invalid_event",
         "unknown_stream",
         "stream_closed",
+        "stream_replaced",
         "event_too_large",
         "unsupported_media_type",
         "log_unavailable",
@@ -214,10 +279,11 @@ async def close_stream(
     here: Here,
     stream_id: StreamId,
     body: Annotated[Any, WithJsonSchema(schemas.END_SCHEMA), Body()] = None,
+    if_match: IfMatch = None,
 ) -> schemas.StreamView:
     """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end may be repeated."""
     (end,) = _encoded({"#": {} if body is None else body}, encode_end)
-    await here.services.feeds.close(stream_id, end, tenant=here.tenant)
+    await here.services.feeds.close(stream_id, end, tenant=here.tenant, creation=_creation_of(if_match))
     return await _show(here, stream_id)
 
 
@@ -235,6 +301,16 @@ async def delete_stream(here: Here, stream_id: StreamId) -> Response:
     """
     await here.services.feeds.delete(stream_id, tenant=here.tenant)
     return Response(status_code=204)
+
+
+def _creation_of(if_match: str | None) -> str:
+    """The creation that a writer names; empty: any. Raises InvalidRequest."""
+    if if_match is None:
+        return ""
+    tag = _TAG.fullmatch(if_match.strip())
+    if tag is None:
+        raise InvalidRequest.of(RequestFault("header", "if-match", "send the ETag of the feed's creation, unchanged"))
+    return tag[1]
 
 
 def _checked_events(body: Any) -> list[bytes]:
@@ -257,6 +333,14 @@ def _encoded(values: Mapping[str, Any], encode: Callable[..., bytes]) -> list[by
     if faults:
         raise InvalidEvents.of(*faults)
     return encoded
+
+
+async def _show_joined(here: Arrival, stream_id: str, taken: StreamExists) -> schemas.StreamView:
+    """The stream that is there. Raises ``taken`` for one that was deleted within the hour."""
+    try:
+        return await _show(here, stream_id)
+    except UnknownStream as error:
+        raise taken from error
 
 
 async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:

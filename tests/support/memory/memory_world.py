@@ -283,8 +283,8 @@ class MemoryFeeds:
     def __init__(self, world: MemoryWorld) -> None:
         self._world = world
 
-    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
-        if stream_id in self._world.streams:
+    async def create(self, stream_id: str, config: FeedConfig, *, tenant: str, replaces: bool = False) -> bool:
+        if not replaces and stream_id in self._world.streams:
             raise StreamExists("the id is taken")
         check_metadata(config.metadata, max_bytes=MAX_METADATA_BYTES)
         request = {"metadata": dict(config.metadata)}
@@ -298,16 +298,14 @@ class MemoryFeeds:
             raise UnknownStream("no stream has this id (or it has expired)")
         return stream.meta
 
-    async def append(
-        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
-    ) -> AppendResult:
+    async def append(self, stream_id: str, events: Sequence[bytes], *, tenant: str, **_: object) -> AppendResult:
         if (await self.get(stream_id, tenant=tenant)).is_over:
             raise StreamClosed("the feed has ended")
         self._world.append_raw(stream_id, *events)
         last = self._world.streams[stream_id].last
         return AppendResult(Cursor(last.epoch, last.seq - len(events) + 1), last, is_new=True)
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult:
+    async def close(self, stream_id: str, end: bytes, *, tenant: str, **_: object) -> AppendResult:
         return await self.append(stream_id, [end], tenant=tenant)
 
     async def delete(self, stream_id: str, *, tenant: str) -> None:

@@ -72,6 +72,25 @@ async def test_an_operation_needs_its_right_and_no_other(
             assert key not in response.text
 
 
+@pytest.mark.parametrize(("choice", "right"), [("replace", "stop"), ("join", "watch")])
+async def test_a_creation_that_deletes_or_reads_a_stream_needs_that_right_too(
+    services: Services, choice: str, right: str
+) -> None:
+    keys = [{"key": f"both-key-0123456789-{name}", "rights": ["append", *name.split()]} for name in ("", right)]
+    app = own_app(services, host="0.0.0.0", auth="keys", api_keys=json.dumps({"web": keys}))
+    async with in_process(app) as client:
+        for query in (f"if_exists={choice}", f"if_exists={choice}&if_exists=fail", f"if_exists=fail&if_exists={choice}"):
+            alone, both = [
+                await client.put(f"/v1/streams/job:1?{query}", headers={"x-api-key": key["key"]}, json={})
+                for key in keys
+            ]
+            assert (alone.status_code, alone.json()["code"]) == (403, "forbidden")
+            assert right in alone.text
+            assert both.status_code != 403, both.text
+        fails = await client.put("/v1/streams/job:2?if_exists=fail", headers={"x-api-key": keys[0]["key"]}, json={})
+        assert fails.status_code == 201
+
+
 async def test_a_refusal_is_the_same_for_streams_that_exist_and_others(
     client: httpx2.AsyncClient, world: MemoryWorld
 ) -> None:
@@ -186,6 +205,14 @@ def test_every_operation_needs_a_right_except_the_health_of_the_process() -> Non
         *("health", "readiness"),
         "get_caller",  # what its caller may do: nothing but its own rights
     }
+
+
+def test_a_token_replaces_no_stream_even_if_it_may_stop_it() -> None:
+    grant = StreamGrant("job:1", frozenset({Action.APPEND, Action.STOP}))
+    scope = {CALLER_KEY: Caller("web", grants=(grant,)), "path_params": {"stream_id": "job:1"}}
+    check_caller(scope, "create_stream")
+    with pytest.raises(Forbidden, match="a token does not allow it"):
+        check_caller({**scope, "query_string": b"if_exists=replace"}, "create_stream")
 
 
 def _refuse(caller: Caller) -> None:
