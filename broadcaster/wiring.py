@@ -13,7 +13,7 @@ from broadcaster.log.jobs.queue_limits import QueueLimits
 from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
 from broadcaster.log.jobs.rescue.rescue import Rescue
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
-from broadcaster.log.jobs.webhooks import PendingWebhooks
+from broadcaster.log.jobs.webhooks import PendingWebhooks, WebhookLimits
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.presence import Abandonment, Presence
@@ -97,7 +97,9 @@ class JobParts:
             claims=self.claims,
             streams=self.streams,
             steadiness=self.steadiness,
-            webhooks=PendingWebhooks(self._connection, max_pending=settings.max_webhooks),
+            webhooks=PendingWebhooks(
+                self._connection, limits=WebhookLimits(settings.max_webhooks, settings.tenant_webhooks)
+            ),
             max_metadata_bytes=settings.max_metadata_bytes,
             max_stored_bytes=most_stored_bytes(settings.max_body_bytes),
             presence=presence,

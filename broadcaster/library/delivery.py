@@ -2,7 +2,8 @@
 
 Rules
 1. An append keeps its Idempotency-Key through all its repeats: if a reply is lost, the log still accepts it only once.
-2. After RateLimited the call waits for its ``retry_after_s``; after LogUnavailable for a back-off (core/backoff.py).
+2. After RateLimited the call waits for its ``retry_after_s``; after LogUnavailable, and any other Busy, for a back-off
+   (core/backoff.py). ``trouble`` is why it waits.
 3. An append without a reply for UNKNOWN_S is given up: the log forgets its key soon after, and would then accept it a
    second time. (It forgets sooner only when others have appended KEYS_KEPT times to this feed meanwhile.)
 4. After an append was given up, the log must respond before the next one is sent: an outage, however long, leaves
@@ -21,7 +22,7 @@ from typing import Final, Protocol, TypeVar
 
 from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
-from broadcaster.errors import LogUnavailable, RateLimited, UnknownStream
+from broadcaster.errors import Busy, LogUnavailable, RateLimited, UnknownStream
 from broadcaster.log.feeds.feeds import KEY_KEPT_MS, AppendResult, FeedConfig
 from broadcaster.observability.logs import get_logger
 
@@ -72,8 +73,8 @@ class Outage:
 class Delivery:
     """The calls of one writer to one feed, one append at a time; see the rules above.
 
-    ``is_wanted`` is checked before each repeat. Every method raises the log's refusal, or LogUnavailable or RateLimited
-    once it gives up.
+    ``is_wanted`` is checked before each repeat. Every method raises the log's refusal, or Busy (LogUnavailable,
+    RateLimited) once it gives up.
     """
 
     def __init__(self, feeds: FeedOperations, stream_id: str, *, tenant: str, outage: Outage | None = None) -> None:
@@ -84,6 +85,8 @@ class Delivery:
         self._feeds = feeds
         self._tenant = tenant
         self.outage = outage or Outage()
+        self.trouble: Busy | None = None
+        """Why the latest call is repeated; None once it was accepted or refused."""
         self._config: FeedConfig | None = None
         self._is_doubtful = False
 
@@ -171,18 +174,24 @@ class Delivery:
     ) -> _Reply:
         failures = 0
         while True:
-            trouble: LogUnavailable | RateLimited
+            trouble: Busy
             try:
                 reply = await call()
-            except LogUnavailable as error:
-                self.outage.met(error)
-                failures += 1
-                trouble, wait_s = error, _BACK_OFF.pause_s(failures, luck=random.random())
             except RateLimited as error:
                 trouble, wait_s = error, error.retry_after_s
+            except Busy as error:
+                if isinstance(error, LogUnavailable):
+                    self.outage.met(error)
+                failures += 1
+                trouble, wait_s = error, _BACK_OFF.pause_s(failures, luck=random.random())
+            except Exception:
+                self.trouble = None
+                raise
             else:
+                self.trouble = None
                 self.outage.over()
                 return reply
+            self.trouble = trouble
             if asyncio.get_running_loop().time() + wait_s > give_up_at:
                 raise trouble
             if is_wanted():

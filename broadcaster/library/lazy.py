@@ -5,7 +5,8 @@ Rules
    to open it anew.
 2. One task of its own enters and leaves it: its tasks and cancel scopes must not be left by the task of the last
    caller.
-3. It belongs to the event loop of its first use, and raises RuntimeError on another one. Once closed it may be opened
+3. A caller that waits while it is closed gets Busy, not a cancellation: that caller was not cancelled.
+4. It belongs to the event loop of its first use, and raises RuntimeError on another one. Once closed it may be opened
    anew, on any loop. The end of its loop (``asyncio.run``) closes it too, but cancels all tasks at once: a connection
    in use may be left to the garbage collector.
 """
@@ -18,6 +19,8 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Generic, TypeVar
 
+from broadcaster.errors import Busy
+
 _Value = TypeVar("_Value")
 
 
@@ -29,13 +32,22 @@ class LazyResource(Generic[_Value]):
         self._opening: _Opening[_Value] | None = None
 
     async def get(self) -> _Value:
-        """The resource, opened if necessary. Raises what its opening raises, RuntimeError on a second event loop."""
+        """The resource, opened if necessary.
+
+        Raises what its opening raises, Busy when it is closed meanwhile, RuntimeError on a second event loop.
+        """
         opening = self._here()
         if opening is None:
             opening = self._opening = _Opening()
             opening.task = asyncio.create_task(self._hold(opening))
             opening.task.add_done_callback(partial(self._ended, opening))
-        return await asyncio.shield(opening.opened)
+        try:
+            return await asyncio.shield(opening.opened)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if not opening.opened.cancelled() or (caller is not None and caller.cancelling()):
+                raise
+        raise Busy("the Broadcaster was closed while it was being opened; try again")
 
     @property
     def value(self) -> _Value | None:

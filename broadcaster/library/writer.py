@@ -96,10 +96,16 @@ class FeedWriter:
     async def open(self, config: FeedConfig) -> bool:
         """Create the feed; False when it is there with this configuration. Renews its lease from now on.
 
-        Raises InvalidInput, StreamExists, or LogUnavailable after ``timeout_s``.
+        Raises InvalidInput, StreamExists, or after ``timeout_s`` LogUnavailable, or the Busy that it was refused with.
         """
-        async with self._in_time():
-            created = await self._delivery.create(config)
+        try:
+            async with self._in_time():
+                created = await self._delivery.create(config)
+        except LogUnavailable:
+            trouble = self._delivery.trouble
+            if trouble is None or isinstance(trouble, LogUnavailable):
+                raise
+            raise trouble from None
         if config.lease_s is not None and self._renewer is None:
             self._renewer = asyncio.create_task(self._delivery.keep_renewed(config.lease_s))
             self._renewer.add_done_callback(_log_failure)

@@ -70,6 +70,7 @@ LimitName: TypeAlias = Literal[
     "TENANT_SLOT_SHARE",
     "TENANT_STORED_BYTES",
     "TENANT_VIEWERS",
+    "TENANT_WEBHOOKS",
     "TOKEN_MAX_S",
     "TOOL_CONCURRENCY",
     "TOOL_TIMEOUT_S",

@@ -120,6 +120,9 @@ class LimitSettings(BaseSettings):
         "front-end; they count as viewers too; unset: nine tenths of MAX_VIEWERS",
     )
     tenant_feeds: int = Field(10_000, ge=1, description="most open feeds of one tenant")
+    tenant_webhooks: int | None = Field(
+        None, ge=1, description="most pending webhooks of one tenant, open feeds included; unset: nine tenths of MAX_WEBHOOKS"
+    )
     tenant_stored_bytes: int | None = Field(
         None,
         ge=2**20,

@@ -36,6 +36,7 @@ class PublisherSettingOptions(TypedDict, total=False):
     trusted_proxies: int
     tenant_long_polls: int | None
     tenant_feeds: int
+    tenant_webhooks: int | None
     tenant_stored_bytes: int | None
     tenant_requests_per_s: float | None
     tenant_appends_per_s: float | None

@@ -197,7 +197,7 @@ class PublisherSession:
             max_events=max_events,
             max_bytes=max_bytes,
             wake=lambda: self._thread.call_soon(wake.set),
-            outage=lambda: self._outage.error,
+            outage=lambda: delivery.trouble or self._outage.error,
         )
         delivery = Delivery(FencedFeeds(self._feeds, config), stream_id, tenant=self._tenant, outage=self._outage)
         courier = Courier(buffer, delivery, wake=wake, config=config, check=self._connection.check)

@@ -3,7 +3,8 @@
 Rules
 1. A host that runs lifespans of what it mounts (or a server that runs the app itself) opens the app with its own start
    and closes it with its end. Most frameworks do not: then the first request opens it, and closing the Broadcaster
-   closes it. The next request opens it anew.
+   closes it. The next request opens it anew. A request whose opening fails, or is ended by a closing, gets the problem
+   of that error (503).
 2. Frameworks differ in what they make of a path under which they mount: some strip their prefix without a word of it in
    ``root_path``, and Litestar ends every path with a slash. ``raw_path`` is what the client has requested.
 3. A response that is never sent opens nothing: no viewer waits for it.
@@ -68,7 +69,13 @@ class MountableApp:
                 self._lifespans -= 1
             return
         if self._lifespans == 0:
-            self._mount.services = await self._get_services()
+            try:
+                self._mount.services = await self._get_services()
+            except BroadcasterError as error:
+                if scope["type"] != "http":
+                    raise
+                await error_response(error)(scope, receive, uncached(send))
+                return
         await self._app(_placed(scope), receive, send)
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from broadcaster.errors import Busy
 from broadcaster.library.lazy import LazyResource
 
 
@@ -84,9 +85,21 @@ async def test_closing_while_it_opens_ends_the_opening():
     waiting = asyncio.create_task(held.get())
     await asyncio.sleep(0)
     await held.aclose()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(Busy, match="closed while it was being opened"):
         await waiting
     assert opening.opened == []
+
+
+async def test_a_caller_that_is_cancelled_while_it_is_closed_stays_cancelled():
+    opening = Opening()
+    opening.may_open.clear()
+    held = LazyResource(opening.open)
+    waiting = asyncio.create_task(held.get())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await held.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_closing_twice_does_nothing_and_the_next_use_opens_anew():

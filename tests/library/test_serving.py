@@ -13,6 +13,7 @@ from broadcaster import Broadcaster
 from broadcaster.core.events import TextDelta
 from broadcaster.log.redis.connect import LogConnection
 from tests.support.apps.mounting import every_caller, every_stream
+from tests.support.streaming import DEADLINE_S, on_stock_uvicorn
 
 LAST = 'data: {"type":"finish"}\n\n'
 
@@ -178,6 +179,50 @@ async def test_a_route_of_the_hosts_own_answers_with_a_stream_from_the_requests_
         waiting = asyncio.create_task(client.get("/texts/later"))
         await broadcaster.publish(["later"], id="later")
         assert '"later"' in (await waiting).text
+
+
+@pytest.mark.parametrize("way", ["asgi", "response"])
+async def test_a_request_whose_opening_is_ended_by_a_closing_is_answered_with_a_problem(
+    connection: LogConnection, way: str
+) -> None:
+    broadcaster = Broadcaster.from_url(connection.url)
+    app: Any = broadcaster.asgi(can_watch=every_stream)
+    if way == "response":
+        app = FastAPI()
+
+        @app.get("/v1/streams/{id}/events")
+        async def answer(id: str, request: Request) -> Response:
+            return broadcaster.response(id, request)
+
+    answers = []
+    async with client_of(app) as client, asyncio.timeout(DEADLINE_S):
+        for turns in range(60):  # of the loop, before the closing: some are in the middle of the opening
+            waiting = asyncio.create_task(client.get("/v1/streams/nothing/events"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await broadcaster.aclose()
+            response = await waiting
+            answers.append((response.status_code, response.json()["code"]))
+            await broadcaster.aclose()
+    assert (503, "busy") in answers
+    assert {status for status, _ in answers} <= {503, 404}
+
+
+async def test_responses_of_a_hosts_own_route_count_for_the_limit_of_an_address(connection: LogConnection) -> None:
+    host = FastAPI()
+    broadcaster = Broadcaster.from_url(connection.url, address_viewers=1)
+
+    @host.get("/answers/{id}")
+    async def answer(id: str, request: Request) -> Response:
+        return broadcaster.response(id, request)
+
+    async with broadcaster, broadcaster.feed("job") as feed, on_stock_uvicorn(host, on_drain=broadcaster.aclose) as port:
+        await feed.text("one")
+        async with asyncio.timeout(DEADLINE_S), httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            async with client.stream("GET", "/answers/job"):
+                refused = await client.get("/answers/job")
+        assert [line for line in refused.text.splitlines() if line.startswith("event: ")] == ["event: hub.bye"]
+        assert '"reason":"limit"' in refused.text
 
 
 async def test_a_response_that_is_never_sent_opens_nothing(connection: LogConnection) -> None:

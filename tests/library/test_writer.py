@@ -59,6 +59,22 @@ async def test_an_append_is_in_the_log_when_it_returns() -> None:
     assert [json.loads(event)["type"] for event in feeds.events] == ["data-note", "text-delta", "data-note"]
 
 
+async def test_a_creation_that_finds_no_room_is_repeated_until_there_is_some() -> None:
+    feeds = MemoryFeeds()
+    feeds.creation_faults = [Busy("too many webhooks"), RateLimited("full", retry_after_s=0.01), AWAY]
+    async with opened(feeds):
+        assert (feeds.creations, feeds.creation_faults) == (1, [])
+
+
+async def test_a_creation_that_never_finds_room_raises_why_within_its_time() -> None:
+    feeds, refusal = MemoryFeeds(), Busy("too many webhooks")
+    feeds.is_away = refusal
+    with pytest.raises(Busy) as raised:
+        async with opened(feeds, timeout_s=0.2):
+            pass
+    assert raised.value is refusal
+
+
 async def test_events_that_come_while_an_append_is_under_way_are_joined_in_order() -> None:
     feeds = MemoryFeeds()
     async with opened(feeds) as writer:

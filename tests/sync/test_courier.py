@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+from broadcaster.errors import Busy, LogUnavailable, RateLimited
 from broadcaster.library.delivery import Delivery
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.sync.buffer import Buffer, Ending, Given
@@ -24,6 +25,21 @@ class LeftAfterATake(Buffer):
             self.put([LAST], drops=False)
             self.finish(Ending({}))
         return batch
+
+
+async def test_a_creation_that_finds_no_room_is_repeated_and_its_events_come() -> None:
+    feeds, wake = MemoryFeeds(), asyncio.Event()
+    feeds.creation_faults = [Busy("too many webhooks"), LogUnavailable("away"), RateLimited("full", retry_after_s=0.01)]
+    buffer = Buffer(max_events=10, max_bytes=1000, wake=wake.set)
+    buffer.put([LAST], drops=False)
+    buffer.finish(Ending({}))
+    delivery = Delivery(feeds, "job-1", tenant="local")
+
+    async def check() -> None: ...
+
+    async with asyncio.timeout(20.0):
+        await Courier(buffer, delivery, wake=wake, config=FeedConfig(), check=check).run()
+    assert (feeds.events, feeds.creations, buffer.has_error, delivery.trouble) == ([LAST], 1, False, None)
 
 
 async def test_an_event_given_just_before_the_end_is_taken_before_it() -> None:

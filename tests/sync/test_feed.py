@@ -18,7 +18,7 @@ from broadcaster.errors import (
     StreamFull,
 )
 from broadcaster.sync import BlockingBroadcaster, Publisher
-from tests.support.log.held_log import calls_of_scripts, held, numbers, until_so
+from tests.support.log.held_log import calls_of_scripts, held, metadata_of, numbers, until_so
 from tests.support.log.valkey import ValkeyServer
 
 FAILED = {"type": "error", "errorText": "the publisher of this stream failed", "code": "publisher_failed"}
@@ -266,6 +266,16 @@ def test_a_configuration_that_no_feed_can_have_is_refused_at_once(
 ) -> None:
     with pytest.raises(InvalidInput):
         publisher.feed(stream_id, **options)
+
+
+def test_metadata_that_the_job_changes_later_is_that_of_the_call(
+    publisher: Publisher, redis_url: str, stream_id: str
+) -> None:
+    metadata: dict[str, Any] = {"job": {"steps": ["load"]}}
+    feed = publisher.feed(stream_id, metadata=metadata)
+    metadata["job"]["steps"].append("render")
+    feed.close()
+    assert metadata_of(redis_url, stream_id) == {"job": {"steps": ["load"]}}
 
 
 def test_settings_come_by_keyword_and_no_error_shows_the_password() -> None:

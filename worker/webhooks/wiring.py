@@ -6,7 +6,7 @@ from typing import Final
 
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.queue import Queue
-from broadcaster.log.jobs.webhooks import PendingWebhooks
+from broadcaster.log.jobs.webhooks import PendingWebhooks, WebhookLimits
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.reader import Streams
@@ -29,7 +29,7 @@ def create_courier(
     if hosts.is_off or settings.webhook_secret is None:
         return None
     delivery = WebhookDelivery(
-        PendingWebhooks(connection, max_pending=settings.max_webhooks),
+        PendingWebhooks(connection, limits=WebhookLimits(settings.max_webhooks, settings.tenant_webhooks)),
         streams,
         Lapses(connection, steadiness=steadiness).end,
         hosts=hosts,

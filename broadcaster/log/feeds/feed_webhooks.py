@@ -12,18 +12,14 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from broadcaster.errors import Busy
-from broadcaster.log.jobs.webhooks import PendingWebhooks
+from broadcaster.log.jobs.webhooks import PendingWebhooks, WebhookLimits
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.webhooks.schedule import longest_s
 from broadcaster.webhooks.url import WebhookHosts
-
-_TOO_MANY: Final = "as many webhooks are pending as the settings allow; try again later"
-
 
 class WebhookSettings(Protocol):
     """The settings of webhooks; only composition roots know the others."""
@@ -35,6 +31,10 @@ class WebhookSettings(Protocol):
     @property
     def max_webhooks(self) -> int:
         """Most pending webhooks."""
+
+    @property
+    def tenant_webhooks(self) -> int | None:
+        """Most pending webhooks of one tenant."""
 
     @property
     def webhook_max_attempts(self) -> int:
@@ -58,7 +58,7 @@ class FeedWebhooks:
     def of(cls, settings: WebhookSettings, connection: LogConnection) -> FeedWebhooks:
         """The webhooks that these settings allow."""
         return cls(
-            PendingWebhooks(connection, max_pending=settings.max_webhooks),
+            PendingWebhooks(connection, limits=WebhookLimits(settings.max_webhooks, settings.tenant_webhooks)),
             WebhookHosts(settings.webhook_hosts),
             keep_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
         )
@@ -74,11 +74,12 @@ class FeedWebhooks:
             "asked_retention_ms": retention_ms,
         }
 
-    async def promise(self, stored_id: str, webhook: Mapping[str, Any]) -> None:
-        """Rule 1. Raises WebhookNotAllowed, Busy."""
+    async def promise(self, stored_id: str, webhook: Mapping[str, Any], *, tenant: str) -> None:
+        """Rule 1. Raises WebhookNotAllowed, Busy, TenantLimit."""
         self._hosts.admit(webhook["url"])
-        if not await self._pending.promise(stored_id, is_reused=True):
-            raise Busy(_TOO_MANY)
+        refusal = await self._pending.promise(stored_id, tenant=tenant, is_reused=True)
+        if refusal is not None:
+            raise refusal
 
     async def restore(self, stored_id: str) -> None:
         """Promise the webhook of an open feed, which was admitted once: Redis may have lost the promise."""

@@ -146,7 +146,7 @@ class Feeds:
         Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings
         (MetadataTooLarge where it is its metadata);
         StreamExists when (3) the id is taken, also by a feed that was deleted within the hour; TenantLimit when (4) it
-        would be a new one and the tenant has all that it may have; WebhookNotAllowed; Busy (too many webhooks).
+        would be a new one, or one with a webhook, and the tenant has all that it may have; WebhookNotAllowed; Busy (too many webhooks).
         """
         self._check(stream_id, config)
         await self._admit(stream_id, tenant=tenant)
@@ -163,7 +163,7 @@ class Feeds:
         if config.lease_s is not None:
             fields["lease_ms"] = int(config.lease_s * 1000)
         if config.webhook is not None:
-            await self._promise(stored_id, config.webhook, replaces=replaces)
+            await self._promise(stored_id, config.webhook, tenant=tenant, replaces=replaces)
             fields |= self._webhooks.fields(config.webhook, retention_ms=int(fields["retention_ms"]))
         flat = [part for pair in fields.items() for part in pair]
         ttl_ms = bounds.live_ttl_ms + META_OUTLIVES_LOG_MS
@@ -255,11 +255,11 @@ class Feeds:
         self._storage.ended(tenant, meta.id)
         await self._index.deleted(tenant, meta.id)
 
-    async def _promise(self, stored_id: str, webhook: Mapping[str, Any], *, replaces: bool) -> None:
+    async def _promise(self, stored_id: str, webhook: Mapping[str, Any], *, tenant: str, replaces: bool) -> None:
         """Promise a webhook before its feed is created. One of a feed that is there was admitted then."""
         known = None if replaces else await self.streams.meta(stored_id)
         if known is None or known.webhook is None or known.is_deleted:
-            await self._webhooks.promise(stored_id, webhook)
+            await self._webhooks.promise(stored_id, webhook, tenant=tenant)
         elif not known.is_over:
             await self._webhooks.restore(stored_id)
 

@@ -320,8 +320,9 @@ class Generations:
     async def _enqueue(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> Busy | None:
         """Promise its webhook and give it its job, in this order; returns why that was refused."""
         if request.webhook is not None and self.webhooks is not None:
-            if not await self.webhooks.promise(generation_id):
-                return Busy("as many webhooks are pending as the settings allow; try again later")
+            refusal = await self.webhooks.promise(generation_id, tenant=tenant)
+            if refusal is not None:
+                return refusal
         match await self.queue.enqueue(generation_id, tenant=tenant, priority=request.priority):
             case Enqueued.QUEUE_FULL:
                 return QueueFull("as many generations wait as the settings allow; try again later")

@@ -10,8 +10,9 @@ Rules
 3. A webhook that is promised or due twice does no harm: the generation's meta holds how the delivery ended
    (``webhook_state``), and ``begin`` checks that first.
 4. When Redis's clock steps back, the next take sets all waiting times back by as much.
-5. Bounded: beyond ``max_pending`` no webhook is promised and the generation is refused. The webhook of a generation
-   that is gone (expired, deleted) is dropped and logged.
+5. Bounded, over all tenants and for each: beyond the bounds no webhook is promised and the generation or feed is
+   refused. The webhook of a generation that is gone (expired, deleted) is dropped and logged. A process of a version
+   without tenants' bounds counts for no tenant.
 6. Feeds have webhooks, too, by the same rules (log/feeds/feed_webhooks.py): here the id of a generation is that under
    which either is stored. An id of a feed may be used anew, so an attempt is counted and recorded for the stream that
    was read, known by its creation's time.
@@ -26,8 +27,9 @@ from typing import Final, Protocol
 
 from redis.asyncio import Redis
 
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.core.status import OVER
-from broadcaster.errors import LogUnavailable
+from broadcaster.errors import Busy, LogUnavailable, TenantLimit
 from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall
@@ -41,7 +43,12 @@ _log = get_logger(__name__)
 # The check finds only webhooks that were not made due; a generation runs for up to half an hour.
 CHECK_EVERY_MS: Final = 30_000
 CHECKED_AT_ONCE: Final = 200
+# Longer than a webhook is pending; a promise of a tenant prolongs it.
+_TENANT_KEPT_MS: Final = 7 * 86_400_000
+_TENANT_RETRY_S: Final = 5.0
 _NO_BOUND: Final = 2**53
+_ALL_FULL: Final = -1  # of webhook_promise.lua
+_TENANT_FULL: Final = -2
 
 
 class WebhookSettled(StrEnum):
@@ -50,6 +57,23 @@ class WebhookSettled(StrEnum):
     DONE = "done"
     RETRY = "retry"
     OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLimits:
+    """Most pending webhooks: of all (MAX_WEBHOOKS), and of one tenant (TENANT_WEBHOOKS).
+
+    None: nine tenths of all. The tenant of a server without keys is alone: for it the bound of all is the only one.
+    """
+
+    max_pending: int
+    tenant_pending: int | None = None
+
+    def pending_of(self, tenant: str) -> int:
+        """Most pending webhooks of this tenant."""
+        if self.tenant_pending is not None:
+            return self.tenant_pending
+        return self.max_pending if tenant == LOCAL_TENANT else max(1, self.max_pending * 9 // 10)
 
 
 class EndLapsed(Protocol):
@@ -69,22 +93,32 @@ class TakenWebhook:
 class PendingWebhooks:
     """Every method raises LogUnavailable while Redis cannot answer; each is safe to repeat."""
 
-    def __init__(self, connection: LogConnection, *, max_pending: int) -> None:
+    def __init__(self, connection: LogConnection, *, limits: WebhookLimits) -> None:
         self._redis = connection.redis
         self._keys = connection.keys
-        self._max_pending = max_pending
+        self._limits = limits
 
-    async def promise(self, generation_id: str, *, is_reused: bool = False) -> bool:
-        """Promise this generation's webhook; False when as many are pending as may be.
+    async def promise(self, generation_id: str, *, tenant: str, is_reused: bool = False) -> Busy | None:
+        """Promise this generation's webhook; returns why that was refused: as many are pending as may be.
 
         ``is_reused``: another stream may have had the id (a feed's), and its webhook may be due still.
         """
-        code = await promise_webhook(
-            self._redis, self._keys, generation_id, max_pending=self._max_pending, is_reused=is_reused
-        )
-        if code < 0:
+        name, limits = self._keys, self._limits
+        keys = [name.webhooks_promised, name.webhooks_due, name.webhooks_of(tenant)]
+        args = (generation_id, limits.max_pending, CHECK_EVERY_MS, int(is_reused))
+        share = (limits.pending_of(tenant), _TENANT_KEPT_MS)
+        code = int(await SCRIPTS["webhook_promise"].run(self._redis, keys, *args, *share))
+        if code == _ALL_FULL:
             limit_reached("MAX_WEBHOOKS")
-        return code >= 0
+            return Busy("as many webhooks are pending as the settings allow; try again later")
+        if code == _TENANT_FULL:
+            limit_reached("TENANT_WEBHOOKS")
+            return TenantLimit(
+                "as many webhooks of this tenant are pending as TENANT_WEBHOOKS allows, open feeds included; try again "
+                "later, or close a feed",
+                retry_after_s=_TENANT_RETRY_S,
+            )
+        return None
 
     async def restore(self, generation_id: str) -> None:
         """Promise a webhook that was admitted once, whatever is pending."""
@@ -174,13 +208,7 @@ def due_call(keys: KeyNames, generation_ids: Sequence[str], *, is_new: bool = Fa
     return ScriptCall(SCRIPTS["webhook_due"], names, [int(is_new), *generation_ids])
 
 
-async def promise_webhook(
-    redis: Redis, keys: KeyNames, generation_id: str, *, max_pending: int = _NO_BOUND, is_reused: bool = False
-) -> int:
-    """Promise a webhook: below 0, as many are pending as may be. Raises LogUnavailable.
-
-    Without a bound it restores what Redis has lost: the promise was admitted once.
-    """
+async def promise_webhook(redis: Redis, keys: KeyNames, generation_id: str) -> None:
+    """Promise a webhook that Redis may have lost: it was admitted once, so without a bound. Raises LogUnavailable."""
     sets = [keys.webhooks_promised, keys.webhooks_due]
-    args = (generation_id, max_pending, CHECK_EVERY_MS, int(is_reused))
-    return int(await SCRIPTS["webhook_promise"].run(redis, sets, *args))
+    await SCRIPTS["webhook_promise"].run(redis, sets, generation_id, _NO_BOUND, CHECK_EVERY_MS, 0)

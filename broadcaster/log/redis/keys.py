@@ -48,12 +48,17 @@ class KeyNames:
         # Strings with expiry: Redis's clock when members of these sets were taken last.
         self.webhooks_due_clock = f"{prefix}:{{jobs}}:webhooks:clock"
         self.webhooks_promised_clock = f"{prefix}:{{jobs}}:webhooks:promised:clock"
+        self._webhooks_of = f"{prefix}:{{jobs}}:webhooks:of:"
         self.workers = f"{prefix}:{{jobs}}:workers"
         # Hashes: digest of a caller's key → its record; revoked token or subject → since and until when; the version of
         # both.
         self.access_keys = f"{prefix}:{{access}}:keys"
         self.access_revoked = f"{prefix}:{{access}}:revoked"
         self.access_state = f"{prefix}:{{access}}:state"
+
+    def webhooks_of(self, tenant: str) -> str:
+        """Sorted set with expiry: ids whose webhooks a tenant has promised → when each was last seen pending."""
+        return f"{self._webhooks_of}{tenant}"
 
     def usage(self, tenant: str, day: str) -> str:
         """Hash with expiry: a tenant's tokens of a day, by credential and model (daily_usage.py)."""

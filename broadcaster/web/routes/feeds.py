@@ -85,6 +85,7 @@ routes = RouteTable(prefix="/v1/streams", tag="streams")
             "stream_exists",
             "metadata_too_large",
             "webhook_not_allowed",
+            "tenant_limit",
             "busy",
             "unsupported_media_type",
             "log_unavailable",

@@ -15,7 +15,7 @@ from broadcaster.log.streams import terminals
 from broadcaster.log.streams.presence import Abandonment, Presence
 from tests.support.apps.feed_job import ID, Job, note
 from tests.support.log.clock_world import LEASE_MS, redis_time, steady_after, step
-from tests.support.log.log_world import World
+from tests.support.log.log_world import TENANT, World
 from tests.support.log.stepping_clock import SteppingClock
 
 DELIVERY_MS: Final = 20_000
@@ -135,7 +135,7 @@ async def test_a_webhook_waits_no_longer_for_a_step_back(world: World, clock: St
 
 
 async def test_a_promised_webhook_is_checked_no_later_for_a_step_back(world: World, clock: SteppingClock) -> None:
-    await world.webhooks.promise("gen_gone")
+    await world.webhooks.promise("gen_gone", tenant=TENANT)
     await world.webhooks.check_promised(world.streams, end_lapsed=world.lapses.end)
     await step(world, clock, -600)
     await world.webhooks.check_promised(world.streams, end_lapsed=world.lapses.end)

@@ -173,7 +173,7 @@ async def test_racing_workers_take_each_webhook_once(world: World) -> None:
 async def test_a_webhook_twice_due_is_one_and_its_lease_is_not_cut_short(world: World) -> None:
     stream_id = await delivered_over(world)
     (taken,) = await world.webhooks.take(1, lease_ms=LEASE_MS)
-    assert await world.webhooks.promise(stream_id)
+    await world.webhooks.promise(stream_id, tenant=TENANT)
     await world.queue.close_open([stream_id], webhooks_of=[stream_id])
     assert await world.webhooks.take(1, lease_ms=LEASE_MS) == []
     assert await world.redis.zscore(world.keys.webhooks_due, stream_id) == taken.until_ms

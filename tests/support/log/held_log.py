@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT, stored_ids
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 
@@ -22,6 +23,19 @@ def held(url: str, stream_id: str) -> list[dict[str, Any]]:
             entries = await Streams(connection).read(stream_id, count=MOST)
         assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
         return [json.loads(entry.event) for entry in entries]
+
+    return asyncio.run(read())
+
+
+def metadata_of(url: str, stream_id: str) -> Any:
+    """The metadata of a feed of the tenant that is alone."""
+
+    async def read() -> Any:
+        async with LogConnection(url, max_connections=2) as connection:
+            (stored_id, *_) = stored_ids(stream_id, tenant=LOCAL_TENANT)
+            meta = await Streams(connection).meta(stored_id)
+        assert meta is not None
+        return meta.request["metadata"]
 
     return asyncio.run(read())
 

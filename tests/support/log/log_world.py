@@ -22,7 +22,7 @@ from broadcaster.log.jobs.rescue.accepted import AcceptedGenerations
 from broadcaster.log.jobs.rescue.announcer import Announcer
 from broadcaster.log.jobs.rescue.kept_ends import KeptEnds
 from broadcaster.log.jobs.rescue.rescue import Rescue
-from broadcaster.log.jobs.webhooks import PendingWebhooks
+from broadcaster.log.jobs.webhooks import PendingWebhooks, WebhookLimits
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
@@ -58,6 +58,7 @@ class World:
     max_attempts: int = 3
     queue_timeout_ms: int = 60_000
     max_webhooks: int = 100
+    tenant_webhooks: int = 100
     attempt_backoff_ms: int = 0
     presence: Presence | None = None
     storage: TenantStorage | None = None
@@ -76,7 +77,9 @@ class World:
         limits = QueueLimits(self.max_queue, self.tenant_queued, self.head_start_s)
         self.queue = Queue(self.connection, consumer=self.worker, limits=limits)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
-        self.webhooks = PendingWebhooks(self.connection, max_pending=self.max_webhooks)
+        self.webhooks = PendingWebhooks(
+            self.connection, limits=WebhookLimits(self.max_webhooks, self.tenant_webhooks)
+        )
         self.lapses = Lapses(self.connection, steadiness=self.steadiness)
         self.rescue = self._rescue() if self.has_rescue else None
         lives = GenerationLives(

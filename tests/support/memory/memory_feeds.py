@@ -11,7 +11,10 @@ from broadcaster.log.feeds.feeds import AppendResult, FeedConfig
 
 
 class MemoryFeeds:
-    """One feed. ``faults`` are raised by the next appends, one each; of ``lost_answers`` appends the answer is lost."""
+    """One feed. ``faults`` are raised by the next appends, one each, ``creation_faults`` by the next creations.
+
+    Of ``lost_answers`` appends the answer is lost.
+    """
 
     def __init__(self, *, max_events: int = 1_000_000) -> None:
         self.config: FeedConfig | None = None
@@ -19,6 +22,7 @@ class MemoryFeeds:
         self.appends: list[list[bytes]] = []  # taken, call by call
         self.keys: dict[str, AppendResult] = {}
         self.faults: list[Exception] = []
+        self.creation_faults: list[Exception] = []
         self.lost_answers: list[Exception] = []
         self.is_away: Exception | None = None  # raised by every call
         self.creations = 0
@@ -31,6 +35,8 @@ class MemoryFeeds:
 
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool:
         self._answer()
+        if self.creation_faults:
+            raise self.creation_faults.pop(0)
         self.creations += 1
         is_new, self.config = self.config is None, config
         return is_new

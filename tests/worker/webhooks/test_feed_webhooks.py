@@ -18,6 +18,7 @@ from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.webhooks import WebhookSettled
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams import terminals
+from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.webhook_meta import WebhookMeta, WebhookState
 from tests.support.apps.feed_job import FINISH
 from tests.support.apps.webhook_world import HOSTS, WebhookWorld, open_webhook_world
@@ -163,7 +164,7 @@ async def test_without_a_list_of_hosts_no_feed_has_a_webhook(connection: LogConn
 
 async def test_beyond_the_bound_a_feed_with_a_webhook_is_refused(hooks: FeedHooks, receiver: Receiver) -> None:
     for other in ("gen_1", "gen_2"):
-        assert await hooks.hooks.world.webhooks.promise(other)
+        await hooks.hooks.world.webhooks.promise(other, tenant=TENANT)
     with pytest.raises(Busy):
         await hooks.create(receiver.url)
     assert await hooks.feeds.streams.meta(hooks.stored_id) is None
@@ -180,7 +181,7 @@ async def test_a_creation_that_is_refused_leaves_the_promise_of_the_feed_that_ha
 
 
 async def test_a_promise_without_a_feed_is_dropped_by_the_check(hooks: FeedHooks) -> None:
-    await hooks.hooks.world.webhooks.promise(hooks.stored_id)
+    await hooks.hooks.world.webhooks.promise(hooks.stored_id, tenant=TENANT)
     assert await hooks.check() == 0
     assert await hooks.pending() == ([], [])
 
@@ -273,6 +274,22 @@ async def test_a_call_for_a_feed_that_was_replaced_meanwhile_is_none_for_the_new
     assert len(ids) == 2, "two feeds of one id are two webhooks"
 
 
+async def test_nothing_is_sent_of_a_feed_replaced_while_it_is_read(hooks: FeedHooks, receiver: Receiver) -> None:
+    class ReplacedMeanwhile(Streams):
+        async def read(self, *args: Any, **options: Any) -> Any:
+            hooks.hooks.delivery.streams = hooks.hooks.world.streams
+            await hooks.create(receiver.url, replaces=True, owner="another")
+            await hooks.feeds.close(ID, FINISH, tenant=TENANT)
+            return await super().read(*args, **options)
+
+    await hooks.create(receiver.url)
+    await hooks.close()
+    hooks.hooks.delivery.streams = ReplacedMeanwhile(hooks.hooks.world.connection)
+    assert (await hooks.hooks.step(), receiver.calls) == (1, [])
+    await hooks.hooks.step()
+    assert [call.verify()["data"]["text"] for call in receiver.calls] == [""]
+
+
 async def test_each_attempt_of_one_feed_has_the_same_id(hooks: FeedHooks, receiver: Receiver) -> None:
     receiver.script.append(Reply(500))
     await hooks.create(receiver.url)
@@ -341,7 +358,7 @@ async def test_a_repeated_creation_restores_a_lost_promise_however_many_are_pend
     world = hooks.hooks.world
     await world.redis.delete(world.keys.webhooks_promised)  # a failover has lost it
     for other in ("gen_1", "gen_2"):
-        await world.webhooks.promise(other)
+        await world.webhooks.promise(other, tenant=TENANT)
     assert not await hooks.create(receiver.url)
     assert hooks.stored_id in (await hooks.pending())[0]
     await hooks.close()
@@ -356,7 +373,7 @@ async def test_a_feed_whose_end_cannot_be_written_holds_up_no_other_promise(
     await hooks.create(receiver.url, lease_s=LEASE_MS / 1000)
     await hooks.lose_writers()
     world = hooks.hooks.world
-    await world.webhooks.promise("gen_gone")
+    await world.webhooks.promise("gen_gone", tenant=TENANT)
     await world.redis.zadd(world.keys.webhooks_promised, {hooks.stored_id: 1, "gen_gone": 1})
 
     async def full(stream_id: str, *, lease_ms: int) -> bool:
@@ -368,7 +385,7 @@ async def test_a_feed_whose_end_cannot_be_written_holds_up_no_other_promise(
 
 async def test_a_promise_made_while_the_check_reads_is_not_dropped(hooks: FeedHooks, receiver: Receiver) -> None:
     world = hooks.hooks.world
-    await world.webhooks.promise(hooks.stored_id)
+    await world.webhooks.promise(hooks.stored_id, tenant=TENANT)
 
     class CreatedMeanwhile:
         async def tails(self, ids: list[str]) -> Any:

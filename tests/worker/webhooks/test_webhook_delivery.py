@@ -194,7 +194,7 @@ async def test_a_delivered_webhook_is_not_sent_twice_however_often_it_is_promise
     stream_id = await hooks.over(receiver.url)
     await hooks.step()
     for _ in range(3):
-        await hooks.world.webhooks.promise(stream_id)
+        await hooks.world.webhooks.promise(stream_id, tenant=TENANT)
         await hooks.world.queue.close_open([stream_id], webhooks_of=[stream_id])
         assert await hooks.step() == 1
     assert len(receiver.calls) == 1

@@ -11,7 +11,7 @@ import pytest
 from broadcaster.log.jobs.queue import Job, Settled
 from broadcaster.log.redis.connect import LogConnection
 from tests.support.apps.webhook_world import WebhookWorld, open_webhook_world, running
-from tests.support.log.log_world import World
+from tests.support.log.log_world import TENANT, World
 from tests.support.log.valkey import start_valkey
 from tests.support.servers.webhook_receiver import Reply, open_receiver
 
@@ -173,7 +173,7 @@ async def test_a_settled_job_wakes_the_courier(hooks: WebhookWorld) -> None:
     async with open_receiver() as receiver:
         stream_id = await hooks.over(receiver.url)
         await hooks.world.redis.zrem(hooks.world.keys.webhooks_due, stream_id)
-        await hooks.world.webhooks.promise(stream_id)
+        await hooks.world.webhooks.promise(stream_id, tenant=TENANT)
         async with running(hooks.courier):
             await hooks.world.queue.settle(
                 Job(hooks.world.keys.ready, "0-1", stream_id), Settled.DONE, has_webhook=True
