@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import Header
+from fastapi import Header, Query
 
+from broadcaster.log.jobs.lists.listing import Which
 from broadcaster.web.documents.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_KEY_CHARS
+
+LISTED_AT_MOST: Final = 100
+LISTED: Final = 50
+"""How many streams a page has, where the request does not say it."""
+
+ListedStatus = Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")]
+PageSize = Annotated[int, Query(ge=1, le=LISTED_AT_MOST)]
+PageBefore = Annotated[
+    str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")
+]
 
 IdempotencyKey = Annotated[
     str | None,

@@ -26,15 +26,14 @@ from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_e
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX
 from broadcaster.errors import InvalidEvent, InvalidInput, StreamExists, UnknownStream
 from broadcaster.log.feeds.feeds import FeedConfig
-from broadcaster.log.jobs.lists.listing import Which
 from broadcaster.log.streams.reader import Meta, Tail
 from broadcaster.web.documents import feed_schemas as schemas
+from broadcaster.web.documents.parameters import LISTED, ListedStatus, PageBefore, PageSize
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS
 from broadcaster.web.documents.views import listed_stream, metadata_of, read_content, stream_state, webhook_of
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.routes.generations import LISTED, LISTED_AT_MOST
 from broadcaster.web.services import Arrival
 from broadcaster.web.viewing.generation_requests import count_viewers
 
@@ -151,11 +150,9 @@ async def create_stream(
 )
 async def list_streams(
     here: Here,
-    status: Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")] = "all",
-    limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
-    before: Annotated[
-        str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")
-    ] = None,
+    status: ListedStatus = "all",
+    limit: PageSize = LISTED,
+    before: PageBefore = None,
 ) -> schemas.StreamPage:
     """The caller's newest generations and feeds, a thousand of each kind at most, as long as they are stored.
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Annotated, Final, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
 from broadcaster.errors import Busy, LogUnavailable
 from broadcaster.hub.places import Place
-from broadcaster.log.jobs.lists.listing import Which
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import schemas
-from broadcaster.web.documents.parameters import IdempotencyKey
+from broadcaster.web.documents.parameters import LISTED, IdempotencyKey, ListedStatus, PageBefore, PageSize
 from broadcaster.web.documents.problems import (
     CREATION_CODES,
     GENERATION_ID_HEADER,
@@ -36,9 +35,6 @@ from broadcaster.web.services import Services
 from broadcaster.web.viewing.generation_requests import count_viewers, generation_request
 from broadcaster.web.viewing.joining import created_meta
 from broadcaster.web.viewing.waiting import preferred_wait_s, wait_for_end
-
-LISTED_AT_MOST: Final = 100
-LISTED: Final = 50
 
 GenerationId = Annotated[str, Path(description="the id that POST /v1/generations returned")]
 
@@ -156,11 +152,9 @@ async def _waited_for(services: Services, request: Request, *, meta: Meta, wait_
 )
 async def list_generations(
     here: Here,
-    status: Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")] = "all",
-    limit: Annotated[int, Query(ge=1, le=LISTED_AT_MOST)] = LISTED,
-    before: Annotated[
-        str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")
-    ] = None,
+    status: ListedStatus = "all",
+    limit: PageSize = LISTED,
+    before: PageBefore = None,
 ) -> schemas.GenerationPage:
     """The caller's newest generations without their answers: a thousand at most, as long as they are stored."""
     services, tenant, base = here

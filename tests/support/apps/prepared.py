@@ -34,17 +34,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from broadcaster.process.lifeline import die_with_parent
+from worker.forking import __main__ as forking
 
 IMPORTED: Final = (
-    "worker.main",
-    "worker.providers.anthropic",
-    "worker.providers.openai",
-    "anthropic.resources.messages",
-    "openai.resources.chat",
-    "openai.resources.responses",
-    "broadcaster.cli.main",
-    "broadcaster.cli.serve",
-    "broadcaster.cli.processes.front_end",
+    *forking.IMPORTED,
+    *("broadcaster.cli.main", "broadcaster.cli.serve", "broadcaster.cli.processes.front_end"),
 )
 RECORDED_WORKER: Final = "tests.faults.workers.recorded_worker"
 START_TIMEOUT_S: Final = 110.0
