@@ -201,7 +201,8 @@ class AsyncClient:
     ) -> StreamState:
         """End a feed with a terminal event (None: ``finish``); repeating the same end changes nothing.
 
-        ``creation`` as in ``append``. Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise) and ``unknown_stream``.
+        ``creation`` as in ``append``. Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise),
+        ``stream_replaced`` and ``unknown_stream``.
         """
         path = f"{_stream_path(stream_id)}/close"
         content = _encoded({} if end is None else end)

@@ -150,9 +150,12 @@ class Broadcaster(StreamServing):
         opened and closed by themselves), a mapping or Event goes as it is, a terminal one is the end. A failing
         iterator becomes ``error`` (``publisher_failed``, or a provider's reason) and is raised; cancelled, the stream
         ends with ``abort``; full, with ``error`` (``stream_full``). The iterator is closed in any case, and read no
-        faster than the log accepts. ``id``: None makes one. ``if_exists``: what an id that is taken means, see
-        `library.publications`. ``on_end`` receives the result once. Raises TypeError for another object, and what
-        ``Publication.result`` raises.
+        faster than the log accepts. ``on_end`` receives the result once.
+
+        ``id``: None makes one. ``if_exists``: what a stream of that id means. "fail" raises StreamExists, "replace"
+        begins it anew and cancels the source that writes it, "join" closes this source and follows that stream.
+
+        Raises TypeError for another object, and what ``Publication.result`` raises.
         """
         publication = self._writing.publish(source, PublishChoices(id, if_exists, on_end, is_awaited=True), options)
         try:

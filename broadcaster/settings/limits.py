@@ -121,7 +121,9 @@ class LimitSettings(BaseSettings):
     )
     tenant_feeds: int = Field(10_000, ge=1, description="most open feeds of one tenant")
     tenant_webhooks: int | None = Field(
-        None, ge=1, description="most pending webhooks of one tenant, open feeds included; unset: nine tenths of MAX_WEBHOOKS"
+        None,
+        ge=1,
+        description="most pending webhooks of one tenant, open feeds included; unset: nine tenths of MAX_WEBHOOKS",
     )
     tenant_stored_bytes: int | None = Field(
         None,

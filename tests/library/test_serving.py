@@ -202,10 +202,12 @@ async def test_a_request_whose_opening_is_ended_by_a_closing_is_answered_with_a_
                 await asyncio.sleep(0)
             await broadcaster.aclose()
             response = await waiting
-            answers.append((response.status_code, response.json()["code"]))
+            is_stream = response.status_code == 200
+            answers.append((response.status_code, "hub.bye" if is_stream else response.json()["code"]))
+            assert not is_stream or response.text.startswith("event: hub.bye")
             await broadcaster.aclose()
     assert (503, "busy") in answers
-    assert {status for status, _ in answers} <= {503, 404}
+    assert {status for status, _ in answers} <= {503, 404, 200}
 
 
 async def test_responses_of_a_hosts_own_route_count_for_the_limit_of_an_address(connection: LogConnection) -> None:
@@ -216,7 +218,11 @@ async def test_responses_of_a_hosts_own_route_count_for_the_limit_of_an_address(
     async def answer(id: str, request: Request) -> Response:
         return broadcaster.response(id, request)
 
-    async with broadcaster, broadcaster.feed("job") as feed, on_stock_uvicorn(host, on_drain=broadcaster.aclose) as port:
+    async with (
+        broadcaster,
+        on_stock_uvicorn(host, on_drain=broadcaster.aclose) as port,
+        broadcaster.feed("job") as feed,
+    ):
         await feed.text("one")
         async with asyncio.timeout(DEADLINE_S), httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             async with client.stream("GET", "/answers/job"):

@@ -21,6 +21,7 @@ from broadcaster.log.redis.connect import LogConnection
 from broadcaster.webhooks.schedule import longest_s
 from broadcaster.webhooks.url import WebhookHosts
 
+
 class WebhookSettings(Protocol):
     """The settings of webhooks; only composition roots know the others."""
 

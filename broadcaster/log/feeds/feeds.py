@@ -146,7 +146,8 @@ class Feeds:
         Raises InvalidInput when (1) the id is a generation's or no id at all, (2) a bound is over that of the settings
         (MetadataTooLarge where it is its metadata);
         StreamExists when (3) the id is taken, also by a feed that was deleted within the hour; TenantLimit when (4) it
-        would be a new one, or one with a webhook, and the tenant has all that it may have; WebhookNotAllowed; Busy (too many webhooks).
+        would be a new one, or one with a webhook, and the tenant has all that it may have; WebhookNotAllowed; Busy (too
+        many webhooks).
         """
         self._check(stream_id, config)
         await self._admit(stream_id, tenant=tenant)

@@ -15,9 +15,7 @@ LISTED: Final = 50
 
 ListedStatus = Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")]
 PageSize = Annotated[int, Query(ge=1, le=LISTED_AT_MOST)]
-PageBefore = Annotated[
-    str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")
-]
+PageBefore = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_before` of the page before")]
 
 IdempotencyKey = Annotated[
     str | None,

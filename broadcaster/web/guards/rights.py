@@ -10,8 +10,8 @@ Rules
    exists. Where there is no id (listing, generating) a refusal is 403.
 5. A generation belongs to the request that has created it, and the host learns its id (``on_generate``) before the
    caller does.
-6. A creation with ``if_exists`` may delete the stream that is there ("replace"), or read it ("join"): it needs the right
-   to that, too. The query is read by the head, and every ``if_exists`` in it counts.
+6. A creation with ``if_exists`` may delete the stream that is there ("replace"), or read it ("join"): it needs the
+   right to that, too. The query is read by the head, and every ``if_exists`` in it counts.
 """
 
 from __future__ import annotations

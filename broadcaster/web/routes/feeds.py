@@ -50,8 +50,8 @@ _TAG_HEADER: Final[dict[str, Any]] = {
 IfMatch = Annotated[
     str | None,
     Header(
-        description="the `ETag` of the feed's creation: 412 `stream_replaced` once another creation has the id. Without "
-        "it, the feed that has the id takes the events"
+        description="the `ETag` of the feed's creation: 412 `stream_replaced` once another creation has the id. "
+        "Without it, the feed that has the id takes the events"
     ),
 ]
 StreamId = Annotated[str, Path(description="the feed's id, chosen by its creator")]
@@ -100,8 +100,8 @@ async def create_stream(
     if_exists: Annotated[
         IfExists | None,
         Query(
-            description="what a stream of this id means. Without it, a feed of the same configuration is this feed, and "
-            "any other a 409. With it the feed has one creator: `fail`: any stream is a 409; `replace`: the newest "
+            description="what a stream of this id means. Without it, a feed of the same configuration is this feed, "
+            "and any other a 409. With it the feed has one creator: `fail`: any stream is a 409; `replace`: the newest "
             "content wins, viewers get an `attempt` event, and the caller also needs the right to delete; `join`: the "
             "stream that is there is returned with 200, and the caller also needs the right to watch"
         ),

@@ -77,9 +77,7 @@ class World:
         limits = QueueLimits(self.max_queue, self.tenant_queued, self.head_start_s)
         self.queue = Queue(self.connection, consumer=self.worker, limits=limits)
         self.steadiness = Steadiness(self.connection, lease_ttl_s=self.lease_ms / 1000)
-        self.webhooks = PendingWebhooks(
-            self.connection, limits=WebhookLimits(self.max_webhooks, self.tenant_webhooks)
-        )
+        self.webhooks = PendingWebhooks(self.connection, limits=WebhookLimits(self.max_webhooks, self.tenant_webhooks))
         self.lapses = Lapses(self.connection, steadiness=self.steadiness)
         self.rescue = self._rescue() if self.has_rescue else None
         lives = GenerationLives(

@@ -76,10 +76,16 @@ async def test_an_operation_needs_its_right_and_no_other(
 async def test_a_creation_that_deletes_or_reads_a_stream_needs_that_right_too(
     services: Services, choice: str, right: str
 ) -> None:
-    keys = [{"key": f"both-key-0123456789-{name}", "rights": ["append", *name.split()]} for name in ("", right)]
+    keys: list[dict[str, Any]] = [
+        {"key": f"both-key-0123456789-{name}", "rights": ["append", *name.split()]} for name in ("", right)
+    ]
     app = own_app(services, host="0.0.0.0", auth="keys", api_keys=json.dumps({"web": keys}))
     async with in_process(app) as client:
-        for query in (f"if_exists={choice}", f"if_exists={choice}&if_exists=fail", f"if_exists=fail&if_exists={choice}"):
+        for query in (
+            f"if_exists={choice}",
+            f"if_exists={choice}&if_exists=fail",
+            f"if_exists=fail&if_exists={choice}",
+        ):
             alone, both = [
                 await client.put(f"/v1/streams/job:1?{query}", headers={"x-api-key": key["key"]}, json={})
                 for key in keys

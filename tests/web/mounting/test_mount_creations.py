@@ -19,7 +19,7 @@ async def create(mounted: Mounted, choice: str) -> httpx2.Response:
 
 @pytest.mark.parametrize(("choice", "right"), [("replace", "can_delete"), ("join", "can_watch")])
 @pytest.mark.parametrize(("guard", "status"), [(every_stream, {200, 201}), (no_stream, {404})])
-async def test_a_creation_asks_the_guard_of_what_it_does_to_the_stream_there(
+async def test_a_creation_needs_the_right_to_what_it_does_to_the_stream_there(
     choice: str, right: str, guard: Any, status: set[int]
 ) -> None:
     guards: dict[str, Any] = {"can_watch": every_stream, "can_write": every_stream, "can_delete": every_stream}
@@ -32,5 +32,5 @@ async def test_a_router_without_a_guard_for_deletions_replaces_nothing() -> None
     response = await create(mounted, "replace")
     assert (response.status_code, response.json()["code"]) == (403, "forbidden")
     assert "can_delete" in response.json()["detail"]
-    assert not mounted.world.streams["job"].meta.request
+    assert "metadata" not in mounted.world.streams["job"].meta.request
     assert (await create(mounted, "join")).status_code == 200

@@ -1,4 +1,4 @@
-"""Feeds with one creator: ``if_exists``, and writers that are fenced by the tag of their creation; over real sockets."""
+"""Feeds with one creator: ``if_exists``, and writers fenced by the tag of their creation; over real sockets."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ async def test_a_creation_that_is_repeated_under_its_key_is_one_creation(
 ) -> None:
     first = await create(client, choice, idempotency_key="mine")
     await append(client, first.headers["etag"], data="kept")
-    again = await create(client, choice, idempotency_key="mine")
-    assert (first.status_code, again.status_code) == (201, 201)
-    assert again.headers["etag"] == first.headers["etag"]
-    assert ("idempotent-replayed" in first.headers, again.headers["idempotent-replayed"]) == (False, "true")
+    repeated = await create(client, choice, idempotency_key="mine")
+    assert (first.status_code, repeated.status_code) == (201, 201)
+    assert repeated.headers["etag"] == first.headers["etag"]
+    assert ("idempotent-replayed" in first.headers, repeated.headers["idempotent-replayed"]) == (False, "true")
     assert await data_of(client) == ["kept"]
 
 
@@ -132,13 +132,13 @@ async def test_a_writer_whose_feed_was_replaced_writes_nothing_more_and_the_new_
     assert (await append(client, data="of any writer")).status_code == 200
     assert await data_of(client) == ["new", "of any writer"]
     await client.delete(URL)
-    refused(await append(client, new), "unknown_stream")
+    refused(await append(client, new), "stream_closed")
 
 
 async def test_a_shared_feed_has_the_tag_of_its_configuration(client: httpx2.AsyncClient) -> None:
-    first, again = await create(client, {}), await create(client, {})
-    assert (first.status_code, again.status_code) == (201, 200)
-    assert first.headers["etag"] == again.headers["etag"]
+    first, repeated = await create(client, {}), await create(client, {})
+    assert (first.status_code, repeated.status_code) == (201, 200)
+    assert first.headers["etag"] == repeated.headers["etag"]
     assert (await append(client, first.headers["etag"])).status_code == 200
     await create(client, REPLACE)
     refused(await append(client, first.headers["etag"]), "stream_replaced")
