@@ -12,7 +12,7 @@ import typer
 import uvloop
 
 from broadcaster.cli.processes.listening import LOOPBACK_OF, bind, url_of
-from broadcaster.cli.processes.serving import count_of, create_serving, has_started, own_metrics
+from broadcaster.cli.processes.serving import being_served, count_of, create_serving, has_started, own_metrics
 from broadcaster.errors import SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.metrics_server import MetricsAddress
@@ -57,8 +57,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(summed_metrics(address)) if count_of(settings) > 1 else None
         server = create_serving(settings, listener, folder=folder)
+        await asyncio.sleep(0)  # a Ctrl-C that came during the imports ends the start here
         await stack.enter_async_context(own_metrics(server, address=address, folder=folder))
-        serving = asyncio.create_task(server.serve())
+        serving = await stack.enter_async_context(being_served(server))
         if await has_started(server, serving):
             tune_collector()
             everywhere = f" (and on all addresses: {settings.host})" if settings.host in LOOPBACK_OF else ""

@@ -17,7 +17,14 @@ import uvloop
 
 from broadcaster.cli.processes.default_model import LOCAL, DefaultModel, choose_default_model, has_local_model
 from broadcaster.cli.processes.listening import bind, url_of
-from broadcaster.cli.processes.serving import Serving, create_serving, folder_variables, has_started, own_metrics
+from broadcaster.cli.processes.serving import (
+    Serving,
+    being_served,
+    create_serving,
+    folder_variables,
+    has_started,
+    own_metrics,
+)
 from broadcaster.cli.processes.workers import WorkerProcesses
 from broadcaster.cli.serve import start_logging, with_options
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server
@@ -83,6 +90,7 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
         settings = settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S})
         folder = await stack.enter_async_context(summed_metrics(MetricsAddress.of(settings)))
         server = create_serving(settings, listener, environment=_front_end_environment(settings), folder=folder)
+        await asyncio.sleep(0)  # a Ctrl-C that came during the imports ends the start here
         await stack.enter_async_context(own_metrics(server, address=None, folder=folder))
         workers = WorkerProcesses(
             settings.workers,
@@ -94,20 +102,24 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
 
 
 async def _serve(settings: Settings, server: Serving, *, lock: TextIO, model: DefaultModel) -> None:
-    serving = asyncio.create_task(server.serve())
-    if await has_started(server, serving):
-        tune_collector()
-        url = url_of(settings, server.port)
-        lock.write(url)
-        lock.flush()
-        typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: {_command(settings, url)}")
-        if model.note:
-            typer.echo(f"  {model.note}")
-        if settings.auth == "keys":
-            typer.echo("  callers need a key: the page asks for it, commands take it from BROADCASTER_API_KEY")
-        typer.echo("  press Ctrl-C to stop")
-    await serving
+    async with being_served(server) as serving:
+        if await has_started(server, serving):
+            tune_collector()
+            url = url_of(settings, server.port)
+            lock.write(url)
+            lock.flush()
+            _print_banner(settings, url, model=model)
+        await serving
     typer.echo("broadcaster has ended")
+
+
+def _print_banner(settings: Settings, url: str, *, model: DefaultModel) -> None:
+    typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: {_command(settings, url)}")
+    if model.note:
+        typer.echo(f"  {model.note}")
+    if settings.auth == "keys":
+        typer.echo("  callers need a key: the page asks for it, commands take it from BROADCASTER_API_KEY")
+    typer.echo("  press Ctrl-C to stop")
 
 
 def _command(settings: Settings, url: str) -> str:

@@ -174,6 +174,11 @@ class FrontEndProcesses:
         patience_s = self._drain_s + self._supervision.end_spare_s if is_first else _END_AT_ONCE_S
         self._last_resort = asyncio.get_running_loop().call_later(patience_s, self._kill)
 
+    def request_drain(self) -> None:
+        """Drain and end. Calls after the first, or after a signal, change nothing."""
+        if not self._is_stopping.is_set():
+            self.request_stop()
+
     async def serve(self) -> None:
         """Supervise them until a signal or ``request_stop``. Raises CommandFailed if they cannot be started."""
         keeping = [asyncio.create_task(self._keep_one(number)) for number in range(1, self._count + 1)]

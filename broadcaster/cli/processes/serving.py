@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from broadcaster.web.server.runner import FrontEndServer
 
 Serving: TypeAlias = "FrontEndServer | FrontEndProcesses"
-"""Has ``port``; ``serve``, until a signal has drained it; and ``until_started``, to be awaited beside ``serve``."""
+"""Has ``port``; ``serve``, until a signal or ``request_drain`` has drained it; and ``until_started``, to be awaited
+beside ``serve``."""
 
 
 def count_of(settings: Settings) -> int:
@@ -71,6 +72,21 @@ async def own_metrics(
     path = None if folder is None else folder.path
     async with process_metrics(server.readings, kind="front-end", address=address, folder=path):
         yield
+
+
+@asynccontextmanager
+async def being_served(server: Serving) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve beside the block. A block that fails or is cancelled first lets the server drain and end.
+
+    A Ctrl-C that comes before the server takes signals cancels the block: what the server needs must outlive it.
+    """
+    serving = asyncio.create_task(server.serve())
+    try:
+        yield serving
+    finally:
+        if not serving.done():
+            server.request_drain()
+            await asyncio.wait({serving})
 
 
 async def has_started(server: Serving, serving: asyncio.Task[None]) -> bool:

@@ -69,6 +69,24 @@ async def test_up_ends_with_100_viewers_open_and_leaves_no_process(
         assert all('"finish"' not in data and '"error"' not in data for _, data in each.entries)
 
 
+async def test_a_ctrl_c_during_the_start_ends_up_without_a_traceback_or_a_process(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    stack = Stack(tmp_path, {"BROADCASTER_DATA_DIR": str(tmp_path / "data"), "ANTHROPIC_BASE_URL": scripted.base_url})
+    try:
+        up = await stack.start("broadcaster", "up", "--port", "0")
+        await up.logged("embedded_redis_started")
+        family = children(up.pid)
+        up.signal(signal.SIGINT)
+        code = await asyncio.wait_for(up.process.wait(), 30)
+        await until_dead(family, 20)
+    finally:
+        await stack.aclose()
+    logged = up.log.read_text("utf-8")
+    assert code == (0 if "broadcaster is up" in logged else 130)
+    assert "Traceback" not in logged
+
+
 async def test_serve_ends_with_100_viewers_open(stack: Stack, scripted: ScriptedProvider) -> None:
     conversation = scripted.conversation("claude-scripted")
     await stack.worker()
