@@ -116,6 +116,11 @@ class OpenFeed:
             raise RuntimeError("a feed is written to inside its `async with` block")
         return self._writer
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end is being written, or is."""
+        return self._ending is not None or self.end_event is not None
+
     async def append(self, *events: Mapping[str, Any] | Event) -> list[Cursor]:
         """Append all of these (at most 1000) or none; returns their cursors. Closes the open part of ``text`` first.
 

@@ -7,7 +7,8 @@ Rules
    is decided by ``if_exists``: "fail" raises StreamExists, "replace" begins the stream anew, "join" closes the source
    unread and follows the stream that is there.
 3. Every WATCH_S the streams of all publications are checked in one round trip: a source whose stream was stopped,
-   closed, deleted or replaced elsewhere is cancelled, also while it yields nothing.
+   closed, deleted or replaced elsewhere is cancelled, also while it yields nothing. A publication that is writing its
+   own end is left alone: a cancellation would replace its failure.
 4. The result is folded from what the source has yielded, so it is known while Redis is away. Only an end that this
    process has not written is read from the log.
 """
@@ -95,9 +96,9 @@ class Publication:
 
     @property
     def creation(self) -> str | None:
-        """The creation of the feed that it writes now (log/feeds/fenced.py); None when it writes none."""
+        """The creation of the feed that it writes now (log/feeds/fenced.py); None when it writes none, or its end."""
         is_writing = self._claimed.done() and not self.is_joined and not self.writing.done()
-        return self._feed.creation if is_writing and self._feed is not None else None
+        return self._feed.creation if is_writing and self._feed is not None and not self._feed.is_ending else None
 
     async def created(self) -> None:
         """Wait until the id belongs to this publication (or, with "join", the stream was found).
@@ -278,7 +279,8 @@ class Publications:
                 ended = await self._operations.ended({creation: each.id for creation, each in writing.items()})
             except BroadcasterError:
                 continue  # Redis is away: the writers know
-            await asyncio.gather(*(writing[creation].cancel_source(reason="stopped") for creation in ended))
+            late = [writing[creation] for creation in ended if writing[creation].creation is not None]
+            await asyncio.gather(*(each.cancel_source(reason="stopped") for each in late))
 
 
 def _log_watch(task: asyncio.Task[None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from broadcaster import Broadcaster, Cursor
 from broadcaster.client import EntryReceived
 from broadcaster.errors import InvalidInput, LogUnavailable, StreamClosed, StreamExists, UnknownStream
 from broadcaster.library.results import StreamResult
+from broadcaster.library.writing import PublishChoices, StreamWriting
 from broadcaster.log.redis.connect import LogConnection
 from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
 
@@ -269,3 +270,32 @@ async def test_bytes_in_an_event_are_refused_with_what_to_send(broadcaster: Broa
     async with broadcaster.feed("job") as feed:
         with pytest.raises(InvalidInput, match=r"bytes are not JSON.*base64"):
             await feed.data("file", {"content": b"\x00"})
+
+
+class LateCheck(StreamWriting):
+    """Learns that a feed has ended only while the feed's own end is being written."""
+
+    def __init__(self, broadcaster: Broadcaster) -> None:
+        super().__init__(broadcaster._open_feeds, tenant=broadcaster.tenant, follow=broadcaster.read)
+        self.is_checked = asyncio.Event()
+
+    async def ended(self, feeds: Mapping[str, str]) -> set[str]:
+        self.is_checked.set()
+        async with asyncio.timeout(DEADLINE_S):
+            while not all(feed.is_ending for feed in self.feeds):
+                await asyncio.sleep(0)
+        return set(feeds)
+
+
+async def test_a_failure_is_raised_although_a_check_finds_the_stream_ended(broadcaster: Broadcaster):
+    writing = LateCheck(broadcaster)
+
+    async def failing() -> AsyncIterator[str]:
+        yield "a"
+        await writing.is_checked.wait()
+        raise ValueError("mine")
+
+    choices = PublishChoices(None, "fail", None, is_awaited=True)
+    with pytest.raises(ValueError, match="mine"):
+        await writing.publish(failing(), choices, {}).result()
+    await writing.aclose(drain_s=0)
