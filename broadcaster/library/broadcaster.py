@@ -39,7 +39,7 @@ from broadcaster.library.publications import Publication
 from broadcaster.library.reading import StreamReader, wait_for_end
 from broadcaster.library.results import OnEnd, StreamResult
 from broadcaster.library.serving import StreamServing
-from broadcaster.library.sources.tee import Item, OnLeave, Tee, TeeSource
+from broadcaster.library.sources.tee import Item, OnLeave, Tee, TeeIfExists, TeeSource, check_tee_choice
 from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting, refuse_id_first
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.streams.folding import read_folded
@@ -186,15 +186,19 @@ class Broadcaster(StreamServing):
         source: TeeSource[Item],
         *,
         id: str | None = None,
+        if_exists: TeeIfExists = "fail",
         on_leave: OnLeave = "abort",
         on_end: OnEnd | None = None,
         **options: Unpack[FeedOptions],
     ) -> Tee[Item]:
         """``publish_nowait``, and the items: ``async for chunk in broadcaster.tee(stream)`` (docs/sources.md).
 
-        ``on_leave``: leaving the loop early ends the stream ("abort"), or publishes the rest ("continue").
+        ``if_exists`` has no "join": a stream that another program writes has no chunks for this loop. ``on_leave``:
+        leaving the loop early ends the stream ("abort"), or publishes the rest ("continue"). Raises TypeError for an
+        object that cannot be published, InvalidInput for another ``if_exists``, ValueError for another ``on_leave``.
         """
-        choices = PublishChoices(id, "fail", on_end, is_awaited=on_leave == "abort")
+        check_tee_choice(if_exists)
+        choices = PublishChoices(id, if_exists, on_end, is_awaited=on_leave == "abort")
         return Tee(source, lambda opened: self._writing.publish(opened, choices, options), on_leave=on_leave)
 
     # -- reading

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.frameworks.drivers import Drivers
+from tests.frameworks.drivers import ENVIRONMENTS, Drivers
 from tests.frameworks.serving import Serving, open_serving
 from tests.frameworks.table import MARKER
 
@@ -24,7 +24,7 @@ def _cell(request: pytest.FixtureRequest) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def drivers() -> AsyncIterator[Drivers]:
-    async with Drivers() as running:
+    async with Drivers(ENVIRONMENTS) as running:
         yield running
 
 

@@ -17,17 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pytest
 
 from broadcaster.process.lifeline import die_with_parent
 from tests.compat.node_clients import LINE_LIMIT_BYTES, Driver, Json
-from tests.frameworks.rows import Row
 from tests.support.servers.programs import find_program
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -83,10 +82,21 @@ ENVIRONMENTS: Final[dict[str, Environment]] = {
 }
 
 
+class DrivenRow(Protocol):
+    """A row, as its environment's driver knows it."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def environment(self) -> str: ...
+
+
 class Drivers:
     """Drivers that were started once, for all tests; an async context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, environments: Mapping[str, Environment]) -> None:
+        self._environments = environments
         self._stack = AsyncExitStack()
         self._started: dict[str, Driver] = {}
         # Several jobs may be the first of their environment, and shall share one process.
@@ -98,9 +108,9 @@ class Drivers:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def request(self, row: Row, action: str, **job: Any) -> Json:
+    async def request(self, row: DrivenRow, action: str, **job: Any) -> Json:
         """The answer of this row's framework. Skips the test when its environment was not fetched."""
-        environment = ENVIRONMENTS[row.environment]
+        environment = self._environments[row.environment]
         if not environment.needs.exists():
             pytest.skip(f"{row.label}: its packages are missing; get them with `{environment.remedy}`")
         async with self._starting:

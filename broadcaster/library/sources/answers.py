@@ -30,7 +30,7 @@ class Answers:
 
     def __init__(self, container: Any) -> None:
         """``container`` yields the chunks."""
-        self._container = container
+        self.container = container
         self._format: Format | None = None
         self._decoder: ItemDecoder | None = None
         self._is_closed = False
@@ -52,14 +52,14 @@ class Answers:
         """The events of a chunk. Raises TypeError (rule 1), ProviderFailed."""
         found = format_of(item)
         if self._format is None or self._decoder is None:
-            self._format, self._decoder = found, found.create(self._container)
+            self._format, self._decoder = found, found.create(self.container)
         if found is not self._format:
             raise TypeError(f"a chunk of {found.name} among chunks of {self._format.name}: publish them apart")
         out: list[Event] = []
         if self._is_closed or self._decoder.begins_another(item):
             out += self._close()
             self._before = self.usage_so_far()
-            self._decoder, self._is_closed, self._is_later = found.create(self._container), False, True
+            self._decoder, self._is_closed, self._is_later = found.create(self.container), False, True
         return [*out, *self._fitted(self._decoder.decode(item))]
 
     def before(self, piece: str | Mapping[str, Any] | Event) -> list[Event]:

@@ -11,12 +11,15 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from broadcaster.core.events import Event, Usage
 from broadcaster.library.sources.langchain import LangChainItems, message_in
+from broadcaster.library.sources.langgraph import LangGraphItems, part_in
+from broadcaster.library.sources.openai_agents import KINDS, OpenAIAgentsItems
 from broadcaster.library.sources.pydantic_ai import PydanticAIItems
 from broadcaster.library.sources.wires import chat_items, messages_items, responses_items
 
 ACCEPTED: Final = (
-    "the stream of an SDK (openai, anthropic, litellm; LangChain's astream; Pydantic AI's run_stream_events), or an "
-    "iterator, async or not, of texts, events and the chunks of one SDK"
+    "the stream of an SDK (openai, anthropic, litellm; astream of LangChain and LangGraph; Runner.run_streamed of the "
+    "OpenAI Agents SDK; run_stream_events of Pydantic AI), or an iterator, async or not, of texts, events and the "
+    "chunks of one SDK"
 )
 
 
@@ -105,6 +108,8 @@ _FORMATS: Final = (
     Format("chat completions", _is_chat, lambda _: chat_items()),
     Format("Responses", _is_response, lambda _: responses_items()),
     Format("Anthropic", _is_message, lambda _: messages_items()),
+    Format("LangGraph", lambda item: part_in(item) is not None, lambda _: LangGraphItems()),
     Format("LangChain", _is_langchain, lambda _: LangChainItems()),
+    Format("OpenAI Agents", lambda item: _type(item) in KINDS, lambda _: OpenAIAgentsItems()),
     Format("Pydantic AI", lambda item: isinstance(getattr(item, "event_kind", None), str), PydanticAIItems),
 )

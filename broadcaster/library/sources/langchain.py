@@ -5,7 +5,9 @@ Rules
    (`answers.Answers`). Within an answer the id may change: LangChain replaces its own by the provider's. Messages of
    tools are the outputs of calls; messages of other roles are the request's, and are left out.
 2. Content is text, or blocks. A text or reasoning part is open until another kind or another index comes; calls are
-   open until the answer ends, because their fragments may interleave.
+   open until the answer ends, or until their outputs come, because their fragments may interleave.
+   Nodes of a graph that run at the same time share an answer: each *source* has a part and calls of its own, and the
+   answer goes on until all of their messages are complete.
 3. Counts of the chunks add up, as LangChain's own sum of chunks has them.
 4. The end of the iterator is the end of the answer: LangChain does not report an answer that was cut.
 5. Blocks that our events cannot express become ``data-langchain``.
@@ -13,7 +15,7 @@ Rules
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
@@ -46,21 +48,28 @@ _CALL_BLOCKS: Final = frozenset(
 )
 
 
+class _OpenText(NamedTuple):
+    kind: WrittenEvents
+    place: object
+    id: str
+
+
 class LangChainItems:
     """One message; see ItemDecoder."""
 
     def __init__(self) -> None:
         self._meter = OutputMeter()
-        self._id: str | None = None
+        self._ids: dict[str, str | None] = {}
+        self._complete: set[str] = set()
         self._is_started = False
         self._opened = 0
-        self._part: tuple[WrittenEvents, object] | None = None
-        self._calls: dict[object, tuple[Json, list[str]]] = {}
+        self._parts: dict[str, _OpenText] = {}
+        self._calls: dict[tuple[str, object], tuple[Json, list[str]]] = {}
+        self._has_calls = False
         self._usage: Json = {}
         self._reason: str | None = None
         self._model: str | None = None
         self._is_refused = False
-        self._is_last = False
 
     @property
     def is_whole(self) -> bool:
@@ -69,35 +78,56 @@ class LangChainItems:
 
     def begins_another(self, item: Any) -> bool:
         """See ItemDecoder."""
-        message = message_in(item)
-        is_other = _is_model(message) and message.id not in (None, self._id) and self._is_last
-        return self._is_started and (is_other or message.type == "tool")
+        return self.is_message_of_another(message_in(item), source_in(item))
+
+    def is_message_of_another(self, message: Any, source: str) -> bool:
+        """``begins_another`` of a message and the source that it comes from."""
+        growing = self._ids.keys() - self._complete
+        if message.type == "tool":
+            caller = self._caller_of(message.tool_call_id)
+            is_alone = len(growing) <= 1 if caller is None else growing <= {caller}
+            return self._is_started and is_alone
+        return self._is_started and _is_model(message) and not growing and self._is_new(message, source)
 
     def decode(self, item: Any) -> list[ev.Event]:
         """See ItemDecoder."""
-        message, out = message_in(item), list[ev.Event]()
+        return self.decode_message(message_in(item), source_in(item))
+
+    def decode_message(self, message: Any, source: str) -> list[ev.Event]:
+        """The events of a message or of a chunk of one."""
+        out: list[ev.Event] = []
         if message.type == "tool":
-            return [_output_of(message)]
+            self._end_call(message.tool_call_id, out)
+            return [*out, _output_of(message)]
         if not _is_model(message):
             return []
         if not self._is_started:
             self._is_started = True
             out += [ev.Start(message_id=message.id), ev.StartStep()]
-        self._id = message.id or self._id
+        if source in self._complete and self._is_new(message, source):
+            self._close_part(source, out)
+            self._complete.discard(source)
+        self._ids[source] = message.id or self._ids.get(source)
         reasoning = message.additional_kwargs.get("reasoning_content")
         if isinstance(reasoning, str):
-            self._write(REASONING, reasoning, out, index=None)
+            self._write(REASONING, reasoning, out, place=(source, None))
         for block in [message.content] if isinstance(message.content, str) else message.content:
-            self._take_block(block, out)
-        self._take_calls(message, out)
-        self._take_metadata(message)
+            self._take_block(block, source, out)
+        self._take_calls(message, source, out)
+        self._take_metadata(message, source)
         return out
+
+    def complete(self, source: str) -> None:
+        """No chunk of this source's message follows."""
+        if source in self._ids:
+            self._complete.add(source)
 
     def flush(self) -> list[ev.Event]:
         """See ItemDecoder."""
         out: list[ev.Event] = []
         if self._is_started:
-            self._close_part(out)
+            for source in list(self._parts):
+                self._close_part(source, out)
             for call, fragments in self._calls.values():
                 out.append(tool_input(call, "".join(fragments), empty={}))
             extras = {PROVIDER: {"finishReason": self._reason}} if self._reason else None
@@ -125,18 +155,21 @@ class LangChainItems:
 
     # --------------------------------------------------------------------------------------------------------- parts
 
-    def _take_block(self, block: Any, out: list[ev.Event]) -> None:
-        index = member(block, "index")
+    def _take_block(self, block: Any, source: str, out: list[ev.Event]) -> None:
+        place = (source, member(block, "index"))
         match block:
             case str() | {"type": "text", "text": str()}:
-                self._write(TEXT, block if isinstance(block, str) else block["text"], out, index=index)
+                self._write(TEXT, block if isinstance(block, str) else block["text"], out, place=place)
             case {"type": "refusal", "refusal": str(text)}:
                 self._is_refused = True
-                self._write(TEXT, text, out, index=index)
+                self._write(TEXT, text, out, place=place)
             case {"type": "thinking"} | {"type": "reasoning"}:
-                self._write(REASONING, _reasoning_of(block), out, index=index)
+                self._write(REASONING, _reasoning_of(block), out, place=place)
                 if isinstance(signature := block.get("signature"), str) and signature:
-                    self._sign(signature, index, out)
+                    # It comes as an empty delta, as on Anthropic's own wire.
+                    extras = {"anthropic": {"signature": signature}}
+                    id = self._open(REASONING, place, out)
+                    out.append(REASONING.delta(id=id, delta="", provider_metadata=extras))
             case {"type": str(kind)} if kind in _CALL_BLOCKS:
                 pass
             case {"type": "text"}:
@@ -144,61 +177,74 @@ class LangChainItems:
             case _:
                 out.append(ev.DataEvent(type=f"data-{PROVIDER}", data=block))
 
-    def _write(self, kind: WrittenEvents, text: str, out: list[ev.Event], *, index: object) -> None:
+    def _write(self, kind: WrittenEvents, text: str, out: list[ev.Event], *, place: tuple[str, object]) -> None:
         if text:
-            self._open(kind, index, out)
             self._meter.count(text)
-            out.append(kind.delta(id=str(self._opened - 1), delta=text))
+            out.append(kind.delta(id=self._open(kind, place, out), delta=text))
 
-    def _sign(self, signature: str, index: object, out: list[ev.Event]) -> None:
-        """A signature comes as an empty delta, as on Anthropic's own wire."""
-        self._open(REASONING, index, out)
-        extras = {"anthropic": {"signature": signature}}
-        out.append(REASONING.delta(id=str(self._opened - 1), delta="", provider_metadata=extras))
-
-    def _open(self, kind: WrittenEvents, index: object, out: list[ev.Event]) -> None:
-        if self._part != (kind, index):
-            self._close_part(out)
-            self._part = (kind, index)
+    def _open(self, kind: WrittenEvents, place: tuple[str, object], out: list[ev.Event]) -> str:
+        source, index = place
+        part = self._parts.get(source)
+        if part is None or (part.kind, part.place) != (kind, index):
+            self._close_part(source, out)
+            part = self._parts[source] = _OpenText(kind, index, str(self._opened))
             self._opened += 1
-            out.append(kind.start(id=str(self._opened - 1)))
+            out.append(kind.start(id=part.id))
+        return part.id
 
-    def _close_part(self, out: list[ev.Event]) -> None:
-        if self._part is not None:
-            out.append(self._part[0].end(id=str(self._opened - 1)))
-            self._part = None
+    def _close_part(self, source: str, out: list[ev.Event]) -> None:
+        if (part := self._parts.pop(source, None)) is not None:
+            out.append(part.kind.end(id=part.id))
 
-    def _take_calls(self, message: Any, out: list[ev.Event]) -> None:
+    # --------------------------------------------------------------------------------------------------------- calls
+
+    def _take_calls(self, message: Any, source: str, out: list[ev.Event]) -> None:
         fragments = getattr(message, "tool_call_chunks", None)
         if fragments is None:  # a whole message, of a model that does not stream
             for call in message.tool_calls:
-                self._call(call["id"], call["name"], out)
-                self._calls[call["id"]][1].append(as_text(call["args"]))
+                self._open_call(call["id"], call["name"], out, key=(source, call["id"]))
+                self._calls[source, call["id"]][1].append(as_text(call["args"]))
             return
         for fragment in fragments:
             index = fragment.get("index")
-            key = index if index is not None else fragment.get("id") or next(reversed(self._calls), None)
+            newest = next((place for of, place in reversed(self._calls) if of == source), None)
+            key = (source, index if index is not None else fragment.get("id") or newest)
             if key not in self._calls:
-                self._close_part(out)
-                self._call(fragment.get("id") or str(key), fragment.get("name") or "", out, key=key)
+                self._close_part(source, out)
+                self._open_call(fragment.get("id") or str(key[1]), fragment.get("name") or "", out, key=key)
             if text := fragment.get("args"):
                 call, texts = self._calls[key]
                 texts.append(text)
                 self._meter.count(text)
                 out.append(ev.ToolInputDelta(tool_call_id=call["tool_call_id"], input_text_delta=text))
 
-    def _call(self, id: str, name: str, out: list[ev.Event], *, key: object = None) -> None:
+    def _open_call(self, id: str, name: str, out: list[ev.Event], *, key: tuple[str, object]) -> None:
         call: Json = {"tool_call_id": id, "tool_name": name}
-        self._calls[id if key is None else key] = (call, [])
+        self._calls[key] = (call, [])
+        self._has_calls = True
         out.append(ev.ToolInputStart(**call))
+
+    def _end_call(self, id: str, out: list[ev.Event]) -> None:
+        """The call's output has come while another source goes on."""
+        for key, (call, fragments) in list(self._calls.items()):
+            if call["tool_call_id"] == id:
+                del self._calls[key]
+                out.append(tool_input(call, "".join(fragments), empty={}))
+
+    def _caller_of(self, id: str) -> str | None:
+        return next((source for (source, _), (call, _) in self._calls.items() if call["tool_call_id"] == id), None)
 
     # ------------------------------------------------------------------------------------------------------- the end
 
-    def _take_metadata(self, message: Any) -> None:
+    def _is_new(self, message: Any, source: str) -> bool:
+        return message.id is not None and message.id != self._ids.get(source)
+
+    def _take_metadata(self, message: Any, source: str) -> None:
         metadata = message.response_metadata
         raw = metadata.get("finish_reason") or metadata.get("stop_reason") or metadata.get("status")
         is_chunk = message.type == "AIMessageChunk"
-        self._is_last |= not is_chunk or getattr(message, "chunk_position", None) == "last" or isinstance(raw, str)
+        if not is_chunk or getattr(message, "chunk_position", None) == "last" or isinstance(raw, str):
+            self._complete.add(source)
         if isinstance(raw, str):
             self._reason = member(metadata.get("incomplete_details"), "reason") or raw
         model = metadata.get("model_name") or metadata.get("model")
@@ -221,12 +267,19 @@ class LangChainItems:
         if self._reason is None:
             return None
         reason = _REASONS.get(self._reason.lower(), "other")
-        return "tool-calls" if reason == "stop" and self._calls else reason
+        return "tool-calls" if reason == "stop" and self._has_calls else reason
 
 
 def message_in(item: Any) -> Any:
     """The message, without the metadata that LangGraph puts beside it."""
     return item[0] if isinstance(item, tuple) else item
+
+
+def source_in(item: Any) -> str:
+    """Which of several models that run at the same time has sent the message: the task of LangGraph, or ""."""
+    metadata = item[1] if isinstance(item, tuple) and len(item) == 2 else None
+    found = member(metadata, "langgraph_checkpoint_ns")
+    return found if isinstance(found, str) else ""
 
 
 def _is_model(message: Any) -> bool:

@@ -5,7 +5,8 @@
             ...
 
 Rules
-1. Texts, mappings and events pass as they are; chunks of SDKs become events (`answers.Answers`).
+1. Texts, mappings and events pass as they are; chunks of SDKs become events (`answers.Answers`). Some items of
+   LangGraph are mappings, too.
 2. When the provider fails in mid-answer, the pieces end as a worker ends it: ``usage``, ``error`` with the reason.
    ``failure`` then holds what the caller should see: the SDK's own exception, or ProviderFailed for an answer that was
    cut without one. A broken connection after the whole answer is logged, and the answer is whole.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -29,6 +30,8 @@ from broadcaster.errors import ProviderFailed
 from broadcaster.library.sources.answers import Answers
 from broadcaster.library.sources.failures import provider_failure
 from broadcaster.library.sources.formats import ACCEPTED, type_name
+from broadcaster.library.sources.langgraph import part_in
+from broadcaster.library.sources.openai_agents import RunEvents, is_run
 from broadcaster.library.sources.threads import ThreadedIterator
 from broadcaster.observability.logs import get_logger
 
@@ -57,8 +60,8 @@ class PublishedSource:
 
     def __init__(self, source: Any) -> None:
         self._source = source
-        self._items = _items_of(source)
         self._answers = Answers(source)
+        self._items = _items_of(source, self._note_opened)
         self._ready: deque[Piece] = deque()
         self._error: BaseException | None = None
         self._is_over = False
@@ -114,8 +117,12 @@ class PublishedSource:
             except ProviderFailed as failure:
                 self._break_off(failure, shown=failure)
 
+    def _note_opened(self, opened: Any) -> None:
+        """A context manager was entered: what it has opened knows counts and the finish reason."""
+        self._answers.container = opened
+
     def _pieces_of(self, item: Any) -> list[Piece]:
-        if isinstance(item, str | Mapping) or _is_event(item):
+        if isinstance(item, str) or (isinstance(item, Mapping) and part_in(item) is None) or _is_event(item):
             return [*self._answers.before(item), item]
         return [*self._answers.decode(item)]
 
@@ -148,7 +155,9 @@ class PublishedSource:
         self._is_over = True
 
 
-def _items_of(source: Any) -> AsyncIterator[Any]:
+def _items_of(source: Any, opened: Callable[[Any], None]) -> AsyncIterator[Any]:
+    if is_run(source):
+        return RunEvents(source)
     if inspect.iscoroutine(source):
         source.close()
     if isinstance(source, Awaitable) and not isinstance(source, AsyncIterable):
@@ -159,23 +168,28 @@ def _items_of(source: Any) -> AsyncIterator[Any]:
     if not is_value and isinstance(source, Iterable):
         return ThreadedIterator(source)
     if isinstance(source, AbstractAsyncContextManager):
-        return _entered(source)
+        return _entered(source, opened)
     if isinstance(source, AbstractContextManager):
-        return ThreadedIterator(_EnteredInThread(source))
+        return ThreadedIterator(_EnteredInThread(source, opened))
     remedy = ", or a list with the text" if isinstance(source, str) else ""
     raise TypeError(f"{type_name(source)} cannot be published. A source is {ACCEPTED}{remedy}")
 
 
 def _is_blocking(source: Any) -> bool:
-    """Whether it only looks asynchronous: the stream of ``litellm.completion`` would block the loop."""
+    """Whether it only looks asynchronous: the stream of ``litellm.completion`` would block the loop, or break in it.
+
+    The iterator of some of its providers looks asynchronous, too, and what that one reads does not.
+    """
     inner = getattr(source, "completion_stream", None)
+    inner = getattr(inner, "streaming_response", inner)
     return isinstance(source, Iterable) and inner is not None and not isinstance(inner, AsyncIterable)
 
 
-async def _entered(manager: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+async def _entered(manager: AbstractAsyncContextManager[Any], opened: Callable[[Any], None]) -> AsyncIterator[Any]:
     async with manager as source:
         if not isinstance(source, AsyncIterable):
             raise _not_iterable(manager, source)
+        opened(source)
         async for item in source:
             yield item
 
@@ -183,19 +197,22 @@ async def _entered(manager: AbstractAsyncContextManager[Any]) -> AsyncIterator[A
 class _EnteredInThread:
     """A blocking context manager, entered by the thread that reads it."""
 
-    def __init__(self, manager: AbstractContextManager[Any]) -> None:
+    def __init__(self, manager: AbstractContextManager[Any], opened: Callable[[Any], None]) -> None:
         self._manager = manager
+        self._opened = opened
 
     def __iter__(self) -> Iterator[Any]:
         with self._manager as source:
             if not isinstance(source, Iterable):
                 raise _not_iterable(self._manager, source)
+            self._opened(source)
             yield from source
 
 
 def _not_iterable(manager: object, source: object) -> TypeError:
+    remedy = ": publish agent.run_stream_events(…)" if type_name(source).startswith("pydantic_ai.") else ""
     return TypeError(
-        f"{type_name(manager)} opens {type_name(source)}, which cannot be published. A source is {ACCEPTED}"
+        f"{type_name(manager)} opens {type_name(source)}, which cannot be published{remedy}. A source is {ACCEPTED}"
     )
 
 

@@ -17,25 +17,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
+from broadcaster.errors import InvalidInput
 from broadcaster.library.publications import Publication
 from broadcaster.library.results import StreamResult
 from broadcaster.library.sources.opening import PublishedSource, open_source
 
 OnLeave: TypeAlias = Literal["abort", "continue"]
+TeeIfExists: TypeAlias = Literal["fail", "replace"]
 ON_LEAVE: Final = ("abort", "continue")
 
 BUFFER_ITEMS: Final = 1000
 
 Item = TypeVar("Item")
+_Event_co = TypeVar("_Event_co", covariant=True)
+
+
+class StreamedRun(Protocol[_Event_co]):
+    """What ``Runner.run_streamed`` of the OpenAI Agents SDK returns."""
+
+    def stream_events(self) -> AsyncIterator[_Event_co]: ...
+
+
 TeeSource: TypeAlias = (
     AsyncIterable[Item]
     | Iterable[Item]
     | AbstractAsyncContextManager[AsyncIterable[Item]]
     | AbstractContextManager[Iterable[Item]]
+    | StreamedRun[Item]
 )
 
 _leaving: Final[set[asyncio.Task[None]]] = set()
@@ -102,6 +114,14 @@ class Tee(Generic[Item]):
             _leaving.add(leaving)
             leaving.add_done_callback(_leaving.discard)
             await asyncio.shield(leaving)
+
+
+def check_tee_choice(if_exists: str) -> None:
+    """Raises InvalidInput for another choice than "fail" and "replace"."""
+    if if_exists == "join":
+        raise InvalidInput('a tee cannot join a stream, which has no chunks: use publish_nowait(…, if_exists="join")')
+    if if_exists not in ("fail", "replace"):
+        raise InvalidInput(f'if_exists of a tee is "fail" or "replace", not {if_exists!r:.60}')
 
 
 class ItemCopies(Generic[Item]):

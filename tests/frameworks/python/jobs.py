@@ -31,12 +31,16 @@ class City(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """``url`` is the origin; ``abort_after`` is the number of deltas after which the user leaves."""
+    """``url`` is the origin; ``abort_after`` is the number of deltas after which the user leaves.
+
+    ``redis_url`` is where a job of publishing/driver.py publishes.
+    """
 
     url: str
     model: str
     prompt: str
     abort_after: int | None = None
+    redis_url: str = ""
 
     @property
     def openai_url(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broadcaster import Broadcaster
-from broadcaster.errors import ProviderFailed, StreamExists
+from broadcaster.errors import InvalidInput, ProviderFailed, StreamExists
 from broadcaster.library.sources.tee import BUFFER_ITEMS
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Conversation, Script, ScriptedProvider, Send, chat_wire
@@ -120,6 +120,22 @@ async def test_the_loop_raises_that_the_id_is_taken(broadcaster: Broadcaster):
     with pytest.raises(StreamExists):
         async with asyncio.timeout(DEADLINE_S):
             await _read(broadcaster.tee(["b"], id="answer"))
+
+
+async def test_a_tee_may_replace_the_stream_of_its_id(broadcaster: Broadcaster, connection: LogConnection):
+    await broadcaster.publish(["a"], id="answer")
+    words = [word async for word in broadcaster.tee(["b"], id="answer", if_exists="replace")]
+    assert words == ["b"]
+    assert (await broadcaster.read("answer")).text == "b"
+
+
+@pytest.mark.parametrize(("choice", "reason"), [("join", "use publish_nowait"), ("keep", '"fail" or "replace"')])
+async def test_a_choice_that_a_tee_cannot_keep_is_refused_before_anything_is_read(
+    broadcaster: Broadcaster, choice: Any, reason: str
+):
+    with pytest.raises(InvalidInput, match=reason):
+        broadcaster.tee(["a"], id="answer", if_exists=choice)
+    assert broadcaster.statistics().publishing == 0
 
 
 async def test_a_loop_that_is_slow_slows_the_source(broadcaster: Broadcaster):
