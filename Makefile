@@ -29,7 +29,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules frameworks-python frameworks-node frameworks-copilotkit \
-	agents compiled hosts
+	agents compiled hosts notebook
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +39,7 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: .venv/.runnable ## run everything on this machine, from a smaller install than the tests need [PORT=8000]
 	$(BIN)/broadcaster up --port $(PORT)
 
-test: install programs compiled browser nginx haproxy prometheus uvicorns hosts deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install programs compiled browser nginx haproxy prometheus uvicorns hosts notebook deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
@@ -106,6 +106,7 @@ requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for
 	@$(COMPILE) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	@$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	@$(COMPILE) requirements/hosts.in -c requirements/dev.txt -o requirements/hosts.txt
+	@$(COMPILE) requirements/notebook.in -c requirements/dev.txt -o requirements/notebook.txt
 	@for name in $(FRAMEWORKS); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	@$(COMPILE) requirements/local-model.in --no-deps -o requirements/local-model.txt
@@ -277,13 +278,16 @@ uvicorns: install
 		mv "$$folder.part" "$$folder" || exit 1; \
 	done
 
-# Other servers and frameworks, in a folder that tests/web/mounting/test_hosts.py puts behind the packages of .venv.
-hosts: install
-	@if cmp -s requirements/hosts.txt .venv/hosts/requirements.txt; then exit 0; fi; \
-	echo "hosts: hypercorn, granian and the frameworks that mount us"; \
-	rm -rf .venv/hosts .venv/hosts.part && \
-	$(PIP) install -q --require-hashes --target .venv/hosts.part -r requirements/hosts.txt && \
-	cp requirements/hosts.txt .venv/hosts.part/requirements.txt && mv .venv/hosts.part .venv/hosts
+# Packages in folders of their own, which tests put on the path: other servers and frameworks
+# (tests/web/mounting/test_hosts.py), and a Jupyter kernel (tests/jupyter).
+hosts: CONTENT := hypercorn, granian and the frameworks that mount us
+notebook: CONTENT := a Jupyter kernel
+hosts notebook: install
+	@if cmp -s requirements/$@.txt .venv/$@/requirements.txt; then exit 0; fi; \
+	echo "$@: $(CONTENT)"; \
+	rm -rf .venv/$@ .venv/$@.part && \
+	$(PIP) install -q --require-hashes --target .venv/$@.part -r requirements/$@.txt && \
+	cp requirements/$@.txt .venv/$@.part/requirements.txt && mv .venv/$@.part .venv/$@
 
 # What reads the files of deploy/ and comes in no wheel. Caddy's program alone is taken out of its package, which would
 # also start a service; a package `systemd` that is not there yet brings its tools, and runs nothing.
