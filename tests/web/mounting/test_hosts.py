@@ -118,6 +118,29 @@ async def test_a_host_that_only_returns_a_stream_from_a_route_ends_in_time(
         await _ends_in_time(host, client, broadcaster, path="/mine/ada-open")
 
 
+async def test_a_view_of_django_returns_a_stream_that_resumes_and_ends_with_its_viewer(
+    tmp_path: Path, connection: LogConnection
+) -> None:
+    gate = asyncio.Event()
+    async with (
+        _served("uvicorn", "django", tmp_path=tmp_path, redis_url=connection.url) as host,
+        Broadcaster.from_url(connection.url, drain_s=0) as broadcaster,
+        httpx2.AsyncClient(base_url=host.url, timeout=DEADLINE_S) as client,
+    ):
+        await broadcaster.publish_nowait(texts(gate), id="ada-1").created()
+        begun = await listen(client, "/answers/ada-1", until=2)
+        async with asyncio.timeout(DEADLINE_S):
+            while (await client.get("/llm/v1/streams/ada-1", headers=ADA)).json()["viewers"]:
+                await asyncio.sleep(0.05)
+        gate.set()
+        rest = await listen(client, "/answers/ada-1", headers={"last-event-id": begun.entries[-1][0]})
+        assert "".join(_texts_of([event for _, event in (*begun.entries, *rest.entries)])) == "all copied"
+        done = await client.get("/answers/ada-1", headers={"last-event-id": rest.entries[-1][0]})
+        assert done.status_code == 204
+        assert (await client.head("/answers/ada-1")).status_code == 405
+        await _ends_in_time(host, client, broadcaster, path="/answers/ada-open")
+
+
 def _texts_of(events: Sequence[str]) -> list[str]:
     return [event.partition('"delta":"')[2].rstrip('"}') for event in events if '"type":"text-delta"' in event]
 
