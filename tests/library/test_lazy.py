@@ -90,13 +90,22 @@ async def test_closing_while_it_opens_ends_the_opening():
     assert opening.opened == []
 
 
-async def test_a_caller_that_is_cancelled_while_it_is_closed_stays_cancelled():
-    opening = Opening()
-    opening.may_open.clear()
-    held = LazyResource(opening.open)
+async def test_a_caller_that_is_cancelled_as_the_opening_is_ended_stays_cancelled():
+    opened_by: list[asyncio.Task[object]] = []
+
+    @asynccontextmanager
+    async def open() -> AsyncIterator[int]:
+        task = asyncio.current_task()
+        assert task is not None
+        opened_by.append(task)
+        await asyncio.Event().wait()
+        yield 1
+
+    held = LazyResource(open)
     waiting = asyncio.create_task(held.get())
-    await asyncio.sleep(0)
-    waiting.cancel()
+    while not opened_by:
+        await asyncio.sleep(0)
+    opened_by[0].add_done_callback(lambda _: waiting.cancel())
     await held.aclose()
     with pytest.raises(asyncio.CancelledError):
         await waiting
