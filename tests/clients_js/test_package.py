@@ -89,6 +89,7 @@ def project(tmp_path: Path) -> Path:
     [packed] = json.loads(run(npm, "pack", "--json", "--pack-destination", str(tmp_path), cwd=PACKAGE))
     names = {each["path"] for each in packed["files"]}
     assert {"LICENSE", "README.md", "package.json", "src/index.js", "src/index.d.ts", "src/react.js"} <= names
+    assert {f"adapters/{name}" for name in ("tanstack-ai.js", "tanstack-ai.d.ts", "resumable-stream.js")} <= names
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
