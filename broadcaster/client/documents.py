@@ -102,6 +102,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     events_url: str = ""
     lease_s: float | None = None
     creation: str | None = None
+    content_type: str | None = None
     viewers: int = 0
     error: Fault | None = None
     usage: dict[str, Any] | None = None
@@ -119,7 +120,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 class ListedStream(msgspec.Struct, frozen=True, kw_only=True):
     """A generation or a feed in a list. Times are Unix seconds; ``active_at`` is that of the last activity.
 
-    A feed has an empty ``title`` and no ``model``.
+    A feed has an empty ``title`` and no ``model``; a Durable Stream is a feed with a ``content_type``.
     """
 
     id: str
@@ -127,6 +128,7 @@ class ListedStream(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     title: str = ""
     model: str | None = None
+    content_type: str | None = None
     created_at: float | None = None
     active_at: float | None = None
     ended_at: float | None = None

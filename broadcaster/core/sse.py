@@ -31,7 +31,8 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 """What follows the last ``http_chunk``."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+"""What ends a line (rule 1)."""
 _FORGING: Final = re.compile("[\r\n\0]")
 # 10^18 ms are 30 million years. int() refuses numbers of more than 4300 digits with a ValueError.
 _MAX_RETRY_DIGITS: Final = 18
@@ -52,7 +53,7 @@ def encode_frame(data: bytes, *, id: str | None = None, event: str | None = None
             raise BadFrame("the retry field is a number of milliseconds, not negative")
         head += b"retry: %d\n" % retry_ms
     if b"\n" in data or b"\r" in data:
-        data = b"\ndata: ".join(_LINE_END.split(data))
+        data = b"\ndata: ".join(LINE_END.split(data))
     return b"%bdata: %b\n\n" % (head, data)
 
 

@@ -189,6 +189,9 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
         description="pages of other origins that may call from a browser: `https://app.example.com`, "
         "`http://localhost:3000` (commas or JSON; docs/browsers.md); unset: off",
     )
+    durable_streams: bool = Field(
+        True, description="whether Durable Streams are served under /ds/ (docs/durable-streams.md)"
+    )
     processes: int = Field(
         1,
         ge=0,

@@ -102,6 +102,7 @@ class PublisherSettingOptions(TypedDict, total=False):
     api_keys: str | None
     api_keys_file: str | None
     cors_origins: Sequence[str]
+    durable_streams: bool
     processes: int
     max_viewers: int
     hub_bytes: int

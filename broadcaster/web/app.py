@@ -39,6 +39,7 @@ from broadcaster.web.guards.request_log import RequestLog
 from broadcaster.web.guards.tokens.presented import QueryToken
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import admin, console, feeds, generations, health, streams, tokens, usage
+from broadcaster.web.routes.durable.table import routes as durable_streams
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
 from broadcaster.web.wiring import open_services, token_issuers
@@ -117,7 +118,8 @@ def create_app(settings: Settings, *, services: Services | None = None, tracing:
     app.state.request_counts = counts
     app.router.route_class = MountedRoute.of(mount)
     own = (generations, streams, feeds, tokens, usage, admin)
-    for routes in (*(module.routes for module in own), *SURFACES, health.routes):
+    optional = [durable_streams] if settings.durable_streams else []
+    for routes in (*(module.routes for module in own), *optional, *SURFACES, health.routes):
         for row in routes:
             row.add_to(app.router)
     app.include_router(console.router)

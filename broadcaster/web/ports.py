@@ -7,6 +7,8 @@ from typing import Protocol
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.log.access.daily_usage import UsageRow
+from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.durable_streams import DurableAppend, DurableConfig, DurableCreation, DurableOutcome
 from broadcaster.log.feeds.feeds import AppendResult, FeedConfig
 from broadcaster.log.inspection.operations import SteadyState
 from broadcaster.log.inspection.queue_state import QueueState
@@ -59,6 +61,21 @@ class FeedsPort(Protocol):
     async def close(self, stream_id: str, end: bytes, *, tenant: str, creation: str = "") -> AppendResult: ...
 
     async def delete(self, stream_id: str, *, tenant: str) -> None: ...
+
+
+class DurablePort(Protocol):
+    """Create, append, close, touch; see `broadcaster.log.feeds.durable_streams.DurableStreams`."""
+
+    @property
+    def bounds(self) -> FeedBounds: ...
+
+    async def create(
+        self, stream_id: str, config: DurableConfig, *, tenant: str, content: DurableAppend
+    ) -> DurableCreation: ...
+
+    async def append(self, stream_id: str, content: DurableAppend, *, tenant: str) -> DurableOutcome: ...
+
+    async def touch(self, meta: Meta) -> None: ...
 
 
 class ListsPort(Protocol):

@@ -12,9 +12,9 @@ The steps of a request to such a route, in this order, in every app:
 
 1. Its mount is open, else 500 ``setup_error``.
 2. In our own app its caller may do this (callers.py), else 403.
-3. Its head announces a JSON body within the bound (json_body.py), else 415 or 413. In a host's app the guards of the
-   host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant is within its rate
-   (tenant_rates.py), else 429. Up to here no byte of the body is read.
+3. Its head announces a JSON body (of a few routes: any body) within the bound (json_body.py), else 415 or 413. In a
+   host's app the guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant is
+   within its rate (tenant_rates.py), else 429. Up to here no byte of the body is read.
 4. The body is JSON, else 400. In our own app the credential must still be valid then, because a body may take long.
    Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
 5. Its parameters fit, else 400; then the route itself.
@@ -81,6 +81,7 @@ class Row(NamedTuple):
     options: Mapping[str, Any]
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
+    takes_bytes: bool = False
 
     @property
     def operation(self) -> str:
@@ -97,6 +98,7 @@ class Row(NamedTuple):
         if isinstance(route, MountedRoute):
             route.errors = self.errors
             route.operation = self.operation
+            route.takes_bytes = self.takes_bytes
             route.surface = self.options["tags"][0]
             if not route.mount.is_hosted:  # there a guard of the host stands before the route
                 route.shortcut = self.shortcut
@@ -106,14 +108,24 @@ class RouteTable:
     """Rows in the order in which they were written. The verbs are decorators, as those of a router.
 
     ``tag`` and ``description``: where the OpenAPI document lists them. ``errors``: the shape of its problems; None: as
-    they are. The name of an endpoint is its ``operation_id``, unless the row has another one.
+    they are. ``takes_bytes``: bodies may have any media type. The name of an endpoint is its ``operation_id``, unless
+    the row has another one.
     """
 
-    def __init__(self, *, prefix: str = "", tag: str, description: str = "", errors: ErrorShape | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        prefix: str = "",
+        tag: str,
+        description: str = "",
+        errors: ErrorShape | None = None,
+        takes_bytes: bool = False,
+    ) -> None:
         self.prefix = prefix
         self.tag = tag
         self.description = description
         self.errors = errors
+        self.takes_bytes = takes_bytes
         self._rows: list[Row] = []
 
     def __iter__(self) -> Iterator[Row]:
@@ -144,7 +156,9 @@ class RouteTable:
     ) -> Callable[[_Endpoint], _Endpoint]:
         def add(endpoint: _Endpoint) -> _Endpoint:
             merged = {"tags": [self.tag], "operation_id": endpoint.__name__, **options}
-            self._rows.append(Row(method, self.prefix + path, endpoint, merged, shortcut, self.errors))
+            self._rows.append(
+                Row(method, self.prefix + path, endpoint, merged, shortcut, self.errors, self.takes_bytes)
+            )
             return endpoint
 
         return add
@@ -159,6 +173,7 @@ class MountedRoute(APIRoute):
     surface: str = ""
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
+    takes_bytes: bool = False
 
     @classmethod
     def of(cls, mount: Mount, rights: Rights | None = None) -> type[MountedRoute]:
@@ -198,7 +213,7 @@ class MountedRoute(APIRoute):
         async def answer(request: Request, hold: JsonHold | None) -> Response:
             try:
                 services = mount.opened()
-                check_head(request, max_bytes=services.max_body_bytes)
+                check_head(request, max_bytes=services.max_body_bytes, takes_bytes=self.takes_bytes)
                 if rights is not None:
                     services = await rights.admit(request, self.operation, services)
                 tenant = tenant_of(request.scope, mount.tenant)

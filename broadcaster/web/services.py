@@ -36,6 +36,7 @@ from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.ports import (
     ChatsPort,
+    DurablePort,
     FeedsPort,
     GenerationsPort,
     ListsPort,
@@ -83,6 +84,7 @@ class Services:
 
     generations: GenerationsPort
     feeds: FeedsPort
+    durable: DurablePort
     lists: ListsPort
     streams: StreamsPort
     reader: EntryReader

@@ -27,6 +27,7 @@ from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.log.access.access_list import AccessList
 from broadcaster.log.access.daily_usage import DailyUsage
 from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.durable_streams import DurableStreams
 from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.feeds.lapses import Lapses
@@ -213,13 +214,15 @@ class _Parts(JobParts):
     ) -> Services:
         settings, connection = self._settings, self._connection
         generations = self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue)
+        feeds = self._feeds()
         return Services(
             generations=generations,
             readings=FrontEndCounts(
                 hub=hub, tail=tail, steadiness=self.steadiness, generations=generations, depth=self.depth
             ),
             operations=self._operations(generations),
-            feeds=self._feeds(),
+            feeds=feeds,
+            durable=DurableStreams(connection, feeds, storage=self.storage),
             lists=generations.lists,
             streams=self.streams,
             reader=self.streams,

@@ -150,8 +150,8 @@ class Feeds:
         many webhooks).
         """
         self._check(stream_id, config)
-        await self._admit(stream_id, tenant=tenant)
-        bounds, stored_id = self.bounds, await self._place(stream_id, tenant=tenant)
+        await self.admit(stream_id, tenant=tenant)
+        bounds, stored_id = self.bounds, await self.place(stream_id, tenant=tenant)
         request = msgspec.json.encode({"metadata": dict(config.metadata)})
         fields: dict[str, str | bytes | int] = {
             "v": FORMAT_VERSION,
@@ -251,7 +251,7 @@ class Feeds:
         if meta.webhook is not None and self.webhooks is not None:
             await self.webhooks.drop(meta.id)  # before the id may be used anew
         name = self.connection.keys
-        keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken)
+        keys = (name.meta, name.log, name.lease, name.viewers, name.feed_keys, name.feed_taken, name.producers)
         await leave_tombstone(self.connection, [key(meta.id) for key in keys])
         self._storage.ended(tenant, meta.id)
         await self._index.deleted(tenant, meta.id)
@@ -314,15 +314,15 @@ class Feeds:
         await self._index.touched(tenant, stored_id)
         return AppendResult(Cursor(epoch, first), Cursor(epoch, last), code == AppendCode.APPENDED)
 
-    async def _admit(self, stream_id: str, *, tenant: str) -> None:
-        """Raises TenantLimit, but not for a feed that is there."""
+    async def admit(self, stream_id: str, *, tenant: str) -> None:
+        """Before a creation. Raises TenantLimit, but not for a feed that is there."""
         try:
             await self._storage.admit_feed(tenant)
         except TenantLimit:
             if await self._find(stream_id, tenant=tenant) is None:
                 raise
 
-    async def _place(self, stream_id: str, *, tenant: str) -> str:
+    async def place(self, stream_id: str, *, tenant: str) -> str:
         """The id under which a feed is created: its own, unless an earlier version has stored it under the other."""
         own, *others = stored_ids(stream_id, tenant=tenant)
         known = await self._find(stream_id, tenant=tenant) if others else None
@@ -354,11 +354,16 @@ class Feeds:
         name, id = self.connection.keys, stored_id
         return [name.log(id), name.meta(id), name.live(id), name.feed_keys(id), name.feed_taken(id), name.lease(id)]
 
-    def _check(self, stream_id: str, config: FeedConfig) -> None:
+    @staticmethod
+    def check_id(stream_id: str) -> None:
+        """Raises InvalidInput for an id that no feed may have."""
         if stream_id.startswith(GENERATION_PREFIX):
             raise InvalidInput(f"ids that begin with {GENERATION_PREFIX} belong to generations; choose another")
         if STREAM_ID.fullmatch(stream_id) is None:
             raise InvalidInput("an id is 1 to 128 of A-Z a-z 0-9 _ . : - and begins with a letter or a digit")
+
+    def _check(self, stream_id: str, config: FeedConfig) -> None:
+        self.check_id(stream_id)
         with counting_refusals("MAX_METADATA_BYTES", MetadataTooLarge):
             check_metadata(config.metadata, max_bytes=self.bounds.max_metadata_bytes)
         most_events = min(self.bounds.max_events, MOST_EVENTS)

@@ -8,6 +8,7 @@ from typing import Final
 
 from broadcaster.errors import (
     IdempotencyMismatch,
+    InvalidInput,
     RateLimited,
     StreamClosed,
     StreamFull,
@@ -30,6 +31,7 @@ class AppendCode(IntEnum):
     MISMATCH = -4
     TOO_OFTEN = -5
     REPLACED = -6
+    DURABLE = -7
 
 
 def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:
@@ -46,6 +48,8 @@ def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:
             raise StreamClosed("the feed has ended; nothing can follow its end, and no other end replace it")
         case AppendCode.REPLACED:
             raise StreamReplaced("another creation has replaced this feed; nothing more of this writer is stored")
+        case AppendCode.DURABLE:
+            raise InvalidInput("this is a Durable Stream: append under /ds/, where its bytes stay as they are sent")
         case AppendCode.FULL:
             limit_reached("MAX_EVENTS" if has_many else "MAX_BYTES")
             raise StreamFull("the feed would hold more events or bytes than it may")

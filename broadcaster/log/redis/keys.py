@@ -92,6 +92,10 @@ class KeyNames:
         """Hash, beside ``feed_keys``: hash of the key → hash of its body, epoch (when), first and last seq."""
         return f"{self._prefix}:{{{stream_id}}}:taken"
 
+    def producers(self, stream_id: str) -> str:
+        """Hash of a Durable Stream: its idempotent producers → epoch and last seq of each."""
+        return f"{self._prefix}:{{{stream_id}}}:producers"
+
     def live(self, stream_id: str) -> str:
         """Sharded channel of the pushes."""
         return f"{self._prefix}:{{{stream_id}}}:live"

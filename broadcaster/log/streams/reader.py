@@ -17,6 +17,7 @@ from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.pipeline import LogPipeline, raise_first
+from broadcaster.log.streams.durable_meta import DurableMeta
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
@@ -28,6 +29,7 @@ _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
     *("on_worker_loss", "on_abandon", "on_provider_loss", "created_ms", "started_ms", "ended_ms", "deleted_ms"),
     *("terminal", "terminal_id", "idempotency_key", "dead", *ORIGIN_FIELDS),
+    *("content_type", "media_type", "durable_tail", "ttl_s", "expires_at"),
     *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
 ]
 _T = TypeVar("_T")
@@ -66,6 +68,7 @@ class Meta:
     credential: str = ""  # whose budget it counts for
     origin: Origin = NO_ORIGIN  # of a generation: the request that created it
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
+    durable: DurableMeta | None = None  # of a Durable Stream
 
     @property
     def public_id(self) -> str:
@@ -123,6 +126,7 @@ class Meta:
             credential=text(b"credential"),
             origin=Origin.from_hash(fields),
             dead=text(b"dead") or None,
+            durable=DurableMeta.from_hash(fields),
         )
 
 

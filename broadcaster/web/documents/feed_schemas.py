@@ -69,6 +69,7 @@ class StreamView(BaseModel):
 
     id: str
     kind: Literal["generation", "feed"]
+    content_type: str | None = Field(description="of a Durable Stream (`/ds/`); null: any other stream")
     status: Status = Field(description="a feed is `running` until it is closed")
     first_seq: int = Field(description="of the oldest stored event; 0: no event is stored")
     last_seq: int
@@ -98,6 +99,7 @@ class ListedStreamView(BaseModel):
 
     id: str
     kind: Literal["generation", "feed"]
+    content_type: str | None = Field(description="of a Durable Stream (`/ds/`); null: any other stream")
     status: Status = Field(description="a feed is `running` until it is closed")
     title: str = Field(description="of a generation: the beginning of the last user message; of a feed: empty")
     model: str | None = Field(description="null for a feed")

@@ -94,10 +94,21 @@ _OF_LAYERS: Final[Mapping[str, ProblemType]] = {
 }
 """Problems that are found before a route runs, without an error class."""
 
+_OF_DURABLE_STREAMS: Final[Mapping[str, ProblemType]] = {
+    "producer_fenced": ProblemType(403, "The producer has a newer session", "its epoch is 5 now"),
+    "content_type_mismatch": ProblemType(409, "The content type is another one", "the stream is text/plain"),
+    "producer_gap": ProblemType(409, "Requests of the producer are missing", "expected 3, received 5"),
+    "sequence_conflict": ProblemType(409, "Stream-Seq has not risen", "each Stream-Seq is greater than the last"),
+    "offset_gone": ProblemType(410, "The offset is gone", "read from -1: this stream no longer holds the offset"),
+    "not_supported": ProblemType(501, "This part of the protocol is not served", "forks are not supported"),
+}
+"""Problems of ``/ds/`` alone, whose headers say more than an error could."""
+
 PROBLEMS: Final[Mapping[str, ProblemType]] = {
     **{
         error.code: ProblemType(error.status, title, example, error.retry)
         for error, (title, example) in _OF_ERRORS.items()
     },
     **_OF_LAYERS,
+    **_OF_DURABLE_STREAMS,
 }

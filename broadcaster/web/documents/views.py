@@ -81,11 +81,17 @@ def listed_stream(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -
     return {
         **stream_state(meta, last=last, viewers=viewers, base=base),
         "kind": meta.kind,
+        "content_type": content_type_of(meta),
         "title": meta.title if is_generation else "",
         "model": meta.model if is_generation else None,
         "active_at": max(times_ms) / 1000,
         "error": _error_in(meta.terminal),
     }
+
+
+def content_type_of(meta: Meta) -> str | None:
+    """The media type of a Durable Stream; None: any other stream."""
+    return None if meta.durable is None else meta.durable.content_type
 
 
 async def read_content(reader: EntryReader, stream_id: str) -> dict[str, Any]:

@@ -37,11 +37,14 @@ _ADMIN: Final = frozenset(
 )
 _OWN: Final[Mapping[str, frozenset[Action]]] = {
     "get_usage": frozenset({Action.WATCH}),
+    **dict.fromkeys(("read_durable_stream", "head_durable_stream"), frozenset({Action.WATCH})),
+    **dict.fromkeys(("create_durable_stream", "append_durable_stream"), frozenset({Action.APPEND})),
+    "delete_durable_stream": frozenset({Action.STOP}),
     **dict.fromkeys(_ADMIN, frozenset({Action.ADMIN})),
 }
 """Operations that no host serves."""
 
-_FOR_KEYS: Final = frozenset({"create_token", "revoke_tokens"}).union(
+_FOR_KEYS: Final = frozenset({"create_token", "revoke_tokens", "delete_durable_stream"}).union(
     _ADMIN, (operation for operation, rights in RIGHTS.items() if Right.DELETE in rights)
 )
 """Operations that no token allows."""

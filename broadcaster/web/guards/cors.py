@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from broadcaster.dialects.durable.headers import EXPOSED_HEADERS
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER, problem_response
 
 PREFLIGHT_MAX_AGE_S: Final = 600
@@ -39,6 +40,8 @@ _EXPOSED: Final = (
     "allow",
     "www-authenticate",
     "x-vercel-ai-ui-message-stream",
+    "etag",
+    *EXPOSED_HEADERS,
 )
 _ALLOWED: Final = "broadcaster.allowed_origin"
 

@@ -12,6 +12,8 @@
    would block the loop for half a minute, and take 2 GB.
 6. What cannot be written as JSON (NaN, Infinity, lone surrogates, deep nesting) is refused here, once for
    all routes: it must not reach the log.
+7. A route that takes any media type (Durable Streams) takes it as it is, not compressed. A page can send ``text/plain``
+   across origins, so there no POST of a page of another origin is taken.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ from broadcaster.web.guards.json_ledger import JsonHold
 
 # A length with more digits never comes from a server that parses it; what is received is counted anyway.
 _LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_BYTES_WANTED: Final = (
+    "send the body without a content-encoding, and not from a page of another origin that "
+    "BROADCASTER_CORS_ORIGINS does not list"
+)
 _JSON_WANTED: Final = "send the body with content-type: application/json, and without a content-encoding"
 # Only an escape can make a surrogate: the text itself is UTF-8.
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -80,11 +86,14 @@ def decode_body(body: bytes, *, max_values: int) -> Any:
     return value
 
 
-def check_head(request: Request, *, max_bytes: int) -> None:
-    """Check the body that the head announces. Raises UnsupportedMediaType (rules 2, 3), BodyTooLarge (rule 4)."""
+def check_head(request: Request, *, max_bytes: int, takes_bytes: bool = False) -> None:
+    """Check the body that the head announces. Raises UnsupportedMediaType (rules 2, 3), BodyTooLarge (rule 4).
+
+    ``takes_bytes``: the route takes any media type.
+    """
     headers = request.headers
-    if request.method in _METHODS_WITH_BODY and not _is_json(request):
-        raise UnsupportedMediaType(_JSON_WANTED)
+    if request.method in _METHODS_WITH_BODY and not (_is_bytes(request) if takes_bytes else _is_json(request)):
+        raise UnsupportedMediaType(_BYTES_WANTED if takes_bytes else _JSON_WANTED)
     announced = headers.get("content-length", "0")
     if _LENGTH.fullmatch(announced) and int(announced) > max_bytes:
         raise _too_large(max_bytes)
@@ -127,16 +136,30 @@ class StrictRequest(Request):
             yield chunk
 
 
+def _is_bytes(request: Request) -> bool:
+    """Rule 7."""
+    return _is_plain(request.headers) and _is_sent_by_a_known_page(request)
+
+
+def _is_sent_by_a_known_page(request: Request) -> bool:
+    """Whether no page of another origin has sent it, unless the operator listed that origin; True but for POST."""
+    return request.method != "POST" or is_allowed_origin(request.scope) or not _is_of_another_origin(request.headers)
+
+
+def _is_plain(headers: Headers) -> bool:
+    return headers.get("content-encoding", "identity").strip().lower() in ("identity", "")
+
+
 def _is_json(request: Request) -> bool:
     headers = request.headers
-    if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+    if not _is_plain(headers):
         return False
     kind = headers.get("content-type")
     if kind is not None:
         return kind.partition(";")[0].strip().lower() == "application/json"
     if "transfer-encoding" in headers or headers.get("content-length", "0").strip() != "0":
         return False
-    return request.method != "POST" or is_allowed_origin(request.scope) or not _is_of_another_origin(headers)
+    return _is_sent_by_a_known_page(request)
 
 
 def _is_of_another_origin(headers: Headers) -> bool:

@@ -16,6 +16,7 @@ _SURFACES: Final = (
     ("/v1/", "openai"),
     ("/api/chat", "ai-sdk"),
     ("/agui", "ag-ui"),
+    ("/ds/", "durable-streams"),
     ("/healthz", "health"),
     ("/readyz", "health"),
 )

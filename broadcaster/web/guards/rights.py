@@ -24,6 +24,7 @@ from typing import Any, Final
 from fastapi import HTTPException, Request
 from starlette.datastructures import QueryParams
 
+from broadcaster.dialects.durable.headers import id_of_path
 from broadcaster.dialects.openai_responses.answer import stream_id_of
 from broadcaster.errors import BroadcasterError, Forbidden, IdempotencyMismatch, UnknownStream
 from broadcaster.log.jobs.generations import Created, GenerationRequest, create_generation_id
@@ -88,6 +89,7 @@ _OF_IF_EXISTS: Final[Mapping[str, Right]] = {"replace": Right.DELETE, "join": Ri
 
 _STREAM_IN_PATH: Final[Mapping[str, Callable[[str], str]]] = {
     "stream_id": str,
+    "stream_path": id_of_path,
     "generation_id": str,
     "response_id": stream_id_of,
 }

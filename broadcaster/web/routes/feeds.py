@@ -31,7 +31,14 @@ from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.parameters import LISTED, ListedStatus, PageBefore, PageSize
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
 from broadcaster.web.documents.schemas import MAX_IDEMPOTENCY_KEY_CHARS
-from broadcaster.web.documents.views import listed_stream, metadata_of, read_content, stream_state, webhook_of
+from broadcaster.web.documents.views import (
+    content_type_of,
+    listed_stream,
+    metadata_of,
+    read_content,
+    stream_state,
+    webhook_of,
+)
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Arrival
@@ -350,6 +357,7 @@ async def _show(here: Arrival, stream_id: str) -> schemas.StreamView:
     return schemas.StreamView(
         **stream_state(meta, last=tail.last, viewers=viewers, base=base) | {"webhook": webhook_of(meta)},
         kind=meta.kind,
+        content_type=content_type_of(meta),
         first_seq=0 if first is None else first.seq,
         metadata=metadata_of(meta),
         lease_s=None if meta.lease_ms is None else meta.lease_ms / 1000,

@@ -11,8 +11,8 @@ cases a cut response never ends with the clean last chunk, which a client would 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -83,12 +83,38 @@ class EventStreamResponse(Response):
         await driver.run()
 
 
+class PulledViewer(Protocol):
+    """What a driver needs of a viewer; see Viewer."""
+
+    on_cut: Callable[[], None] | None
+
+    @property
+    def heartbeat_s(self) -> float: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    @property
+    def ends_cleanly(self) -> bool: ...
+
+    @property
+    def stop_reason(self) -> StopReason | None: ...
+
+    def pull(self, max_bytes: int) -> bytes: ...
+
+    async def wait(self, timeout_s: float) -> bool: ...
+
+    def heartbeat(self) -> bytes: ...
+
+    def leave(self) -> None: ...
+
+
 class SendDriver:
     """Pulls one viewer's bytes and gives them to ASGI's ``send``."""
 
     __slots__ = ("_receive", "_send", "_task", "_viewer", "_was_interrupted", "connection")
 
-    def __init__(self, viewer: Viewer, *, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, viewer: PulledViewer, *, scope: Scope, receive: Receive, send: Send) -> None:
         self._viewer = viewer
         self._receive = receive
         self._send = send

@@ -40,6 +40,7 @@ from broadcaster.webhooks.url import WebhookHosts
 from tests.support.memory.memory_lists import page_of
 from tests.support.memory.memory_operations import MemoryOperations
 from tests.support.memory.memory_usage import MemoryUsage
+from tests.support.memory.unserved_durable import UnservedDurable
 
 NOW_MS = 1_795_000_000_000
 EPOCH = 7
@@ -351,6 +352,7 @@ async def memory_services(
     services = Services(
         generations=world,
         feeds=MemoryFeeds(world),
+        durable=UnservedDurable(),
         lists=world,
         streams=world,
         reader=world,

@@ -71,7 +71,7 @@ async def test_a_created_feed_is_shown_as_it_stands(client: httpx2.AsyncClient) 
     assert body == {
         "id": "build-42", "kind": "feed", "status": "running", "first_seq": 0, "last_seq": 0, "last_id": None,
         "created_at": body["created_at"], "ended_at": None, "metadata": {"job": 42}, "events_url": EVENTS, "viewers": 0,
-        "lease_s": None, "webhook": None,
+        "lease_s": None, "webhook": None, "content_type": None,
     }  # fmt: skip
     assert (await client.get(URL)).json() == body
 

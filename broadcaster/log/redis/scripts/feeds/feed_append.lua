@@ -6,7 +6,8 @@
 --      the writer's creation (its feed's configuration, '' of a caller that has none), event JSON ...
 -- Returns {code, epoch, first seq, last seq, wait_ms, 1 if the feed has a webhook}: 1 appended, 0 taken already (where it stands), -1 unknown,
 -- -2 closed, -3 full, -4 the key was used with another body, -5 too often (retry in wait_ms), -6 the writer's feed was
--- replaced by another one (feed_replace). Checked in the order unknown, replaced, key, closed, too often, full. The lease of
+-- replaced by another one (feed_replace), -7 it is a Durable Stream, which has appends of its own (durable_append).
+-- Checked in the order unknown, replaced, Durable Stream, key, closed, too often, full. The lease of
 -- an open feed is renewed in every case but the first two: its writer lives.
 -- The left half of an id is max(now, that of the entry before): a seq that is issued twice, because Redis lost the tail,
 -- gets another id and is noticed. meta keeps the last id: a feed whose log has expired goes on behind it, and one whose log
@@ -22,7 +23,7 @@ local ends = status ~= ''
 local count = #ARGV - EVENTS_FROM + 1
 
 local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes', 'on_full', 'retention_ms', 'terminal',
-  'tokens', 'tokens_ms', 'lease_ms', 'config', 'webhook'}
+  'tokens', 'tokens_ms', 'lease_ms', 'config', 'webhook', 'content_type'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
 local is_open = meta.status == 'queued'
@@ -32,6 +33,7 @@ local function answer(code, epoch, first, last, wait_ms)
 end
 if meta.kind ~= 'feed' or meta.tenant ~= ARGV[1] then return {-1, 0, 0, 0, 0, 0} end
 if ARGV[11] ~= '' and meta.config and meta.config ~= ARGV[11] then return {-6, 0, 0, 0, 0, 0} end
+if meta.content_type and not ends then return {-7, 0, 0, 0, 0, 0} end
 
 local now_ms = read_clock()
 

@@ -1,0 +1,101 @@
+"""Frames of ``live=sse``: a ``data`` event for what has come, and a ``control`` event for where the client stands.
+
+Rules
+1. A data event holds whole entries, and the control event after it names the last of them: a client that reconnects
+   there misses nothing.
+2. Server-sent events are text. An entry of a ``text/*`` stream that ends within a character waits for the rest, which
+   the next entry brings. Bytes that are not UTF-8 become U+FFFD, and a CR arrives as LF. A read without ``live`` is
+   exact.
+3. ``upToDate`` says that nothing is left to send now, and ``streamClosed`` that nothing will ever follow.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.core.sse import LINE_END, encode_comment
+from broadcaster.dialects.durable.contents import DurableContent, decode_event, join_contents
+from broadcaster.dialects.durable.offsets import format_offset
+
+HEARTBEAT: Final = encode_comment()
+# UTF-8: a lead byte announces how many bytes its character has.
+_LEADS: Final = ((0xE0, 0xC0, 2), (0xF0, 0xE0, 3), (0xF8, 0xF0, 4))
+
+
+class DurableFrames:
+    """The frames of one response. ``add`` what has come, in order, then ``take``."""
+
+    def __init__(self, content: DurableContent, *, at: Cursor, cursor: str) -> None:
+        """``at``: the entry behind which the client stands. ``cursor``: of every control event."""
+        self._content = content
+        self._cursor = cursor
+        self._at = at
+        self._waiting: list[tuple[Cursor, bytes]] = []
+        self._knows_end = False  # the client knows that it is up to date
+        self.is_closed = False
+        """The control event with ``streamClosed`` was taken."""
+
+    def add(self, cursor: Cursor, event: bytes) -> None:
+        """The next entry."""
+        piece = decode_event(event, self._content)
+        if piece is not None:
+            self._waiting.append((cursor, piece))
+
+    def take(self, *, is_at_end: bool, is_closed: bool) -> bytes:
+        """The frames of what was added; ``is_at_end``: the stream holds no more. ``b""``: nothing has changed."""
+        ready = self._ready(is_closed=is_closed)
+        if self.is_closed or not (ready or is_closed or (is_at_end and not self._knows_end)):
+            return b""
+        frames = b""
+        if ready:
+            self._at = ready[-1][0]
+            frames = _frame(b"data", self._text([piece for _, piece in ready]))
+        self._knows_end, self.is_closed = is_at_end or is_closed, is_closed
+        return frames + self._control()
+
+    def _ready(self, *, is_closed: bool) -> Sequence[tuple[Cursor, bytes]]:
+        """Rule 2; what is not ready stays."""
+        count = len(self._waiting)
+        while self._content is DurableContent.TEXT and not is_closed and count and self._is_torn(count):
+            count -= 1
+        ready, self._waiting = self._waiting[:count], self._waiting[count:]
+        return ready
+
+    def _is_torn(self, count: int) -> bool:
+        """Whether the last of so many waiting entries ends within a character."""
+        end = b"".join(piece for _, piece in self._waiting[max(0, count - 4) : count])[-3:]
+        for length in range(1, len(end) + 1):
+            byte = end[-length]
+            if byte & 0xC0 != 0x80:
+                return any(byte & mask == lead and length < size for mask, lead, size in _LEADS)
+        return False
+
+    def _text(self, pieces: Sequence[bytes]) -> bytes:
+        joined = join_contents(pieces, self._content)
+        if self._content is DurableContent.BYTES:
+            return base64.b64encode(joined)
+        return joined.decode(errors="replace").encode() if self._content is DurableContent.TEXT else joined
+
+    def _control(self) -> bytes:
+        fields: dict[str, str | bool] = {"streamNextOffset": format_offset(self._at)}
+        if not self.is_closed:
+            fields["streamCursor"] = self._cursor
+        if self._knows_end:
+            fields["upToDate"] = True
+        if self.is_closed:
+            fields["streamClosed"] = True
+        return _frame(b"control", msgspec.json.encode(fields))
+
+
+def _frame(event: bytes, data: bytes) -> bytes:
+    """One event. The protocol's servers write no space after ``data:``, and some clients search for that.
+
+    A client drops one space there, so a line that begins with a space has another one before it.
+    """
+    lines = (b"data:%b%b\n" % (b" " if line.startswith(b" ") else b"", line) for line in LINE_END.split(data))
+    return b"event: %b\n%b\n" % (event, b"".join(lines))

@@ -1,0 +1,1 @@
+"""``/ds/``: Durable Streams 1.0 over the log."""
