@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
-	benchtools get-nchan get-node-modules uvicorns compat compat-modules frameworks-python frameworks-node frameworks-copilotkit \
+	benchtools get-nchan get-node-modules uvicorns compat compat-modules durable frameworks-python frameworks-node frameworks-copilotkit \
 	agents compiled hosts notebook
 
 help: ## list these commands
@@ -56,7 +56,7 @@ faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print 
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies tests/e2e/observing
 
-compat: install programs compat-modules frameworks-python frameworks-node frameworks-copilotkit agents engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
+compat: install programs compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
 	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && exit $$clients
 
@@ -242,10 +242,11 @@ get-node-modules:
 # The clients under node that tests/compat runs, and the frameworks that tests/frameworks runs. Without them the tests
 # print the remedy.
 compat-modules: MODULES := tests/compat/node
+durable: MODULES := tests/compat/durable
 frameworks-node: MODULES := tests/frameworks/node
 frameworks-copilotkit: MODULES := tests/frameworks/copilotkit
 agents: MODULES := tests/frameworks/agents
-compat-modules frameworks-node frameworks-copilotkit agents: programs
+compat-modules durable frameworks-node frameworks-copilotkit agents: programs
 	@cd $(MODULES) && \
 	if cmp -s package-lock.json node_modules/.installed; then exit 0; fi; \
 	echo "$@: modules of node"; \
