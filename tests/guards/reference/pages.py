@@ -84,6 +84,17 @@ PAGES: Final = (
         returned=("broadcaster.sync.feed.FeedStatistics",),
     ),
     Page(
+        "jupyter",
+        "broadcaster.jupyter",
+        "A live display of a stream in a notebook's cell ([guide](../library.md#show-it-in-a-notebook)).",
+    ),
+    Page(
+        "django",
+        "broadcaster.django",
+        "A stream as the response of a view of Django ([guide](../hosts.md#one-stream-as-a-route-of-your-own)).",
+        names=("stream_response",),
+    ),
+    Page(
         "client",
         "broadcaster.client",
         "The Python client of a front-end: everything over HTTP ([routes](../http.md)).",
@@ -109,7 +120,7 @@ PAGES: Final = (
 )
 
 INTERNAL: Final[Mapping[str, frozenset[str]]] = {
-    "OpenFeed": frozenset({"end_from_outside", "creation", "stopped_for"}),
+    "OpenFeed": frozenset({"end_from_outside", "creation", "is_ending", "stopped_for"}),
     "Publication": frozenset({"cancel_source", "creation"}),
     "StreamResult": frozenset({"of"}),
     "Feed": frozenset({"begin_to_leave", "begin_anew"}),
