@@ -1,4 +1,4 @@
-"""The JavaScript client in a node process, and servers for it: a front-end, and one that fails as networks fail."""
+"""The JavaScript client under node, Deno or Bun; a front-end for it, and a server that fails as networks fail."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 from broadcaster.web.services import Services
 from tests.client.conftest import STORY, as_log
+from tests.clients_js.runtimes import find_runtime, runtime_params
 from tests.compat.node_clients import Driver, start_driver
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import own_app, served, until_watched
-from tests.support.servers.programs import find_program
 from tests.support.servers.sse_server import SseServer
 
 
@@ -29,10 +29,11 @@ class FrontEnd:
         await until_watched(self.services, stream_id, viewers)
 
 
-@pytest.fixture
-async def driver() -> AsyncIterator[Driver]:
-    node = find_program("node", remedy="install it, e.g. apt install nodejs")
-    async with start_driver(node, Path(__file__).parent / "driver.mjs") as driver:
+@pytest.fixture(params=runtime_params())
+async def driver(request: pytest.FixtureRequest) -> AsyncIterator[Driver]:
+    runtime = find_runtime(request.param)
+    script = Path(__file__).parent / "driver.mjs"
+    async with start_driver(runtime.program, script, options=runtime.options) as driver:
         yield driver
 
 

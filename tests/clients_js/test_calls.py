@@ -1,4 +1,4 @@
-"""``start``, ``stop`` and ``publish`` of the JavaScript client under node."""
+"""``start``, ``stop`` and ``publish`` of the JavaScript client under each runtime."""
 
 from __future__ import annotations
 

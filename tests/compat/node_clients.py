@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -95,10 +95,10 @@ async def open_driver(name: str) -> AsyncIterator[Driver]:
 
 
 @asynccontextmanager
-async def start_driver(node: str, script: Path) -> AsyncIterator[Driver]:
-    """A driver that is a script of its own."""
+async def start_driver(program: str, script: Path, *, options: Sequence[str] = ()) -> AsyncIterator[Driver]:
+    """A driver that is a script of its own, run by node or another program; ``options`` stand before the script."""
     process = await asyncio.create_subprocess_exec(
-        *(node, script.name),
+        *(program, *options, script.name),
         cwd=script.parent,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
