@@ -29,7 +29,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules durable frameworks-python frameworks-node frameworks-copilotkit \
-	agents compiled hosts notebook
+	agents js-runtimes nextjs-modules compiled hosts notebook
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -56,9 +56,10 @@ faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print 
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies tests/e2e/observing
 
-compat: install programs compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
+compat: install programs browser compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
-	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && exit $$clients
+	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && \
+	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/examples && exit $$clients
 
 soak: install faketime engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [TOPOLOGY=one|sentinel|cluster] [LOSSY=1] [ENGINE=redis]
 	@$(ON_ENGINE); $(BIN)/python -m tests.hunt --seconds $(SOAK_S) $(if $(SEED),--seed $(SEED)) --topology $(TOPOLOGY) \
@@ -239,14 +240,16 @@ get-node-modules:
 	cp bench/peers/package.json bench/peers/package-lock.json .venv-bench && cd .venv-bench && \
 	npm ci --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null || { rm -f package-lock.json; exit 1; }
 
-# The clients under node that tests/compat runs, and the frameworks that tests/frameworks runs. Without them the tests
-# print the remedy.
+# The clients under node that tests/compat runs, the frameworks that tests/frameworks runs, Deno and Bun for the
+# JavaScript client, and the packages of the example in Next.js. Without them the tests print the remedy.
 compat-modules: MODULES := tests/compat/node
 durable: MODULES := tests/compat/durable
 frameworks-node: MODULES := tests/frameworks/node
 frameworks-copilotkit: MODULES := tests/frameworks/copilotkit
 agents: MODULES := tests/frameworks/agents
-compat-modules durable frameworks-node frameworks-copilotkit agents: programs
+js-runtimes: MODULES := tests/clients_js/runtimes
+nextjs-modules: MODULES := examples/nextjs_chat
+compat-modules durable frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules: programs
 	@cd $(MODULES) && \
 	if cmp -s package-lock.json node_modules/.installed; then exit 0; fi; \
 	echo "$@: modules of node"; \

@@ -102,7 +102,7 @@ def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
 
 def copy_checkout(folder: Path) -> None:
     """What tests need, without what they leave behind; the installed Node packages are linked: they are large."""
-    leave = shutil.ignore_patterns("__pycache__", ".hypothesis", "*.egg-info", NODE_PACKAGES.name)
+    leave = shutil.ignore_patterns("__pycache__", ".hypothesis", "*.egg-info", ".next", NODE_PACKAGES.name)
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
