@@ -25,6 +25,7 @@ from broadcaster.dialects.ag_ui.encode import AgUiDialect
 from broadcaster.dialects.ai_sdk.encode import AiSdkDialect
 from broadcaster.dialects.anthropic.encode import AnthropicDialect
 from broadcaster.dialects.native.encode import NATIVE, NativeEncoder
+from broadcaster.dialects.native.messages import MESSAGES, SNAPSHOT_MESSAGES
 from broadcaster.dialects.native.snapshot import NATIVE_SNAPSHOT
 from broadcaster.dialects.openai_chat.encode import ChatDialect
 from broadcaster.dialects.openai_responses.encode import RESPONSES
@@ -32,7 +33,16 @@ from broadcaster.dialects.tutorial.delta import DeltaDialect
 from broadcaster.dialects.tutorial.named import NamedDialect
 from broadcaster.dialects.tutorial.parts import PartsDialect
 
-__all__ = ["DIALECTS", "NATIVE", "NATIVE_SNAPSHOT", "Dialect", "NativeEncoder", "Transcript"]
+__all__ = [
+    "DIALECTS",
+    "MESSAGES",
+    "NATIVE",
+    "NATIVE_SNAPSHOT",
+    "SNAPSHOT_MESSAGES",
+    "Dialect",
+    "NativeEncoder",
+    "Transcript",
+]
 
 
 class Dialect(Protocol):

@@ -3,10 +3,11 @@
     from broadcaster.settings import Settings
     app = create_app(Settings())
 
-The layers, from outside in: ``?token=`` is taken out of the query (tokens/presented.py); a name for the request; its
-line in the log (request_log.py); pages of other origins, where some are listed (cors.py); the shapes of errors and the
-net for unexpected ones; no WebSocket; the keys (key_guard.py), or without keys the loopback guard; routing; the rules
-of our routes wherever they are mounted (route_table.py).
+The layers, from outside in: ``?token=`` is taken out of the query (tokens/presented.py); the handshake of a WebSocket
+becomes the GET request that it is (viewing/handshake.py); a name for the request; its line in the log (request_log.py);
+pages of other origins, where some are listed (cors.py); the shapes of errors and the net for unexpected ones; no
+WebSocket but a stream's; the keys (key_guard.py), or without keys the loopback guard; routing; the rules of our routes
+wherever they are mounted (route_table.py).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from broadcaster.web.routes import admin, console, feeds, generations, health, s
 from broadcaster.web.routes.durable.table import routes as durable_streams
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
+from broadcaster.web.viewing.handshake import HandshakeAsRequest
 from broadcaster.web.wiring import open_services, token_issuers
 
 _SERVICE: Final = "broadcaster-front-end"
@@ -141,6 +143,7 @@ def _layers(
     """Outermost first."""
     layers = [
         Middleware(QueryToken),
+        Middleware(HandshakeAsRequest),
         Middleware(RequestId, counts),
         Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s), tracing=tracing),
     ]

@@ -13,7 +13,8 @@ The steps of a request to such a route, in this order, in every app:
 1. Its mount is open, else 500 ``setup_error``.
 2. In our own app its caller may do this (callers.py), else 403.
 3. Its head announces a JSON body (of a few routes: any body) within the bound (json_body.py), else 415 or 413. In a
-   host's app the guards of the host grant it (rights.py), else 403, 404, or what the guard raises. Then its tenant is
+   host's app a page that opens a WebSocket is the host's own, or of a listed origin, else 403 (viewing/handshake.py),
+   and the guards of the host grant the request (rights.py), else 403, 404, or what the guard raises. Then its tenant is
    within its rate (tenant_rates.py), else 429. Up to here no byte of the body is read.
 4. The body is JSON, else 400. In our own app the credential must still be valid then, because a body may take long.
    Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
@@ -40,6 +41,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from broadcaster.errors import AnswerUnsent, Busy
@@ -53,11 +55,13 @@ from broadcaster.web.guards.request import uncached
 from broadcaster.web.guards.request_log import record_of, showable
 from broadcaster.web.guards.rights import Rights, stream_in_path
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
+from broadcaster.web.viewing.handshake import as_request, request_scope
 from broadcaster.web.viewing.sliced_response import SLICE_BYTES, SlicedResponse
-from broadcaster.web.viewing.sse import EventStreamResponse
+from broadcaster.web.viewing.viewer_response import ViewerResponse
 
-# Health belongs to no tenant. An EventSource gives up for good on 429, so its route sends the refusal in a 200.
-_UNCOUNTED: Final = frozenset({"health", "readiness", "stream_events"})
+# Health belongs to no tenant. An EventSource gives up for good on 429, so its route sends the refusal in a 200; a page
+# cannot see the status of a handshake, so the route of a WebSocket sends the refusal in a message.
+_UNCOUNTED: Final = frozenset({"health", "readiness", "stream_events", "stream_ws"})
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
@@ -82,6 +86,7 @@ class Row(NamedTuple):
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
     takes_bytes: bool = False
+    takes_websocket: bool = False
 
     @property
     def operation(self) -> str:
@@ -100,6 +105,7 @@ class Row(NamedTuple):
             route.operation = self.operation
             route.takes_bytes = self.takes_bytes
             route.surface = self.options["tags"][0]
+            route.takes_websocket = self.takes_websocket
             if not route.mount.is_hosted:  # there a guard of the host stands before the route
                 route.shortcut = self.shortcut
 
@@ -135,6 +141,10 @@ class RouteTable:
         """A route of GET."""
         return self._row("GET", path, options, shortcut=shortcut)
 
+    def websocket(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+        """A route of GET, which the handshake of a WebSocket reaches too (viewing/handshake.py)."""
+        return self._row("GET", path, options, takes_websocket=True)
+
     def head(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
         """A route of HEAD."""
         return self._row("HEAD", path, options)
@@ -152,13 +162,18 @@ class RouteTable:
         return self._row("DELETE", path, options)
 
     def _row(
-        self, method: str, path: str, options: Mapping[str, Any], *, shortcut: Shortcut | None = None
+        self,
+        method: str,
+        path: str,
+        options: Mapping[str, Any],
+        *,
+        shortcut: Shortcut | None = None,
+        takes_websocket: bool = False,
     ) -> Callable[[_Endpoint], _Endpoint]:
         def add(endpoint: _Endpoint) -> _Endpoint:
             merged = {"tags": [self.tag], "operation_id": endpoint.__name__, **options}
-            self._rows.append(
-                Row(method, self.prefix + path, endpoint, merged, shortcut, self.errors, self.takes_bytes)
-            )
+            row = Row(method, self.prefix + path, endpoint, merged, shortcut, self.errors, self.takes_bytes)
+            self._rows.append(row._replace(takes_websocket=takes_websocket))
             return endpoint
 
         return add
@@ -174,14 +189,22 @@ class MountedRoute(APIRoute):
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
     takes_bytes: bool = False
+    takes_websocket: bool = False
 
     @classmethod
     def of(cls, mount: Mount, rights: Rights | None = None) -> type[MountedRoute]:
         """The class of this mount's routes; without ``rights`` every request may do everything (our own app)."""
         return type(cls.__name__, (cls,), {"mount": mount, "rights": rights})
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """A handshake matches as the GET request that it is: a host's app has no layer that makes it one."""
+        is_handshake = scope["type"] == "websocket" and self.takes_websocket
+        return super().matches(request_scope(scope) if is_handshake else scope)
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose path has matched."""
+        if scope["type"] == "websocket":
+            scope, receive, send = as_request(scope, receive, send)
         record = record_of(scope)
         record.operation, record.surface, record.route = self.operation, self.surface, self.path
         record.tenant = tenant_of(scope, self.mount.tenant)
@@ -243,7 +266,7 @@ class MountedRoute(APIRoute):
             except BaseException:
                 if hold is not None:
                     hold.close()
-                if isinstance(response, EventStreamResponse):
+                if isinstance(response, ViewerResponse):
                     response.discard()
                 raise
             if response is None:
@@ -263,13 +286,13 @@ def _check_still_admitted(services: Services, request: Request, response: Respon
     A request that has changed something is told so: its caller would repeat it.
     """
     caller, is_read = services.visitor.caller, request.method in ("GET", "HEAD")
-    if caller is not None and is_read and not isinstance(response, EventStreamResponse):
+    if caller is not None and is_read and not isinstance(response, ViewerResponse):
         services.check_admitted(caller)
 
 
 def _with_hold(response: Response, hold: JsonHold) -> Response:
     """The response; a large one is counted until it is sent (json_ledger.py), or refused without room for it."""
-    if isinstance(response, EventStreamResponse) or len(response.body) <= SLICE_BYTES:
+    if isinstance(response, ViewerResponse) or len(response.body) <= SLICE_BYTES:
         hold.close()
         return response
     hold.drop_body()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
@@ -79,7 +79,8 @@ class Services:
     ``visitor`` is the client of one request, ``record`` its line in the log, and ``priority`` that of the generation it
     starts. ``readings`` are the front-end's metrics. ``model_lists`` gives the providers' lists of models, as last
     read. ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
-    ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new ones.
+    ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new ones. ``cors_origins``
+    are those of the setting.
     """
 
     generations: GenerationsPort
@@ -118,6 +119,7 @@ class Services:
     check_gone: Callable[[], Awaitable[None]]
     model_lists: Callable[[], Awaitable[ModelLists]]
     usage: UsagePort
+    cors_origins: Collection[str] = ()
     tokens_per_day: int | None = None
     trusted_proxies: int = 0
     draining: asyncio.Event = field(default_factory=asyncio.Event)

@@ -231,6 +231,7 @@ class _Parts(JobParts):
             remember=self._losses.remember,
             departed=departures.note,
             usage=DailyUsage(connection),
+            cors_origins=settings.cors_origins,
             tokens_per_day=settings.budget_tokens_per_day,
             trusted_proxies=settings.trusted_proxies,
             check_admitted=_admit_all if credentials is None else credentials.check,

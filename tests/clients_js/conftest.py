@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.clients_js.runtimes import find_runtime, runtime_params
 from tests.compat.node_clients import Driver, start_driver
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import own_app, served, until_watched
+from tests.support.servers.programs import find_program, lacking
 from tests.support.servers.sse_server import SseServer
 
 
@@ -34,6 +36,16 @@ async def driver(request: pytest.FixtureRequest) -> AsyncIterator[Driver]:
     runtime = find_runtime(request.param)
     script = Path(__file__).parent / "driver.mjs"
     async with start_driver(runtime.program, script, options=runtime.options) as driver:
+        yield driver
+
+
+@pytest.fixture
+async def ws_driver() -> AsyncIterator[Driver]:
+    """The same with ``globalThis.WebSocket``, which Node has by itself from version 22 on."""
+    if not find_spec("websockets"):
+        lacking("no package websockets found: make install")
+    node = find_program("node", remedy="install it, e.g. apt install nodejs")
+    async with start_driver(node, Path(__file__).parent / "driver.mjs", options=["--experimental-websocket"]) as driver:
         yield driver
 
 

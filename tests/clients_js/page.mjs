@@ -44,6 +44,14 @@ globalThis.followHidden = (stream) => {
   })();
 };
 
+/** Follow a stream as an application does, where the network may hold events back. */
+globalThis.follow = async (stream, options) => {
+  const answer = watch(stream, options);
+  const names = [];
+  for await (const update of answer) if (update.kind === "connection") names.push(update.name);
+  return { text: answer.state.text, names };
+};
+
 globalThis.setVisibility = (state) => {
   Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));

@@ -19,13 +19,14 @@ from tests.support.servers.sse_server import SseServer
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "clients" / "js"
 LIMIT_BYTES = 6 * 1024
+WEBSOCKET_LIMIT_BYTES = 2 * 1024
 TYPED = """
 import { BroadcasterError, publish, start, stop, watch, type Update } from "llm-broadcaster";
 import { useStream } from "llm-broadcaster/react";
 
 async function run(server: string, token: () => Promise<string>): Promise<string> {
   const generation = await start("Why?", { server, token });
-  const answer = watch(generation.events_url, { server, token, signal: new AbortController().signal });
+  const answer = watch(generation.events_url, { server, token, transport: "ws", signal: new AbortController().signal });
   for await (const update of answer) note(update);
   await stop(generation.id, { server });
   await publish("job-42", ["text", { type: "data-progress", data: { done: 1 } }], { config: { lease_s: 15 } });
@@ -59,12 +60,20 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
-def test_what_a_browser_loads_is_at_most_six_kilobytes() -> None:
+def bundled_bytes(module: str) -> int:
+    """What a browser receives for this module, without the one for WebSockets, which is loaded when it is needed."""
     require_modules()
-    bundle = run(
-        str(FOLDER / "node_modules/.bin/esbuild"), "src/index.js", "--bundle", "--minify", "--format=esm", cwd=PACKAGE
-    )
-    assert len(gzip.compress(bundle.encode(), 9)) <= LIMIT_BYTES
+    options = ("--bundle", "--minify", "--format=esm", "--external:./ws.js")
+    bundle = run(str(FOLDER / "node_modules/.bin/esbuild"), f"src/{module}", *options, cwd=PACKAGE)
+    return len(gzip.compress(bundle.encode(), 9))
+
+
+def test_what_a_browser_loads_is_at_most_six_kilobytes() -> None:
+    assert bundled_bytes("index.js") <= LIMIT_BYTES
+
+
+def test_what_a_browser_loads_for_a_websocket_is_at_most_two_kilobytes_more() -> None:
+    assert bundled_bytes("ws.js") <= WEBSOCKET_LIMIT_BYTES
 
 
 def test_the_types_of_the_events_are_those_that_the_schema_command_prints() -> None:

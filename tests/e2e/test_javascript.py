@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from broadcaster.testing import ScriptedProvider
 from tests import clients_js
 from tests.compat.node_clients import Driver, start_driver
 from tests.support.servers.processes import Stack
-from tests.support.servers.programs import find_program
+from tests.support.servers.programs import find_program, lacking
 
 MODEL = "claude-scripted"
 DEADLINE_S = 20.0
@@ -24,6 +25,16 @@ DEADLINE_S = 20.0
 async def driver() -> AsyncIterator[Driver]:
     node = find_program("node", remedy="install it, e.g. apt install nodejs")
     async with start_driver(node, Path(clients_js.__file__).parent / "driver.mjs") as driver:
+        yield driver
+
+
+@pytest.fixture
+async def ws_driver() -> AsyncIterator[Driver]:
+    if not find_spec("websockets"):
+        lacking("no package websockets found: make install")
+    node = find_program("node", remedy="install it, e.g. apt install nodejs")
+    script = Path(clients_js.__file__).parent / "driver.mjs"
+    async with start_driver(node, script, options=["--experimental-websocket"]) as driver:
         yield driver
 
 
@@ -67,6 +78,33 @@ async def test_an_answer_is_whole_over_a_killed_front_end_and_a_killed_worker(
     assert [int(cursor.partition("-")[2]) for cursor in cursors] == list(range(1, stored.last_seq + 1))
     assert (result["state"]["text"], result["state"]["attempt"]) == ("all of it", 2)
     assert (result["state"]["parts"], result["state"]["usage"]) == (stored.parts, stored.usage)
+    assert "reconnecting" in [update.get("name") for update in result["updates"]]
+
+
+async def test_over_websockets_an_answer_is_whole_over_a_killed_front_end(
+    stack: Stack, scripted: ScriptedProvider, ws_driver: Driver
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    await stack.worker()
+    front_end = await stack.front_end()
+    server = {"server": front_end.url, "transport": "ws"}
+    started = (await ws_driver.request("start", request="count, please", server=front_end.url))["result"]
+    following = asyncio.create_task(ws_driver.request("follow", url=started["events_url"], **server))
+    await conversation.send_text("one ")
+    async with AsyncClient(front_end.url) as client:
+        async with asyncio.timeout(DEADLINE_S):
+            while (await client.stream(started["id"])).viewers != 1:
+                await asyncio.sleep(0.02)
+        await front_end.kill()
+        await conversation.send_text("two ")
+        await stack.front_end(port=urlsplit(front_end.url).port)
+        await conversation.send_text("three")
+        await conversation.finish()
+        result = await following
+        stored = await client.get(started["id"], wait_s=DEADLINE_S)
+    cursors = [update["cursor"] for update in result["updates"] if update["kind"] == "entry"]
+    assert [int(cursor.partition("-")[2]) for cursor in cursors] == list(range(1, stored.last_seq + 1))
+    assert (result["state"]["text"], result["state"]["parts"]) == ("one two three", stored.parts)
     assert "reconnecting" in [update.get("name") for update in result["updates"]]
 
 

@@ -16,6 +16,8 @@ from tests.support.event_source import EventSource, events_of, watching
 from tests.support.servers.nginx import Nginx, open_nginx
 from tests.support.servers.processes import Stack
 from tests.support.servers.relay import Link, Relay, opened
+from tests.support.servers.websocket_client import conversation as open_conversation
+from tests.support.servers.websocket_client import refusal_of
 
 ID = "build-42"
 MODEL = "claude-scripted"
@@ -142,6 +144,22 @@ class LosingRelay(Relay):
     async def on_request(self, link: Link, data: bytes) -> bytes:
         link.loses_response = True
         return data
+
+
+async def test_a_websocket_of_a_stream_passes_and_no_other_offer_does(tmp_path: Path, stack: Stack) -> None:
+    front_end = await stack.front_end()
+    async with open_nginx(tmp_path / "nginx", [front_end.url]) as nginx, AsyncClient(front_end.url) as client:
+        await client.create_stream(ID)
+        stream = f"{nginx.url}/v1/streams/{ID}"
+        async with open_conversation(f"{stream}/ws?token=secret") as talk:
+            await talk.until_live()
+            await client.append(ID, {"type": "data-line", "data": 1})
+            await client.close(ID)
+            await talk.until_over()
+        assert (len(talk.entries), talk.code) == (2, 1000)
+        assert await refusal_of(f"{stream}/events") == (426, "websocket_not_served")
+        assert await refusal_of(f"{stream}x/ws") == (404, "unknown_stream")
+    assert "secret" not in (nginx.folder / "access.log").read_text()
 
 
 async def test_without_any_front_end_viewers_are_sent_to_retry_and_other_callers_receive_a_problem(

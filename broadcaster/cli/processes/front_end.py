@@ -52,6 +52,8 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
             head_timeout_s=settings.head_timeout_s,
             body_timeout_s=settings.body_timeout_s,
             body_min_bytes_per_s=settings.body_min_bytes_per_s,
+            ping_s=settings.heartbeat_s,
+            pong_s=settings.slow_viewer_s,
         ),
         refusal_headers=unread_headers(settings.cors_origins),
         refusals=RefusalLog(settings.log_refusals_per_s),

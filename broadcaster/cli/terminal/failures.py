@@ -59,7 +59,7 @@ REMEDIES: Final = {
 NEEDS_NO_REMEDY: Final = frozenset(
     {
         *("invalid_request", "invalid_event", "malformed_http", "head_too_large", "request_timeout"),
-        "websocket_not_served",
+        *("websocket_not_served", "websocket_required"),
     }
 )
 

@@ -6,6 +6,8 @@ Rules
    that delivery continues from: without it a browser that reconnects would return to the same gap for ever.
 3. ``hub.hello`` opens every response; it and ``hub.bye`` carry ``retry``.
 4. A frame depends on its entry alone: any piece of a stream is encoded without the pieces before it.
+5. The same stream goes over a WebSocket with other frames and nothing else changed: messages.py replaces ``_frame`` and
+   ``_block``.
 """
 
 from __future__ import annotations
@@ -24,8 +26,6 @@ GAP: Final = "hub.gap"
 STALLED: Final = "hub.stalled"
 EXPIRING: Final = "hub.expiring"
 BYE: Final = "hub.bye"
-
-_LIVE_FRAME: Final = block({}, event=LIVE)
 
 
 class NativeEncoder:
@@ -55,6 +55,8 @@ class NativeTranscript(PlainTranscript):
     __slots__ = ("_stream_id",)
 
     is_stateless = True
+    _frame = staticmethod(NativeEncoder.frame)
+    _block = staticmethod(block)
 
     def __init__(self, stream_id: str) -> None:
         self._stream_id = stream_id
@@ -62,8 +64,8 @@ class NativeTranscript(PlainTranscript):
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """The entries' frames."""
         if len(entries) == 1:  # nearly always
-            return NativeEncoder.frame(entries[0])
-        return b"".join(map(NativeEncoder.frame, entries))
+            return self._frame(entries[0])
+        return b"".join(map(self._frame, entries))
 
     def snapshot(self) -> bytes:
         """See Transcript: nothing, every entry is sent."""
@@ -72,11 +74,11 @@ class NativeTranscript(PlainTranscript):
     def hello(self, *, status: str, retry_ms: int) -> bytes:
         """The first block: the stream's id and status, and how long to wait before a reconnect."""
         fields = {"id": self._stream_id, "status": status}
-        return block(fields, event=HELLO, retry_ms=retry_ms)
+        return self._block(fields, event=HELLO, retry_ms=retry_ms)
 
     def live(self) -> bytes:
         """All that the log held has been delivered; what follows is the live tail."""
-        return _LIVE_FRAME
+        return self._block({}, event=LIVE)
 
     def gap(self, gap: Gap) -> bytes | None:
         """Entries ``from`` to ``to`` will not come (any more); 0 to 0: which ones is unknown."""
@@ -85,19 +87,19 @@ class NativeTranscript(PlainTranscript):
     def discard(self, gap: Gap) -> bytes:
         """The same as ``gap``; its id, behind which nothing was seen, leads to a snapshot where the dialect has one."""
         fields = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
-        return block(fields, event=GAP, id=str(gap.at))
+        return self._block(fields, event=GAP, id=str(gap.at))
 
     def stalled(self, reason: StallReason | None) -> bytes:
         """Why no entries come; None: they come again."""
-        return block({"reason": reason}, event=STALLED)
+        return self._block({"reason": reason}, event=STALLED)
 
     def expiring(self, expires_s: float) -> bytes:
         """The viewer's token expires at this time, and its response ends then: the client gets a new token."""
-        return block({"expires_at": expires_s}, event=EXPIRING)
+        return self._block({"expires_at": expires_s}, event=EXPIRING)
 
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """The last block of a response that ends before its stream does."""
-        return block({"reason": reason, "reconnect": reconnect}, event=BYE, retry_ms=retry_ms)
+        return self._block({"reason": reason, "reconnect": reconnect}, event=BYE, retry_ms=retry_ms)
 
 
 NATIVE: Final = NativeEncoder()

@@ -17,7 +17,6 @@ from broadcaster.core.cursor import START
 from broadcaster.core.entry import Entry
 from broadcaster.core.fold import Fold
 from broadcaster.dialects.native.encode import NATIVE, NativeTranscript
-from broadcaster.dialects.writing import block
 
 SNAPSHOT: Final = "hub.snapshot"
 
@@ -58,7 +57,7 @@ class FoldingTranscript(NativeTranscript):
         """``hub.snapshot``; nothing before the first entry."""
         if self._last == START:
             return b""
-        return block(self._fold.state, event=SNAPSHOT, id=str(self._last))
+        return self._block(self._fold.state, event=SNAPSHOT, id=str(self._last))
 
     def live(self) -> bytes:
         """Nothing: the snapshot's viewers are live from the start."""

@@ -90,6 +90,7 @@ _OF_LAYERS: Final[Mapping[str, ProblemType]] = {
         408, "The request did not arrive in time", "its head or body came too slowly", retry=True
     ),
     "websocket_not_served": ProblemType(426, "No WebSocket is served", "send the request over HTTP/1.1"),
+    "websocket_required": ProblemType(426, "This path is a WebSocket's", "open it as a WebSocket"),
     "head_too_large": ProblemType(431, "The request's head is too large", "a head has at most 65536 bytes"),
 }
 """Problems that are found before a route runs, without an error class."""

@@ -2,7 +2,8 @@
 
     RequestId      every response has ``x-request-id``: the caller's own when it is harmless, else a new one; and the
                    same under ``request-id``, where the Anthropic SDKs read it. No response is for caches
-    NoWebSocket    a WebSocket handshake is answered with 426 (RFC 9110, 15.5.22): every response here is plain HTTP
+    NoWebSocket    a WebSocket handshake is answered with 426 (RFC 9110, 15.5.22), except at the path of a stream:
+                   every other response here is plain HTTP
     LoopbackGuard  while AUTH is off: Host and Origin must be this machine, and foreign pages only link here, except
                    those that the operator listed (cors.py)
 
@@ -29,12 +30,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.guards.cors import is_allowed_origin
 from broadcaster.web.guards.request_counts import RequestCounts
+from broadcaster.web.viewing.handshake import handshake_of
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 ANTHROPIC_REQUEST_ID_HEADER: Final = "request-id"
 
 _CREDENTIALS: Final = "authorization, x-api-key"
 
+_STREAM_WEBSOCKET: Final = re.compile(r"/v1/streams/[^/]+/ws")
 _SERVED: Final = {"upgrade": "HTTP/1.1", "connection": "upgrade"}
 """The protocol that a 426 must name (RFC 9110, 15.5.22)."""
 
@@ -73,7 +76,7 @@ class RequestId:
 
 
 class NoWebSocket:
-    """Answers a WebSocket handshake with 426, before any other check.
+    """Answers a WebSocket handshake with 426, before any other check, but for those that the route of a stream serves.
 
     Clients that try a WebSocket first (Codex) read 426 as "use HTTP", and any other status as a failure to repeat. A
     proxy that removes ``Upgrade`` leaves the key of the handshake.
@@ -83,7 +86,7 @@ class NoWebSocket:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and any(_is_of_handshake(*header) for header in scope["headers"]):
+        if scope["type"] == "http" and _is_offered(scope) and not is_of_stream(scope):
             detail = "no WebSocket is served here; send the request over HTTP and read the answer as server-sent events"
             await problem_response("websocket_not_served", detail, headers=_SERVED)(scope, receive, send)
         else:
@@ -132,6 +135,15 @@ def uncached(send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+def is_of_stream(scope: Scope) -> bool:
+    """Whether this is the path of a stream's WebSocket in our own app."""
+    return _STREAM_WEBSOCKET.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))) is not None
+
+
+def _is_offered(scope: Scope) -> bool:
+    return handshake_of(scope) is not None or any(_is_of_handshake(*header) for header in scope["headers"])
 
 
 def _is_of_handshake(name: bytes, value: bytes) -> bool:

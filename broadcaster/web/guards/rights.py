@@ -34,6 +34,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.host_guards import HostGuard
 from broadcaster.web.ports import ChatsPort, GenerationsPort
 from broadcaster.web.services import Services
+from broadcaster.web.viewing.handshake import check_origin
 
 
 class Right(StrEnum):
@@ -52,6 +53,7 @@ OF_NO_STREAM: Final = frozenset({Right.LIST, Right.GENERATE})
 
 RIGHTS: Final[Mapping[str, Sequence[Right]]] = {
     "stream_events": (Right.WATCH,),
+    "stream_ws": (Right.WATCH,),
     "get_stream": (Right.WATCH,),
     "get_generation": (Right.WATCH,),
     "get_response": (Right.WATCH,),
@@ -113,8 +115,10 @@ class Rights:
     async def admit(self, request: Request, operation: str, services: Services) -> Services:
         """What this request may use of the services, once its head has been granted (rules 2, 3).
 
-        Raises UnknownStream and Forbidden (rule 4), and what a guard raises.
+        Raises UnknownStream and Forbidden (rule 4), ForbiddenOrigin for a handshake (viewing/handshake.py), and what a
+        guard raises.
         """
+        check_origin(request.scope, listed=services.cors_origins)
         rights = rights_of(operation, request.scope["query_string"])
         for right in rights:
             if right not in self._guards:  # of rule 6: without a guard of its other rights the operation is not served

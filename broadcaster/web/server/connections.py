@@ -18,7 +18,7 @@ import os
 import resource
 from collections.abc import Iterator, MutableSet
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
@@ -59,13 +59,18 @@ class OpenConnections(MutableSet[asyncio.Protocol]):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """The bounds; ``max_connections`` None: as many as this process may have descriptors, less a hundred."""
+    """The bounds; ``max_connections`` None: as many as this process may have descriptors, less a hundred.
+
+    ``ping_s``, ``pong_s``: how often a WebSocket is pinged, and the deadline for the answer.
+    """
 
     max_connections: int | None = None
     head_timeout_s: float = 15
     body_timeout_s: float = 30
     body_min_bytes_per_s: int = 1024
     sweep_s: float = 1.0
+    ping_s: float = 15
+    pong_s: float = 30
 
     @property
     def most(self) -> int | None:
@@ -74,6 +79,14 @@ class ConnectionLimits:
             return self.max_connections
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return None if soft == resource.RLIM_INFINITY else max(1, soft - RESERVED_DESCRIPTORS)
+
+
+@runtime_checkable
+class Abortable(Protocol):
+    """A connection that can be closed at once."""
+
+    def abort(self) -> None:
+        """Close it now, without sending what is buffered."""
 
 
 class ArrivingRequest(Protocol):

@@ -6,14 +6,16 @@
 2. A request's head has a bound, and malformed HTTP gets a problem as response, but never within a response.
 3. It reports to ``Arrivals`` (connections.py) when a head or body is on its way, and ends when that gives it up.
 4. Between two requests uvicorn's keep-alive timer runs.
-5. No connection becomes one of another protocol: a request that offers it is read without the offer (RFC 9110, 7.8),
-   gets its response, and closes its connection.
+5. A WebSocket handshake at the path of a stream (``/v1/streams/{id}/ws``) gives its connection to a ``ViewerSocket``
+   (websocket_protocol.py). No other connection becomes one of another protocol: a request that offers it is read
+   without the offer (RFC 9110, 7.8), gets its response, and closes its connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -36,6 +38,10 @@ from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 # Cookies and keys of a browser take a few kilobytes; other servers' bounds lie between 8 and 64.
 MAX_HEAD_BYTES: Final = 64 * 2**10
 _COUNTED: Final = "busy"  # a connection too many: connections.py logs their number
+_WEBSOCKET_PATH: Final = re.compile(rb"/v1/streams/[\x21-\x3e\x40-\x7e]+/ws(\?[\x21-\x7e]*)?")
+# A handshake has no body (RFC 6455, 4.1), and this version.
+_BODY_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding"})
+_WEBSOCKET_VERSION: Final = (b"sec-websocket-version", b"13")
 
 
 class FrontEndState(ServerState):
@@ -66,6 +72,7 @@ class FrontEndProtocol(HttpToolsProtocol):
     )
     _is_new_head = False
     _is_reparsed = False  # the head of a request that offers another protocol, without its offer
+    _is_given_away = False  # to a WebSocket
     _refusal = "malformed_http"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -125,7 +132,7 @@ class FrontEndProtocol(HttpToolsProtocol):
         """Bytes have arrived."""
         self._is_new_head = False
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._is_given_away or self.transport.is_closing():
             return
         if self._is_in_body:
             self.server_state.arrivals.body_came(self, len(data))
@@ -138,8 +145,43 @@ class FrontEndProtocol(HttpToolsProtocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse("head_too_large")
 
-    def read_without_offer(self, rest: bytes) -> None:
-        """The head offers another protocol: parse it a second time without the offer, then ``rest``.
+    def read_offer(self, rest: bytes) -> None:
+        """The head offers another protocol; ``rest`` came behind it (rule 5). Raises what the parser raises."""
+        if rest or not self._is_handshake():
+            self._read_without_offer(rest)
+        else:
+            self._become_websocket()
+
+    def _is_handshake(self) -> bool:
+        names = {name for name, _ in self.headers}
+        return (
+            self.ws_protocol_class is not None
+            and self.parser.get_method() == b"GET"
+            and self._get_upgrade() == b"websocket"
+            and _WEBSOCKET_VERSION in self.headers
+            and _BODY_FIELDS.isdisjoint(names)
+            and _WEBSOCKET_PATH.fullmatch(self.url) is not None
+        )
+
+    def _become_websocket(self) -> None:
+        """Give the connection away, with the head as it came; a head that the WebSocket cannot read is refused."""
+        assert self.ws_protocol_class is not None
+        fields = b"".join(b"%b: %b\r\n" % field for field in self.headers)
+        head = b"GET %b HTTP/1.1\r\n%b\r\n" % (self.url, fields)
+        state = self.server_state
+        create: Callable[..., Any] = self.ws_protocol_class
+        socket = create(config=self.config, server_state=state, app_state=self.app_state)
+        self._is_given_away = True
+        self.connections.discard(self)
+        state.arrivals.forget(self)
+        self.transport.set_protocol(socket)
+        socket.connection_made(self.transport)
+        socket.data_received(head)
+        if not socket.handshake_initiated:
+            self._refuse("head_too_large", "a handshake has at most 128 lines, each of 8192 bytes at most")
+
+    def _read_without_offer(self, rest: bytes) -> None:
+        """Parse the head a second time without the offer, then ``rest``.
 
         httptools treats every byte after an offer as the other protocol's, also the request's body. The second parser
         reads everything that frames the body, as in any request. Raises HttpParserError, HttpParserUpgrade.
@@ -262,7 +304,7 @@ class _OfferParser(httptools.HttpRequestParser):
 
     def __init__(self, protocol: FrontEndProtocol) -> None:
         super().__init__(protocol)
-        self._read_without_offer = protocol.read_without_offer
+        self._read_offer = protocol.read_offer
         _lenient(self)
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn has no other kind
@@ -270,7 +312,7 @@ class _OfferParser(httptools.HttpRequestParser):
         try:
             super().feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            self._read_without_offer(data[offer.args[0] :])
+            self._read_offer(data[offer.args[0] :])
 
 
 def _lenient(parser: httptools.HttpRequestParser) -> httptools.HttpRequestParser:

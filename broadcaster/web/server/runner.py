@@ -6,7 +6,8 @@
 3. Each connection is a ``FrontEndProtocol`` (http_protocol.py).
 4. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
 5. Requests arrive in time, and connections are bounded (connections.py).
-6. A request that is cancelled at the server's end gets no response, and its connection is aborted: uvicorn's 500 would
+6. WebSockets are served where the package of the extra is installed; else a stream's are refused like all others (426).
+7. A request that is cancelled at the server's end gets no response, and its connection is aborted: uvicorn's 500 would
    end an EventSource for good, which reconnects after a lost connection.
 """
 
@@ -19,6 +20,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Final
 
 import structlog  # noqa: F401 - a server that is out of descriptors could not import it for its first line
@@ -28,10 +30,9 @@ from broadcaster.observability.counting import Reading, Source
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.guards.refusal_log import RefusalLog
-from broadcaster.web.server.connections import Arrivals, ConnectionLimits
+from broadcaster.web.server.connections import Abortable, Arrivals, ConnectionLimits
 from broadcaster.web.server.http_protocol import FrontEndProtocol, FrontEndState
-from broadcaster.web.server.socket_driver import SocketDriver
-from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
+from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION, ClientConnection
 
 BACKLOG: Final = 2048
 # The time of ordinary requests after the drain, before they are cancelled.
@@ -43,13 +44,17 @@ KEEP_ALIVE_S: Final = 75
 # The exit status of uvicorn when the app cannot start.
 STARTUP_FAILURE: Final = 3
 
+_WEBSOCKETS: Final = "broadcaster.web.server.websocket_protocol:ViewerSocket"
+# Messages of a client have no use; a larger one is refused before it is read.
+MAX_INCOMING_BYTES: Final = 1024
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _log = get_logger(__name__)
 
 
 class _TearsWhatIsCancelled:
-    """An ASGI app that sends no response to requests that the server cancels (rule 6)."""
+    """An ASGI app that sends no response to requests that the server cancels (rule 7)."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -58,9 +63,9 @@ class _TearsWhatIsCancelled:
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            if scope["type"] != "http":
+            if scope["type"] == "lifespan":
                 raise
-            connection: FrontEndProtocol = scope["extensions"][TRANSPORT_EXTENSION]
+            connection: ClientConnection = scope["extensions"][TRANSPORT_EXTENSION]
             connection.abort()
             # Without a response, the server must know that the connection is lost.
             await asyncio.shield(connection.lost)
@@ -86,12 +91,17 @@ class FrontEndServer(uvicorn.Server):
         refusals: RefusalLog | None = None,
         source: Source = tuple,
     ) -> None:
+        limits = limits or ConnectionLimits()
         super().__init__(
             uvicorn.Config(
                 _TearsWhatIsCancelled(app),
                 loop="uvloop",
                 http=FrontEndProtocol,
-                ws="none",
+                ws=_WEBSOCKETS if find_spec("websockets") else "none",
+                ws_max_size=MAX_INCOMING_BYTES,
+                ws_ping_interval=limits.ping_s,
+                ws_ping_timeout=limits.pong_s,
+                ws_per_message_deflate=False,  # its window costs each connection more than all the rest
                 lifespan="on",
                 access_log=False,
                 log_config=None,
@@ -102,7 +112,7 @@ class FrontEndServer(uvicorn.Server):
                 timeout_graceful_shutdown=LAST_RESORT_S,
             )
         )
-        self._limits = limits or ConnectionLimits()
+        self._limits = limits
         self._arrivals = Arrivals(self._limits)
         self.server_state = FrontEndState(
             self._arrivals, refusal_headers=refusal_headers or {}, refusals=refusals or RefusalLog()
@@ -149,7 +159,7 @@ class FrontEndServer(uvicorn.Server):
         if self._drain is not None:
             self._drain.cancel()
         for connection in tuple(self.server_state.connections):
-            if isinstance(connection, FrontEndProtocol | SocketDriver):
+            if isinstance(connection, Abortable):
                 connection.abort()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:

@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from broadcaster.hub.stop_reasons import Refused, StopReason
@@ -23,6 +22,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.request_log import record_of
 from broadcaster.web.viewing.client_connection import ViewerCut, connection_of, cut
 from broadcaster.web.viewing.viewer_report import ViewerReport
+from broadcaster.web.viewing.viewer_response import ViewerResponse
 
 # One write. More would only wait in the transport's buffer, whose own mark (asyncio and uvloop) is as high.
 MAX_CHUNK_BYTES: Final = 64 * 2**10
@@ -37,23 +37,14 @@ _HEADERS: Final = {
 }
 
 
-class EventStreamResponse(Response):
+class EventStreamResponse(ViewerResponse):
     """``200 text/event-stream``: a viewer's bytes until it is over, or the one block of a refusal."""
 
     def __init__(
         self, source: Viewer | Refused, *, headers: Mapping[str, str] | None = None, meta: Meta | None = None
     ) -> None:
         """``meta``: of the viewer's stream."""
-        self.status_code = 200
-        self.background = None
-        self.init_headers({**_HEADERS, **(headers or {})})
-        self._source = source
-        self._meta = meta
-
-    def discard(self) -> None:
-        """The response will not be sent: its viewer leaves."""
-        if isinstance(self._source, Viewer):
-            self._source.leave()
+        super().__init__(source, status=200, headers={**_HEADERS, **(headers or {})}, meta=meta)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Drive the viewer to its end. Raises ViewerCut when it was cut and the server offers no way to abort."""

@@ -7,10 +7,15 @@
  *   token_expired, revoked, …   the reason of a `hub.bye` that forbids reconnecting
  */
 export class BroadcasterError extends Error {
-  /** `retry`: whether the same call may succeed later, unchanged. */
+  status = null;
+  /** Whether the same call may succeed later, unchanged. */
+  retry = false;
+  retryAfterMs = null;
+  cursor = null;
+
   constructor(code, message, facts) {
     super(message);
-    Object.assign(this, { status: null, retry: false, retryAfterMs: null, cursor: null }, facts, { code });
+    Object.assign(this, facts, { code });
   }
 }
 
@@ -30,7 +35,7 @@ export const isBusy = (status) => status >= 500 || status === 408 || status === 
 /** The error of a response with this body: from its problem document, or `bad_answer` without one. */
 export function errorOf({ status, headers }, body) {
   const retryAfter = headers.get("retry-after");
-  const retryAfterMs = /^\d+$/.test(retryAfter ?? "") ? Math.min(Number(retryAfter), MAX_RETRY_AFTER_S) * 1000 : null;
+  const retryAfterMs = /^\d+$/.test(retryAfter) ? Math.min(+retryAfter, MAX_RETRY_AFTER_S) * 1000 : null;
   let problem = null;
   try {
     problem = JSON.parse(body);

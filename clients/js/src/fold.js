@@ -23,7 +23,7 @@ export class Fold {
 
   /** Take the next event, an object as parsed from the log's JSON. */
   apply(event) {
-    if (this.#terminal !== null) return;
+    if (this.#terminal) return;
     this.#isEmpty = false;
     if (event.type === "attempt") {
       this.#attempt = event.attempt;
@@ -37,20 +37,16 @@ export class Fold {
   /** What the events so far amount to; later events do not change it. */
   get state() {
     const end = this.#terminal;
-    const { finishReason, messageId, metadata, providerMetadata, usage, parts } = this.#draft;
+    const { parts } = this.#draft;
     return {
-      status: end !== null ? ENDINGS[end.type] : this.#isEmpty ? "queued" : "running",
+      ...this.#draft,
+      status: end ? ENDINGS[end.type] : this.#isEmpty ? "queued" : "running",
       attempt: this.#attempt,
       text: joined(parts, "text"),
       reasoning: joined(parts, "reasoning"),
       parts: [...parts],
-      usage,
       error: end?.type === "error" ? { code: end.code ?? "error", message: end.errorText } : null,
-      finishReason,
       abortReason: end?.type === "abort" ? (end.reason ?? null) : null,
-      messageId,
-      metadata,
-      providerMetadata,
     };
   }
 }
@@ -76,10 +72,10 @@ class Draft {
     const { type } = event;
     const [, kind, step] = /^(text|reasoning|tool)-(.+)$/.exec(type) ?? [];
     if (kind === "tool") this.#addTool(step, event);
-    else if (kind !== undefined) this.#addText(kind, step, event);
+    else if (kind) this.#addText(kind, step, event);
     else if (type.startsWith("data-")) this.#addData(event);
     else if (type === "usage") this.#count(event);
-    else if (STORED.has(type)) this.parts.push(present(event));
+    else if (STORED.test(type)) this.parts.push(present(event));
     else this.#addFacts(event);
   }
 
@@ -89,7 +85,7 @@ class Draft {
     if (type === "start-step") this.parts.push({ type: "step-start" });
     if (type === "finish" || type === "finish-step") this.finishReason = event.finishReason || this.finishReason;
     if (type === "start" || type === "finish") this.metadata = { ...this.metadata, ...event.messageMetadata };
-    if (FACTS.has(type)) this.providerMetadata = merged(this.providerMetadata, event[METADATA]);
+    if (FACTS.test(type)) this.providerMetadata = merged(this.providerMetadata, event[METADATA]);
   }
 
   #addText(kind, step, event) {
@@ -105,7 +101,7 @@ class Draft {
   }
 
   #addTool(step, event) {
-    if (!TOOL_STEPS.has(step)) return;
+    if (!TOOL_STEPS.test(step)) return;
     const { toolCallId, input, errorText } = event;
     const place = this.#place(`tool ${toolCallId}`, { type: "tool", toolCallId, state: "input-streaming", inputText: "" });
     const { state, inputText } = this.parts[place];
@@ -157,9 +153,9 @@ class Draft {
 }
 
 const METADATA = "providerMetadata";
-const STORED = new Set(["source-url", "source-document", "file"]);
-const FACTS = new Set(["start", "start-step", "finish-step", "finish", "error"]);
-const TOOL_STEPS = new Set(["input-start", "input-delta", "input-available", "input-error", "output-available", "output-error"]);
+const STORED = /^(source-url|source-document|file)$/;
+const FACTS = /^((start|finish)(-step)?|error)$/;
+const TOOL_STEPS = /^(input-start|input-delta|(input|output)-(available|error))$/;
 
 /** The fields that have a value; null counts as absent, as in the log. */
 const present = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null));

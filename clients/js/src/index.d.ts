@@ -16,6 +16,11 @@ export interface CallOptions {
 export interface WatchOptions extends CallOptions {
   /** Begin after this cursor. The state then holds what comes after it. */
   after?: string | null;
+  /**
+   * What carries the events. `auto` (default): server-sent events, and a WebSocket where the network holds those back,
+   * remembered for the server as long as the page lives; without `globalThis.WebSocket`, as `sse`.
+   */
+  transport?: "auto" | "sse" | "ws";
   /** A connection that brings nothing for so long is replaced; longer than the server's heartbeat. Default 45000. */
   idleTimeoutMs?: number;
 }

@@ -13,19 +13,19 @@ import { badAnswer } from "./errors.js";
 /** The connection is of no more use, and the next one may be. */
 export class Lost extends Error {}
 
-const START = { epoch: "0", seq: 0 };
+/** The cursor before the first entry. */
+export const START = "0-0";
 
 /** `<epoch>-<seq>` → {epoch, seq}. The epoch stays text: it may be larger than a number can be exactly. */
 export function parseCursor(text) {
   const [, epoch, seq] = /^(0|[1-9]\d{0,19})-(0|[1-9]\d{0,15})$/.exec(text) ?? [];
-  if (epoch === undefined) throw badAnswer(`not a message of a front-end: its id is "${text}"`);
-  return { epoch, seq: Number(seq) };
+  if (!epoch) throw badAnswer(`not a message of a front-end: its id is "${text}"`);
+  return { epoch, seq: +seq };
 }
 
 /** Whether cursor `a` is after cursor `b`. */
 export function isAfter(a, b) {
-  if (a.epoch === b.epoch) return a.seq > b.seq;
-  return a.epoch.length === b.epoch.length ? a.epoch > b.epoch : a.epoch.length > b.epoch.length;
+  return a.epoch === b.epoch ? a.seq > b.seq : BigInt(a.epoch) > BigInt(b.epoch);
 }
 
 export class Position {
@@ -34,7 +34,7 @@ export class Position {
 
   /** `after`: the cursor to begin after, as text, or null. */
   constructor(after) {
-    this.#at = after === null ? START : parseCursor(after);
+    this.#at = parseCursor(after ?? START);
     this.cursor = after;
   }
 
@@ -43,19 +43,15 @@ export class Position {
     const next = parseCursor(id);
     if (!isAfter(next, this.#at)) return false;
     if (!this.#followsGap && next.seq !== this.#at.seq + 1) throw new Lost(`${id} cannot follow ${this.cursor ?? "the start"}`);
-    this.#move(id, next);
+    this.gap(id);
     this.#followsGap = false;
     return true;
   }
 
   /** Delivery continues after the gap's cursor. */
   gap(id) {
-    this.#move(id, parseCursor(id));
-    this.#followsGap = true;
-  }
-
-  #move(id, at) {
-    this.#at = at;
+    this.#at = parseCursor(id);
     this.cursor = id;
+    this.#followsGap = true;
   }
 }

@@ -45,7 +45,7 @@ export class SseDecoder {
     if (name === "data") this.#data.push(value);
     else if (name === "event") this.#type = value;
     else if (name === "id" && !value.includes("\0")) this.#id = value;
-    else if (name === "retry" && /^\d{1,15}$/.test(value)) this.retryMs = Number(value);
+    else if (name === "retry" && /^\d{1,15}$/.test(value)) this.retryMs = +value;
   }
 
   #dispatch(messages) {

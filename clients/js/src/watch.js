@@ -10,17 +10,23 @@
  * 4. A token function is called before the first connection, when its token is refused, and when the server announces
  *    that it expires. A token that is refused twice in a row ends the reading.
  * 5. Nothing is read that the caller has not taken: between two updates the connection waits.
+ * 6. When a response's head and first bytes are not there in time, a proxy holds server-sent events back: from then on all
+ *    watches open their connections with ws.js, over a WebSocket where one can be opened.
  */
 
 import { BroadcasterError, badAnswer, errorOf, isBusy } from "./errors.js";
 import { Fold, TERMINAL } from "./fold.js";
 import { Pace, onAbort, reasonOf, sleep, untilVisible } from "./pace.js";
-import { Lost, Position, isAfter, parseCursor } from "./position.js";
+import { Lost, Position, START, isAfter, parseCursor } from "./position.js";
 import { Credential, eventsUrl } from "./server.js";
 import { SseDecoder } from "./sse.js";
 
 // Three heartbeats of the server: a connection that brings nothing for so long is lost.
 const IDLE_TIMEOUT_MS = 45_000;
+// A front-end sends the head and the first event at once.
+const FIRST_BYTES_MS = 8_000;
+/** Whether server-sent events were held back. */
+let isHeldBack = false;
 const ENDED = { name: "ended" };
 const NEW_TOKEN = new Set(["token_expired", "revoked"]);
 
@@ -99,7 +105,7 @@ class Watch {
   async *#attempt(signal) {
     const { idleTimeoutMs = IDLE_TIMEOUT_MS } = this.#options;
     const reason = "the connection ended before the stream did";
-    const connection = { aborter: new AbortController(), idleTimeoutMs, reason, isReplaced: false };
+    const connection = { aborter: new AbortController(), idleTimeoutMs, reason };
     const abort = () => connection.aborter.abort();
     const forget = onAbort(signal, abort);
     try {
@@ -119,12 +125,13 @@ class Watch {
 
   async *#connection(connection) {
     const response = await this.#open(connection);
-    if (response === null) return;
+    if (!response) return;
     this.#refusals = 0;
     this.#pace.connected();
     yield this.#become({ name: "catching-up" });
     const decoder = new SseDecoder();
     for await (const text of textsOf(response.body, connection)) {
+      connection.isFirst = false;
       this.#pace.received();
       const messages = decoder.decode(text);
       this.#pace.requestedMs = decoder.retryMs ?? this.#pace.requestedMs;
@@ -137,11 +144,15 @@ class Watch {
 
   /** The response with the stream, or null: there is nothing to read from it. */
   async #open(connection) {
-    const headers = await this.#authorization();
-    if (this.#position.cursor !== null) headers["last-event-id"] = this.#position.cursor;
-    const { fetch = globalThis.fetch } = this.#options;
-    const request = { headers: { accept: "text/event-stream", ...headers }, signal: connection.aborter.signal };
-    const response = await inTime(fetch(this.url, { ...request, cache: "no-store" }), connection);
+    const headers = { accept: "text/event-stream", ...(await this.#authorization()) };
+    if (this.#position.cursor) headers["last-event-id"] = this.#position.cursor;
+    const { fetch = globalThis.fetch, transport = "auto" } = this.#options;
+    const isWs = transport === "auto" ? isHeldBack : transport !== "sse";
+    connection.isFirst = !isWs && transport !== "sse";
+    // Where the module cannot be loaded, there is only `fetch`.
+    const { open = fetch } = isWs ? await import("./ws.js").catch(() => ({})) : {};
+    const request = { headers, signal: connection.aborter.signal, cache: "no-store" };
+    const response = await inTime(open(this.url, request, this.#options), connection);
     const { status } = response;
     if (status === 204) {
       this.connection = ENDED;
@@ -201,7 +212,7 @@ class Watch {
     if (typeof event?.type !== "string") throw badAnswer("not a message of a front-end: an event without a type");
     if (!this.#position.enter(cursor)) return;
     this.#pace.progressed();
-    if (this.#refold !== null) {
+    if (this.#refold) {
       // Of these entries the caller has been given those up to the gap's cursor.
       if (!isAfter(parseCursor(cursor), parseCursor(this.#refold.gap.cursor))) return void this.#refold.fold.apply(event);
       yield* this.#caughtUp();
@@ -215,7 +226,7 @@ class Watch {
     const gap = { kind: "gap", cursor, reason, from, to };
     const isVoiding = reason === "rewound" || reason === "reset";
     this.#pace.progressed();
-    if (isVoiding && parseCursor(cursor).seq > seqOf(this.#base)) {
+    if (isVoiding && parseCursor(cursor).seq > parseCursor(this.#base ?? START).seq) {
       this.#refold = { gap, fold: new Fold() };
       this.#position = new Position(this.#base);
       connection.isReplaced = true;
@@ -233,7 +244,7 @@ class Watch {
 
   /** The stream has been folded anew up to the gap that made it necessary. */
   *#caughtUp() {
-    if (this.#refold === null) return;
+    if (!this.#refold) return;
     const { fold, gap } = this.#refold;
     this.#refold = null;
     this.#fold = fold;
@@ -263,16 +274,18 @@ class Watch {
 }
 
 /** What the connection brings. Throws Lost when it breaks, and when nothing comes for `idleTimeoutMs`. */
-async function inTime(coming, { aborter, idleTimeoutMs }) {
+async function inTime(coming, { aborter, idleTimeoutMs, isFirst }) {
+  const timeoutMs = isFirst ? Math.min(idleTimeoutMs, FIRST_BYTES_MS) : idleTimeoutMs;
   let isIdle = false;
   const timer = setTimeout(() => {
     isIdle = true;
+    isHeldBack ||= isFirst;
     aborter.abort();
-  }, idleTimeoutMs);
+  }, timeoutMs);
   try {
     return await coming;
   } catch (cause) {
-    throw new Lost(isIdle ? `nothing came for ${idleTimeoutMs} ms` : cause.message, { cause });
+    throw new Lost(isIdle ? `nothing came for ${timeoutMs} ms` : cause.message, { cause });
   } finally {
     clearTimeout(timer);
   }
@@ -293,8 +306,6 @@ async function* textsOf(body, connection) {
     reader.cancel().catch(() => {});
   }
 }
-
-const seqOf = (cursor) => (cursor === null ? 0 : parseCursor(cursor).seq);
 
 function parsed(data) {
   try {

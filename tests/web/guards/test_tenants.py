@@ -74,6 +74,7 @@ STREAM_CALLS = {
     "stream_events": ("GET", "/v1/streams/{id}/events"),
     "stream_events, waiting": ("GET", "/v1/streams/{id}/events?wait_s=0.3"),
     "stream_events, from a cursor": ("GET", "/v1/streams/{id}/events?after=1-1"),
+    "stream_ws": ("GET", "/v1/streams/{id}/ws"),
     "append_events": ("POST", "/v1/streams/{id}/events"),
     "close_stream": ("POST", "/v1/streams/{id}/close"),
     "delete_stream": ("DELETE", "/v1/streams/{id}"),

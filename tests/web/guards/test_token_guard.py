@@ -182,7 +182,7 @@ async def test_a_token_acts_on_its_streams_and_does_nothing_that_needs_a_key(app
                 if response.status_code != 403:
                     allowed.add(operation["operationId"])
     assert allowed == {
-        "health", "readiness", "stream_events", "get_stream", "get_generation", "get_response",
+        "health", "readiness", "stream_events", "stream_ws", "get_stream", "get_generation", "get_response",
         "list_response_input_items", "cancel_response", "stop_generation", "create_stream", "append_events",
         "close_stream", "get_caller",
     }  # fmt: skip
@@ -261,11 +261,12 @@ async def test_a_handshake_of_a_websocket_with_the_cookie_is_refused(app: FastAP
 
     cookie = f"{COOKIE}={token(grants=ALL)}".encode()
     scope = {
-        "type": "websocket", "path": EVENTS, "query_string": b"", "http_version": "1.1", "scheme": "ws",
+        "type": "websocket", "path": "/v1/streams/gen_1/ws", "query_string": b"", "http_version": "1.1", "scheme": "ws",
+        "extensions": {"websocket.http.response": {}},
         "headers": [(b"cookie", cookie), (b"sec-fetch-site", b"same-origin")], "root_path": "", "subprotocols": [],
     }  # fmt: skip
     await app(scope, receive, send)
-    assert sent[0]["status"] == 403
+    assert (sent[0]["type"], sent[0]["status"]) == ("websocket.http.response.start", 403)
 
 
 @pytest.mark.parametrize(

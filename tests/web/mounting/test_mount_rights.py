@@ -34,6 +34,7 @@ class Call(NamedTuple):
 
 CALLS: Mapping[str, Call] = {
     "stream_events": Call("GET", "/v1/streams/{id}/events"),
+    "stream_ws": Call("GET", "/v1/streams/{id}/ws"),
     "get_stream": Call("GET", "/v1/streams/{id}"),
     "get_generation": Call("GET", "/v1/generations/{id}"),
     "get_response": Call("GET", "/v1/responses/resp_{id}"),
@@ -162,10 +163,9 @@ async def call(
     headers: Mapping[str, str] | None = None,
 ) -> httpx2.Response:
     method, path, body = CALLS[name]
-    given = {"cookie": f"user={user}" if user else "", **(headers or {})}
+    typed = {} if body is None else {"content-type": "application/json"}
+    given = {"cookie": f"user={user}" if user else "", **(headers or {}), **typed}
     content = None if body is None else json.dumps(body).replace("{id}", id).replace("why?", prompt).encode()
-    if content is not None:
-        given["content-type"] = "application/json"
     async with asyncio.timeout(DEADLINE_S):
         return await client.request(method, path.replace("{id}", id), content=content, headers=given)
 

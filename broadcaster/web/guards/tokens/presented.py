@@ -1,11 +1,12 @@
 """Where a client puts its viewer token, when it cannot send the header: the query, and a cookie.
 
 Rules
-1. ``?token=`` is taken out of the query before anything else sees the request: no route, no log and no link of ours has
-   it. A response to such a request has ``referrer-policy: no-referrer``.
+1. ``?token=`` is taken out of the query before anything else sees the request, or the handshake of a WebSocket: no
+   route, no log and no link of ours has it. A response to such a request has ``referrer-policy: no-referrer``.
 2. The cookie ``__Host-broadcaster-token`` counts only where the browser reports that one of our own pages sends the
    request: an ``Origin`` that is this host's own or is listed (CORS_ORIGINS), or, for GET and HEAD without an Origin,
-   ``Sec-Fetch-Site: same-origin``. A foreign page makes a browser send the cookie too, and can set neither.
+   ``Sec-Fetch-Site: same-origin``. A foreign page makes a browser send the cookie too, and can set neither. The
+   handshake of a WebSocket needs the ``Origin``, which every browser sends with it.
 3. An origin is this host's own if it names the same authority as ``Host``, over https; over http on this machine alone.
    A browser keeps a ``__Host-`` cookie from every other http page.
 4. A key is never taken from either place: a query is written into the logs of proxies, and keys do not expire.
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.web.guards.cors import is_allowed_origin
 from broadcaster.web.guards.request import is_loopback_host
+from broadcaster.web.viewing.handshake import handshake_of
 
 COOKIE: Final = "__Host-broadcaster-token"
 
@@ -38,7 +40,7 @@ class QueryToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] == "http" and scope["query_string"]:
+        if scope["type"] in ("http", "websocket") and scope["query_string"]:
             tokens, rest = _without_tokens(scope["query_string"])
             if tokens:
                 # In place: a server that logs requests reads the same scope.
@@ -76,7 +78,8 @@ def is_of_own_page(scope: Scope) -> bool:
     origins, hosts = headers.getlist("origin"), headers.getlist("host")
     if origins:
         return len(origins) == 1 and len(hosts) == 1 and (is_allowed_origin(scope) or _is_own(origins[0], hosts[0]))
-    return scope.get("method") in _SAFE_METHODS and headers.getlist("sec-fetch-site") == ["same-origin"]
+    is_safe = scope.get("method") in _SAFE_METHODS and handshake_of(scope) is None
+    return is_safe and headers.getlist("sec-fetch-site") == ["same-origin"]
 
 
 def _is_own(origin: str, host: str) -> bool:

@@ -1,0 +1,91 @@
+"""One WebSocket of our runner: uvicorn's protocol on the library ``websockets``, with what a viewer needs of it.
+
+1. A response may abort its connection, and is notified of its loss, as over HTTP (http_protocol.py).
+2. A message is sent when the socket has taken the ones before it. Bytes that the client makes the server send (pongs)
+   have a bound: a client that sends pings and reads nothing is disconnected.
+3. A client that does not answer a ping in time is gone: its connection is aborted, for it would not take a close frame.
+4. A refused handshake is complete, and no fault of the app. The log has a line of our own for each request. uvicorn and
+   the library write none: at DEBUG they would write the head, with the token of its query.
+5. Messages of the client have ``MAX_INCOMING_BYTES`` (runner.py); a larger one closes the connection before it is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from broadcaster.hub.viewer import Viewer
+from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
+
+# Pongs that wait for a socket which takes nothing; a pong has at most 131 bytes.
+MAX_PONG_BYTES: Final = 256 * 2**10
+
+
+_faults: Final = logging.getLogger("uvicorn.error.websocket")
+_faults.setLevel(logging.WARNING)
+
+
+class ViewerSocket(WebSocketsSansIOProtocol):
+    """Implements ``ClientConnection``. uvicorn before 0.50 does not wait for the socket: this class does."""
+
+    lost: asyncio.Future[None]
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.logger = self.conn.logger = _faults
+        self.conn.debug = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is taken over."""
+        super().connection_made(transport)
+        self.lost = self.loop.create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        self.writable.set()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The transport buffers bytes: the next message waits."""
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        """The socket has taken them."""
+        self.writable.set()
+
+    def handle_connect(self, event: Any) -> None:
+        """The handshake is read."""
+        super().handle_connect(event)
+        if not self.handshake_complete:  # else the library has refused it
+            scope: Any = self.scope
+            scope["extensions"] = {**(scope.get("extensions") or {}), TRANSPORT_EXTENSION: self}
+
+    async def send(self, message: Any) -> None:
+        """See ASGI."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+    def handle_ping(self) -> None:
+        """A ping has arrived, which the library has answered (rule 2)."""
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > MAX_PONG_BYTES:
+            self.abort()
+
+    def keepalive_timeout(self) -> None:
+        """The answer to a ping is late (rule 3)."""
+        super().keepalive_timeout()
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the connection now, without sending what is buffered."""
+        self.transport.abort()
+
+    def take(self, viewer: Viewer) -> bool:
+        """A WebSocket is never given to a driver of HTTP."""
+        return False
