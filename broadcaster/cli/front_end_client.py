@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
+from broadcaster.cli.running_up import front_end_url
 from broadcaster.cli.terminal.completion import complete_generations
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.failures import client_failure
@@ -18,8 +19,11 @@ from broadcaster.client import AsyncClient, CannotConnect, ClientError, GaveUp, 
 from broadcaster.core.cursor import Cursor
 from broadcaster.settings import Settings
 
-Url = Annotated[str | None, typer.Option("--url", help="the front-end; without it BROADCASTER_URL")]
+Url = Annotated[
+    str | None, typer.Option("--url", help="the front-end; without it BROADCASTER_URL, or the running `up`")
+]
 Id = Annotated[str, typer.Argument(metavar="ID", help="the generation's id", autocompletion=complete_generations)]
+Plain = Annotated[bool, typer.Option("--plain", help="print the answer as it is written, not as formatted Markdown")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 
 # A mistyped address should fail after a second, not after a minute.
@@ -29,10 +33,11 @@ FIRST_TRIES: Final = 2
 class Visit:
     """One command's calls to one front-end."""
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, *, is_plain: bool = True) -> None:
+        """``is_plain``: an answer is printed as it is, and not as Markdown."""
         settings = Settings()
-        self.screen = Screen()
-        self._address = url or settings.url
+        self.screen = Screen(is_plain=is_plain)
+        self._address = url or front_end_url(settings, is_named="url" in settings.model_fields_set)
         self._api_key = settings.api_key
         self._url_option = f" --url {url}" if url else ""
         self._watched: str | None = None
@@ -43,7 +48,7 @@ class Visit:
             code = asyncio.run(self._with_client(work))
         except ClientError as error:
             self.screen.rest()
-            failure = client_failure(error, address=self._address)
+            failure = self.failure(error)
             way_back = self._way_back() if isinstance(error, GaveUp) else ""
             raise CommandFailed(f"{failure}{way_back}", failure.code) from error
         except KeyboardInterrupt:
@@ -54,6 +59,10 @@ class Visit:
             self.screen.waited()
         if code:
             raise typer.Exit(code)
+
+    def failure(self, error: ClientError) -> CommandFailed:
+        """What the command prints for a call that failed."""
+        return client_failure(error, address=self._address)
 
     def began(self, id: str) -> None:
         """Note the generation: it continues if watching it fails."""

@@ -23,15 +23,20 @@ from broadcaster.settings import Settings, unknown_variables
 
 _log = get_logger(__name__)
 
+Host = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="address to listen on; 0.0.0.0: on all [BROADCASTER_HOST]")
+]
+
 
 def serve(
     port: Annotated[int | None, typer.Option(help="port to listen on; 0 picks a free one [BROADCASTER_PORT]")] = None,
+    host: Host = None,
     processes: Annotated[
         int | None, typer.Option(help="front-end processes on this port; 0: one per core [BROADCASTER_PROCESSES]")
     ] = None,
 ) -> None:
     """Run a front-end, or several on one port; BROADCASTER_REDIS_URL names its Redis."""
-    settings = with_options(port=port, processes=processes)
+    settings = with_options(port=port, host=host, processes=processes)
     start_logging(settings)
     if settings.redis_url is None:
         raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")

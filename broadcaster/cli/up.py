@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import Annotated, Final
 
 import typer
 import uvloop
 
+from broadcaster import __version__
 from broadcaster.cli.processes.default_model import LOCAL, DefaultModel, choose_default_model, has_local_model
 from broadcaster.cli.processes.listening import bind, url_of
 from broadcaster.cli.processes.serving import (
     Serving,
     being_served,
+    count_of,
     create_serving,
     folder_variables,
     has_started,
     own_metrics,
 )
 from broadcaster.cli.processes.workers import WorkerProcesses
-from broadcaster.cli.serve import start_logging, with_options
+from broadcaster.cli.running_up import RunningUp, front_end_url, only_one
+from broadcaster.cli.serve import Host, start_logging, with_options
+from broadcaster.cli.terminal.formats import number
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server
 from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import summed_metrics
@@ -36,27 +39,35 @@ from broadcaster.settings import Settings
 from broadcaster.settings.contradictions import check_worker
 
 _DRAIN_WINDOW_S: Final = 0.2
-_LOCK_NAME: Final = "up.lock"
 
 
 def up(
     port: Annotated[int | None, typer.Option(help="port of the front-end; 0 picks a free one")] = None,
+    host: Host = None,
     workers: Annotated[int | None, typer.Option(help="worker processes to start")] = None,
     processes: Annotated[int | None, typer.Option(help="front-end processes to start; 0: one per core")] = None,
     data_dir: Annotated[str | None, typer.Option(help="where the embedded Redis keeps its data")] = None,
 ) -> None:
     """Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it."""
-    settings = with_options(port=port, workers=workers, processes=processes, data_dir=data_dir)
+    settings = with_options(port=port, host=host, workers=workers, processes=processes, data_dir=data_dir)
     check_worker(settings)
     start_logging(settings)
-    with _only_one(Path(settings.data_dir)) as (lock, running_url):
-        if lock is None:
-            typer.echo(
-                f"broadcaster is running already: {running_url}\n  a second one beside it needs its own --data-dir"
-            )
+    with only_one(Path(settings.data_dir)) as lock:
+        if not lock.is_first:
+            where = lock.url or "it is just starting"
+            typer.echo(f"broadcaster is running already: {where}\n  a second one beside it needs its own --data-dir")
             return
         with bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            typer.echo(f"broadcaster {__version__} is starting{_parts(settings)}")
             runner.run(_up(settings, listener, lock))
+
+
+def _parts(settings: Settings) -> str:
+    """What is started, for the first line: it comes before any line of the log."""
+    parts = ["Redis"] if settings.redis_url is None else []
+    parts.append(number(count_of(settings), "front-end"))
+    parts.append(number(settings.workers, "worker"))
+    return ": " + ", ".join(parts)
 
 
 def _default_model(settings: Settings) -> DefaultModel:
@@ -64,23 +75,7 @@ def _default_model(settings: Settings) -> DefaultModel:
     return choose_default_model(settings, os.environ, is_set=is_set, has_local=has_local_model())
 
 
-@contextmanager
-def _only_one(data_dir: Path) -> Iterator[tuple[TextIO | None, str]]:
-    """The lock of the data folder, or None and the URL of the `up` that has it."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data_dir / _LOCK_NAME).open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            yield None, lock.read().strip() or "it is just starting"
-            return
-        lock.truncate(0)
-        yield lock, ""
-        lock.truncate(0)
-
-
-async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None:
+async def _up(settings: Settings, listener: socket.socket, lock: RunningUp) -> None:
     async with AsyncExitStack() as stack:
         if settings.redis_url is None:
             settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
@@ -101,13 +96,12 @@ async def _up(settings: Settings, listener: socket.socket, lock: TextIO) -> None
         await _serve(settings, server, lock=lock, model=model)
 
 
-async def _serve(settings: Settings, server: Serving, *, lock: TextIO, model: DefaultModel) -> None:
+async def _serve(settings: Settings, server: Serving, *, lock: RunningUp, model: DefaultModel) -> None:
     async with being_served(server) as serving:
         if await has_started(server, serving):
             tune_collector()
             url = url_of(settings, server.port)
-            lock.write(url)
-            lock.flush()
+            lock.announce(url)
             _print_banner(settings, url, model=model)
         await serving
     typer.echo("broadcaster has ended")
@@ -131,7 +125,9 @@ def _command(settings: Settings, url: str) -> str:
         called = "broadcaster"
     else:
         called = os.path.relpath(program)
-    option = "" if url == settings.url else f" --url {url}"
+    found = Settings()
+    is_found = url == front_end_url(found, is_named="url" in found.model_fields_set)
+    option = "" if is_found else f" --url {url}"
     return f"{called} generate{option} 'Why is the sea salty?'"
 
 

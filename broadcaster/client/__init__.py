@@ -9,8 +9,11 @@ from broadcaster.client.documents import (
     Generation,
     GenerationList,
     ListedStream,
+    QueueCounts,
     StreamList,
     StreamState,
+    WorkersPage,
+    WorkerState,
 )
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
@@ -31,9 +34,12 @@ __all__ = [
     "GenerationList",
     "ListedStream",
     "Notice",
+    "QueueCounts",
     "Reconnecting",
     "StreamClosed",
     "StreamEvent",
     "StreamList",
     "StreamState",
+    "WorkerState",
+    "WorkersPage",
 ]

@@ -18,7 +18,16 @@ from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar, Unpack
 
 from broadcaster.client.client import AsyncClient
-from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamList, StreamState
+from broadcaster.client.documents import (
+    Appended,
+    CreatedToken,
+    Generation,
+    GenerationList,
+    QueueCounts,
+    StreamList,
+    StreamState,
+    WorkersPage,
+)
 from broadcaster.client.errors import CannotConnect
 from broadcaster.client.stream import StreamEvent
 from broadcaster.core.cursor import Cursor
@@ -173,6 +182,14 @@ class Client:
     def revoke_tokens(self, *, jti: str | None = None, sub: str | None = None) -> None:
         """As ``AsyncClient.revoke_tokens``."""
         self._call(lambda client: client.revoke_tokens(jti=jti, sub=sub))
+
+    def workers(self, *, after: str | None = None) -> WorkersPage:
+        """As ``AsyncClient.workers``."""
+        return self._call(lambda client: client.workers(after=after))
+
+    def queue(self) -> QueueCounts:
+        """As ``AsyncClient.queue``."""
+        return self._call(lambda client: client.queue())
 
     def events(self, stream_id: str, after: Cursor | None = None) -> Generator[StreamEvent, None, None]:
         """As ``AsyncClient.events``. Leaving the ``for`` loop early closes the connection.

@@ -24,7 +24,16 @@ import httpx2
 import msgspec
 from msgspec import structs
 
-from broadcaster.client.documents import Appended, CreatedToken, Generation, GenerationList, StreamList, StreamState
+from broadcaster.client.documents import (
+    Appended,
+    CreatedToken,
+    Generation,
+    GenerationList,
+    QueueCounts,
+    StreamList,
+    StreamState,
+    WorkersPage,
+)
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
 from broadcaster.client.responses import error_of
 from broadcaster.client.stream import StreamEvent
@@ -251,6 +260,15 @@ class AsyncClient:
         Raises ClientError: ``invalid_request`` unless exactly one of them is given.
         """
         await self._call("POST", "/v1/tokens/revoke", json={"jti": jti, "sub": sub})
+
+    async def workers(self, *, after: str | None = None) -> WorkersPage:
+        """A page of the workers. Raises ClientError ``forbidden`` without the right ``admin``."""
+        params = {} if after is None else {"after": after}
+        return await self._fetch(WorkersPage, "GET", "/v1/admin/workers", params=params)
+
+    async def queue(self) -> QueueCounts:
+        """What waits for workers, over all tenants. Raises ClientError ``forbidden`` without the right ``admin``."""
+        return await self._fetch(QueueCounts, "GET", "/v1/admin/queue")
 
     def events(self, stream_id: str, after: Cursor | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Everything in the stream after a cursor (None: from its beginning), then live, until it ends.

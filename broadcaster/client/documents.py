@@ -169,6 +169,44 @@ class CreatedToken(msgspec.Struct, frozen=True, kw_only=True):
     events_url: str | None = None
 
 
+class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker, and what it reported a few seconds ago; what only a report has is None without one.
+
+    ``silent_s``: for how long its heartbeat has been missing; None while it is alive.
+    """
+
+    id: str
+    alive: bool
+    silent_s: float | None = None
+    uptime_s: float | None = None
+    draining: bool | None = None
+    slots: int | None = None
+    free: int | None = None
+    running: int | None = None
+
+
+class WorkersPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of the workers, by name. ``next_after`` is the ``after`` of the next page; None: this is the last."""
+
+    workers: list[WorkerState]
+    alive: int
+    silent: int
+    next_after: str | None = None
+
+
+class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Generations of all tenants: ``waiting`` for a worker, ``delayed`` before another attempt, ``running``.
+
+    ``oldest_wait_s``: how long the oldest has waited; None when none waits.
+    """
+
+    waiting: int
+    delayed: int
+    running: int
+    dead_letters: int
+    oldest_wait_s: float | None = None
+
+
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
     """Where the appended events stand, in their order."""
 

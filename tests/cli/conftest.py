@@ -27,7 +27,7 @@ STORY = (
     TextEnd(id="0"),
     Finish(finish_reason="stop"),
 )
-COMMANDS = ("generate", "tail", "stop", "ls")
+COMMANDS = ("generate", "chat", "tail", "stop", "delete", "ls", "top")
 PROGRAM = f"from broadcaster.cli.main import create_app\ncreate_app({COMMANDS})()"
 
 app = create_app([*COMMANDS, "show"])
@@ -73,8 +73,16 @@ class Started:
         async with asyncio.timeout(DEADLINE_S):
             return (await self.process.stderr.readuntil(text.encode())).decode()
 
+    async def write(self, text: str) -> None:
+        """Write to its stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        await self.process.stdin.drain()
+
     async def finish(self) -> tuple[int | None, str, str]:
-        """Exit code, and what is left of stdout and stderr."""
+        """End its stdin; exit code, and what is left of stdout and stderr."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         async with asyncio.timeout(DEADLINE_S):
             out, err = await self.process.communicate()
         return self.process.returncode, out.decode(), err.decode()
@@ -87,7 +95,7 @@ async def start(server):
 
     async def started(*arguments: str) -> Started:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, *arguments,
+            sys.executable, "-c", PROGRAM, *arguments, stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "BROADCASTER_URL": server.url, "PYTHONPATH": os.getcwd()},
         )  # fmt: skip

@@ -20,7 +20,7 @@ from tests.support.servers.sse_server import Exchange, SseServer
 
 PATH = "/v1/streams/job"
 STATE = {"id": "job", "kind": "feed", "status": "running"}
-PROGRAM = "from broadcaster.cli import publish\nfrom broadcaster.cli.main import create_app\ncreate_app(['publish'])()"
+PROGRAM = "from broadcaster.cli.main import create_app\ncreate_app(['publish'])()"
 NOTE = {"type": "data-note", "data": 1}
 
 app = create_app(["publish"])

@@ -31,6 +31,52 @@ async def test_generate_reads_a_dash_from_stdin(server):
     assert server.requests[0].body == {"prompt": "a long\nprompt\n"}
 
 
+async def test_the_options_of_generate_are_the_fields_of_the_request(server):
+    given = {"temperature": 0.5, "system": "be brief", "on_worker_loss": "fail", "metadata": {"chat": [42]}}
+    options = (
+        "--temperature",
+        "0.5",
+        "--system",
+        "be brief",
+        "--on-worker-loss",
+        "fail",
+        "--metadata",
+        '{"chat": [42]}',
+    )
+    await run("generate", "Why?", "--no-watch", *options, "--idempotency-key", "k-1")
+    assert server.requests[0].body == {"prompt": "Why?", **given}
+    assert server.requests[0].headers["idempotency-key"] == "k-1"
+
+
+async def test_generate_continues_a_conversation_from_a_file_or_from_stdin(server, tmp_path):
+    earlier = [{"role": "user", "content": "I am Robin"}, {"role": "assistant", "content": "Hello Robin"}]
+    (tmp_path / "chat.json").write_text(json.dumps(earlier))
+    await run("generate", "Who am I?", "--messages", str(tmp_path / "chat.json"), "--no-watch")
+    await run("generate", "--messages", "-", "--no-watch", stdin=json.dumps(earlier[:1]))
+    assert [request.body for request in server.requests] == [
+        {"messages": [*earlier, {"role": "user", "content": "Who am I?"}]},
+        {"messages": earlier[:1]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ((), "PROMPT"),
+        (("-", "--messages", "-"), "--messages"),
+        (("--messages", "/nowhere.json"), "/nowhere.json"),
+        (("--messages", "/dev/null"), "--messages /dev/null"),
+        (("x", "--metadata", "[1]"), "--metadata"),
+        (("x", "--metadata", "{"), "--metadata"),
+        (("x", "--temperature", "3"), "--temperature"),
+    ],
+)
+async def test_wrong_options_of_generate_end_with_2_and_are_named(server, options, named):
+    result = await run("generate", *options)
+    assert (result.exit_code, result.stdout, server.requests) == (2, "", [])
+    assert named in result.stderr
+
+
 async def test_tail_prints_a_stream_from_its_beginning_or_after_a_cursor(server):
     assert (await run("tail", ID)).stdout == "Héllo\n"
     assert (await run("tail", ID, "--after", "7-3")).stdout == "llo\n"
@@ -84,6 +130,24 @@ async def test_stop_of_a_generation_that_is_over_prints_that_and_programs_read_i
     assert (await run("stop", ID)).stderr == f"{ID} is over: finished\n"
     printed = json.loads((await run("stop", ID, "--json")).stdout)
     assert (printed["id"], printed["status"], "text" in printed) == (ID, "finished", False)
+
+
+async def test_delete_deletes_generations_and_feeds(server):
+    async def deleted(exchange: Exchange) -> None:
+        await exchange.answer(204)
+
+    async def unknown(exchange: Exchange) -> None:
+        await exchange.problem(404, "unknown_stream")
+
+    server.routes["DELETE", f"/v1/generations/{ID}"] = deleted
+    server.routes["DELETE", "/v1/generations/nightly"] = unknown
+    server.routes["DELETE", "/v1/streams/nightly"] = deleted
+    result = await run("delete", ID, "nightly")
+    assert (result.exit_code, result.stderr) == (0, f"{ID} is deleted\nnightly is deleted\n")
+    server.routes["DELETE", "/v1/streams/nightly"] = unknown
+    result = await run("delete", "nightly", ID, "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "unknown_stream" in result.stderr
 
 
 def listing(*streams: dict):
@@ -142,6 +206,17 @@ async def test_ls_lists_open_ones_or_all_of_them_to_the_last_page(server, option
     assert {request.query["status"] for request in server.requests} == {status}
 
 
+@pytest.mark.parametrize(("status", "page"), [("failed", "over"), ("queued", "open")])
+async def test_ls_lists_only_those_with_a_status(server, status, page):
+    rows = [{"id": each, "kind": "generation", "status": each} for each in ("queued", "running", "failed", "finished")]
+    server.routes["GET", "/v1/streams"] = listing(*rows)
+    result = await run("ls", "--json", "--status", status)
+    assert [row["id"] for row in json.loads(result.stdout)] == [status]
+    assert {request.query["status"] for request in server.requests} == {page}
+    server.routes["GET", "/v1/streams"] = listing()
+    assert f"no feed is {status}" in (await run("ls", "--status", status)).stderr
+
+
 async def test_ls_of_an_empty_list_prints_how_to_begin(server):
     server.routes["GET", "/v1/streams"] = listing()
     result = await run("ls")
@@ -152,7 +227,9 @@ async def test_ls_of_an_empty_list_prints_how_to_begin(server):
 # ---------------------------------------------------------------------------------------------------------- failures
 
 
-@pytest.mark.parametrize("command", [("ls",), ("stop", ID), ("tail", ID), ("show", ID), ("generate", "x")])
+@pytest.mark.parametrize(
+    "command", [("ls",), ("stop", ID), ("tail", ID), ("show", ID), ("generate", "x"), ("delete", ID), ("top",)]
+)
 async def test_without_a_front_end_a_command_ends_with_3_and_one_line(command):
     async with SseServer() as server:
         url = server.url

@@ -41,7 +41,7 @@ ROWS: Final = {
     "from broadcaster import Broadcaster": (*SERVING, *PROVIDERS, "typer", "jwt", "prometheus_client"),
     LISTING: (
         *(name for name in NOT_FOR_A_JOB if name not in TERMINALS),
-        *("httpx2", "msgspec", "broadcaster.client", "broadcaster.cli.watch", "broadcaster.cli.terminal.failures"),
+        *("httpx2", "msgspec", "broadcaster.client", "broadcaster.cli.streams", "broadcaster.cli.terminal.failures"),
     ),
 }
 """What a program imports → the modules that it must not load."""

@@ -22,6 +22,7 @@ from broadcaster.cli.doctor import machine, network, redis
 from broadcaster.cli.doctor.table import Finding, Grade, judge_all
 from broadcaster.cli.front_end_client import Json, Url
 from broadcaster.cli.redis_access import DataDir, RedisUrl, find_redis
+from broadcaster.cli.running_up import front_end_url
 from broadcaster.cli.serve import with_options
 from broadcaster.cli.terminal.exit_codes import ExitCode
 from broadcaster.cli.terminal.formats import as_json, masked
@@ -86,7 +87,9 @@ def _groups(settings: Settings, *, named: Sequence[str] | set[str], environment:
         return judge_all(machine.CHECKS, seen)
 
     async def probe_front_end() -> list[Finding]:
-        seen = await network.probe_front_end(settings.url, api_key=settings.api_key, is_named="url" in named)
+        is_named = "url" in named
+        url = front_end_url(settings, is_named=is_named)
+        seen = await network.probe_front_end(url, api_key=settings.api_key, is_named=is_named)
         return judge_all(network.FRONT_END_CHECKS, seen)
 
     async def check_providers() -> list[Finding]:

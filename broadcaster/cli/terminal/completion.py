@@ -12,6 +12,7 @@ from typing import Final
 import typer
 from pydantic import ValidationError
 
+from broadcaster.cli.running_up import front_end_url
 from broadcaster.client import AsyncClient, ClientError, Generation
 from broadcaster.settings import Settings
 
@@ -35,7 +36,8 @@ def complete_generations(ctx: typer.Context, incomplete: str) -> list[tuple[str,
     """The ids that ``ls`` lists, each with its status and title."""
     try:
         settings = Settings()
-        found = asyncio.run(_list(ctx.params.get("url") or settings.url, settings.api_key))
+        url = ctx.params.get("url") or front_end_url(settings, is_named="url" in settings.model_fields_set)
+        found = asyncio.run(_list(url, settings.api_key))
     except (ValidationError, ValueError, ClientError, TimeoutError):
         return []
     return [(each.id, f"{each.status} {each.title}".strip()) for each in found if each.id.startswith(incomplete)]

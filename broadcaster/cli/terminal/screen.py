@@ -13,13 +13,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from broadcaster.cli.terminal.displays import JobProgress, ProgressBars, WaitingLine
+
+if TYPE_CHECKING:
+    from broadcaster.cli.terminal.markdown import MarkdownBlocks
 
 # Wide enough for every row if there is no terminal with a width.
 PIPE_WIDTH: Final = 200
@@ -37,6 +40,12 @@ def harmless(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def _markdown_blocks() -> MarkdownBlocks:
+    from broadcaster.cli.terminal.markdown import MarkdownBlocks  # noqa: PLC0415 - only a terminal needs the parser
+
+    return MarkdownBlocks(Console(highlight=False, emoji=False))
+
+
 class _Open(Enum):
     """The content of the terminal's last, unfinished line."""
 
@@ -48,8 +57,10 @@ class _Open(Enum):
 class Screen:
     """Both streams of one command. It tracks the unfinished line, so that their texts do not mix."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_plain: bool = True) -> None:
+        """``is_plain``: an answer is printed as it is also on a terminal, and not as Markdown."""
         self._is_terminal = sys.stdout.isatty()
+        self._markdown = None if is_plain or not self._is_terminal else _markdown_blocks()
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._open = _Open.NOTHING
         self._waiting = WaitingLine(self._console)
@@ -60,18 +71,23 @@ class Screen:
         """Show what the command waits for, until the next output. False if the terminal cannot remove a line."""
         if self._bars.is_visible:
             return True  # they show more
+        if self._markdown is not None:
+            self._markdown.end()
         return self._open is _Open.NOTHING and self._waiting.show(text)
 
     def waited(self) -> None:
-        """End the waiting line and the bars. Idempotent; must be called before the command ends."""
-        self._waiting.end()
-        self._bars.end()
+        """End the waiting line, the bars and a Markdown block. Idempotent; must be called before the command ends."""
+        self._end_displays()
+        if self._markdown is not None:
+            self._markdown.end()
 
     def progress(self, step: JobProgress) -> None:
         """Show a job's progress: a bar on a terminal; elsewhere, and at its end, a line if the progress has changed."""
         step = replace(step, job=harmless(step.job), message=" ".join(harmless(step.message).split()))
         if not step.is_done:
             self._waiting.end()
+            if self._markdown is not None:
+                self._markdown.end()
             if self._open is not _Open.NOTHING:
                 self._break_line()
             if self._bars.show(step):
@@ -86,12 +102,14 @@ class Screen:
         """The next piece of the answer, to stdout at once."""
         if not text:
             return
-        self.waited()
+        self._end_displays()
         if self._open is _Open.THOUGHT:
             self._console.print()
-        sys.stdout.write(harmless(text) if self._is_terminal else text)
-        sys.stdout.flush()
-        self._open = _Open.NOTHING if text.endswith("\n") else _Open.ANSWER
+        if self._markdown is not None:
+            self._markdown.write(harmless(text))
+            self._open = _Open.NOTHING
+            return
+        self._write(text)
 
     def rest(self) -> None:
         """End an unfinished line, so that a shell's prompt has its own line and a text file ends with a line break.
@@ -130,7 +148,10 @@ class Screen:
 
     def line(self, text: str) -> None:
         """One line of output for programs (JSON, an id), to stdout."""
-        self.answer(f"{text}\n")
+        self.waited()
+        if self._open is _Open.THOUGHT:
+            self._console.print()
+        self._write(f"{text}\n")
 
     def table(self, rows: Iterable[Sequence[str | Text]], *columns: Column | str, has_header: bool = True) -> None:
         """A table, to stdout; of a cell that is no ``Text`` every control character is replaced."""
@@ -140,6 +161,15 @@ class Screen:
             table.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
         width = None if self._is_terminal else PIPE_WIDTH
         Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+
+    def _end_displays(self) -> None:
+        self._waiting.end()
+        self._bars.end()
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(harmless(text) if self._is_terminal else text)
+        sys.stdout.flush()
+        self._open = _Open.NOTHING if text.endswith("\n") else _Open.ANSWER
 
     def _break_line(self) -> None:
         # A pipe's unfinished line is not on this screen: only a terminal shows both streams.

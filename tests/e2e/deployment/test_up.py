@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from broadcaster import __version__
 from broadcaster.client import AsyncClient
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import socket_path
@@ -112,6 +115,20 @@ async def test_a_second_up_prints_the_running_url_and_exits_0(tmp_path: Path, sc
 
 
 @pytest.mark.second_engine
+async def test_up_first_prints_what_it_starts_and_later_commands_find_it_by_its_folder(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    async with running_up(tmp_path, scripted) as up:
+        assert up.log.read_text("utf-8").startswith(f"broadcaster {__version__} is starting: Redis, 1 front-end, 1 wor")
+        environment = {**os.environ, "BROADCASTER_DATA_DIR": str(tmp_path / "data")}
+        environment.pop("BROADCASTER_URL", None)
+        async with AsyncClient(up.url) as client:
+            await client.create_stream("nightly")
+        command = [sys.executable, "-m", "broadcaster", "ls", "--json"]
+        listed = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, timeout=30)
+        assert [stream["id"] for stream in json.loads(listed.stdout)] == ["nightly"]
+
+
 async def test_up_killed_takes_its_redis_and_workers_with_it_and_the_next_up_goes_on(
     tmp_path: Path, scripted: ScriptedProvider
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rich.table import Column
 
-from broadcaster.cli.front_end_client import Id, Json, Url, Visit
+from broadcaster.cli.front_end_client import Id, Json, Plain, Url, Visit
 from broadcaster.cli.terminal.displays import PROGRESS_TYPE, JobProgress, progress_of
 from broadcaster.cli.terminal.formats import as_json, moment, number, span
 from broadcaster.cli.terminal.screen import Screen
@@ -28,9 +28,9 @@ _COUNTS: Final = {
 _NOT_COUNTS: Final = frozenset({"type", "estimated", "providerMetadata"})
 
 
-def show(id: Id, json: Json = False, url: Url = None) -> None:
+def show(id: Id, plain: Plain = False, json: Json = False, url: Url = None) -> None:
     """Show everything about a generation (status, model, times, usage, error, tool calls, its answer), or a feed."""
-    visit = Visit(url)
+    visit = Visit(url, is_plain=plain or json)
 
     async def work(client: AsyncClient) -> None:
         state = await _fetch(client, id)

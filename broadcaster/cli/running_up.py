@@ -1,0 +1,93 @@
+"""The ``broadcaster up`` that runs over a data folder: its lock, which also holds the URL of its front-end.
+
+The system removes the lock when the process ends, also by SIGKILL; the text in the file stays, and counts for nothing
+without the lock. So a file that someone else has put into a folder leads no command, and no key, anywhere.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TextIO
+
+from broadcaster.settings import Settings
+
+LOCK_NAME: Final = "up.lock"
+# A command that looks for a running `up` holds the lock for microseconds.
+_TRIES: Final = 5
+_RETRY_S: Final = 0.02
+
+
+class RunningUp:
+    """What ``only_one`` yields; ``is_first`` unless another `up` has the lock."""
+
+    def __init__(self, file: TextIO, *, is_first: bool) -> None:
+        self.is_first = is_first
+        self._file = file
+
+    @property
+    def url(self) -> str:
+        """The URL of the one that has the lock; empty while it starts."""
+        self._file.seek(0)
+        return self._file.read().strip()
+
+    def announce(self, url: str) -> None:
+        """Write the URL for the commands that come later. Needs the lock."""
+        self._file.truncate(0)
+        self._file.write(url)
+        self._file.flush()
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[RunningUp]:
+    """Take the lock of the data folder, which is created, for as long as the block runs; or find who has it."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data_dir / LOCK_NAME).open("a+", encoding="utf-8") as file:
+        if not _lock(file):
+            yield RunningUp(file, is_first=False)
+            return
+        file.truncate(0)
+        yield RunningUp(file, is_first=True)
+        file.truncate(0)
+
+
+def front_end_url(settings: Settings, *, is_named: bool) -> str:
+    """The front-end that a command calls: the settings' if it is named, else that of the `up` over their folder."""
+    return settings.url if is_named else find_url(Path(settings.data_dir)) or settings.url
+
+
+def find_url(data_dir: Path) -> str | None:
+    """The URL of the `up` that runs over this folder as this user; None if none does, or it is still starting."""
+    try:
+        file = (data_dir / LOCK_NAME).open(encoding="utf-8")
+    except OSError:
+        return None
+    with file:
+        if os.fstat(file.fileno()).st_uid != os.geteuid():
+            return None
+        url = file.read().strip()
+        return url if url and _is_locked(file) else None
+
+
+def _lock(file: TextIO) -> bool:
+    for at in range(_TRIES):
+        if at:
+            time.sleep(_RETRY_S)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return True
+    return False
+
+
+def _is_locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,92 @@
+"""An answer as formatted Markdown on a terminal, while it streams.
+
+Theory of operation. The text is split at its top-level blocks (paragraph, list, table, fenced code). A block that
+another one follows is complete: it is printed for good. The last block is redrawn at its place as it grows, at most
+``REDRAWS_PER_S`` times a second, and never higher than the screen: what has scrolled away cannot be redrawn.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from markdown_it import MarkdownIt
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.segment import Segment, Segments
+
+REDRAWS_PER_S: Final = 12
+# Lines of the screen that a growing block leaves free.
+_FREE_LINES: Final = 2
+
+
+class MarkdownBlocks:
+    """``write`` the pieces of an answer, then ``end``. Control characters must have been replaced."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        # The same rules as rich's own parser, which does not say where a block begins.
+        self._parser = MarkdownIt().enable("strikethrough").enable("table")
+        self._text = ""
+        self._live: Live | None = None
+        self._drawn_at = 0.0
+        self._has_printed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a block is unfinished."""
+        return bool(self._text)
+
+    def write(self, text: str) -> None:
+        """The next piece of the answer."""
+        self._text += text
+        now = time.monotonic()
+        if now - self._drawn_at < 1 / REDRAWS_PER_S:
+            return
+        self._drawn_at = now
+        at = self._start_of_last_block()
+        if at:
+            complete, self._text = self._text[:at], self._text[at:]
+            self._print(complete)
+        self._draw()
+
+    def end(self) -> None:
+        """Print the last block for good. Idempotent; a further ``write`` begins a new block."""
+        text, self._text = self._text, ""
+        self._print(text)
+
+    def _start_of_last_block(self) -> int:
+        """Offset of the last top-level block, 0 when there is only one."""
+        starts = [token.map[0] for token in self._parser.parse(self._text) if token.level == 0 and token.map]
+        if len(starts) < 2:
+            return 0
+        lines = self._text.splitlines(keepends=True)
+        return sum(map(len, lines[: max(starts)]))
+
+    def _print(self, text: str) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if text.strip():
+            if self._has_printed:
+                self._console.print()
+            self._has_printed = True
+            self._console.print(_rendered(text))
+
+    def _draw(self) -> None:
+        if not self._text.strip():
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        room = max(1, self._console.height - _FREE_LINES)
+        lines = self._console.render_lines(_rendered(self._text), pad=False)[-room:]
+        shown = [Segments([*line, Segment.line()]) for line in lines]
+        blank = [Segments([Segment.line()])] if self._has_printed and len(shown) < room else []
+        self._live.update(Group(*blank, *shown), refresh=True)
+
+
+def _rendered(text: str) -> Markdown:
+    # A link's address is shown: its text may be anything.
+    return Markdown(text, hyperlinks=False)
