@@ -63,7 +63,7 @@ def up(
 
 
 def _parts(settings: Settings) -> str:
-    """What is started, for the first line: it comes before any line of the log."""
+    """What is started, as the first line names it."""
     parts = ["Redis"] if settings.redis_url is None else []
     parts.append(number(count_of(settings), "front-end"))
     parts.append(number(settings.workers, "worker"))

@@ -32,10 +32,10 @@ async def test_each_turn_sends_the_conversation_so_far(server, start):
     code, out, _ = await chat.finish()
     assert (code, out) == (0, f"{ANSWER}\n")
     first = {"role": "user", "content": "I am Robin"}
-    said = {"role": "assistant", "content": ANSWER}
+    answer = {"role": "assistant", "content": ANSWER}
     assert started(server) == [
         {"messages": [first], "model": "local", "system": "be brief"},
-        {"messages": [first, said, {"role": "user", "content": "Who am I?"}], "model": "local", "system": "be brief"},
+        {"messages": [first, answer, {"role": "user", "content": "Who am I?"}], "model": "local", "system": "be brief"},
     ]
 
 

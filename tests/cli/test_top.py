@@ -8,7 +8,7 @@ import time
 
 from rich.console import Console
 
-from broadcaster.cli.streams.top import Snapshot, render
+from broadcaster.cli.streams.top import Overview, render
 from broadcaster.client import ListedStream, QueueCounts, WorkerState
 from tests.cli.conftest import run
 from tests.support.servers.sse_server import Exchange, SseServer
@@ -23,7 +23,7 @@ def serve(server: SseServer, path: str, document: dict) -> None:
     server.routes["GET", path] = plan
 
 
-def printed(now: Snapshot, before: Snapshot | None = None) -> list[list[str]]:
+def printed(now: Overview, before: Overview | None = None) -> list[list[str]]:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render(now, before))
     return [line.split() for line in console.export_text().splitlines() if line.strip()]
@@ -67,7 +67,7 @@ def test_the_rate_of_a_stream_is_that_between_two_readings():
     at = time.monotonic()
     streams = [ListedStream(id=id, kind="feed", status="running", last_seq=seq) for id, seq in (("a", 30), ("new", 5))]
     earlier = [ListedStream(id="a", kind="feed", status="running", last_seq=10)]
-    rows = printed(Snapshot(streams, read_at=at), Snapshot(earlier, read_at=at - 4))
+    rows = printed(Overview(streams, read_at=at), Overview(earlier, read_at=at - 4))
     assert ["a", "feed", "running", "30", "5.0", "0"] in rows
     assert ["new", "feed", "running", "5", "0"] in rows
 
@@ -78,7 +78,7 @@ def test_a_silent_or_draining_worker_is_named_so_and_has_no_free_slot():
         WorkerState(id="w\x1b2", alive=True, draining=True, slots=8, free=0, running=2, uptime_s=7.0),
     ]
     queue = QueueCounts(waiting=0, delayed=0, running=2, dead_letters=0)
-    rows = printed(Snapshot([], workers, queue))
+    rows = printed(Overview([], workers, queue))
     assert "1 worker with 0 free slots" in " ".join(rows[0])
     assert ["w1", "?", "?", "silent", "for", "12s"] in rows
     assert ["w\N{REPLACEMENT CHARACTER}2", "8", "2", "7s", "draining"] in rows

@@ -133,6 +133,18 @@ CALLS: Final[dict[str, tuple[str, str, object, Callable[[Any], Any]]]] = {
         {"token": "t", "jti": "j", "expires_at": 1.0},
         lambda each: each.create_token("job", actions=["watch", "stop"], ttl_s=5, sub="u", prefix=True),
     ),
+    "workers": (
+        "GET",
+        "/v1/admin/workers",
+        {"workers": [{"id": "w", "alive": True}], "alive": 1, "silent": 0},
+        lambda each: each.workers(after="v"),
+    ),
+    "queue": (
+        "GET",
+        "/v1/admin/queue",
+        {"waiting": 1, "delayed": 0, "running": 2, "dead_letters": 0},
+        lambda each: each.queue(),
+    ),
     "revoke_tokens": ("POST", "/v1/tokens/revoke", None, lambda each: each.revoke_tokens(jti="j")),
 }
 

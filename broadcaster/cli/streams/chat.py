@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, Final
 
 from broadcaster.cli.front_end_client import Plain, Url, Visit
@@ -50,8 +51,8 @@ def chat(
 def _lines() -> Iterator[str]:
     """What the user types, or what stdin holds, until its end or a line of LEAVE; without empty lines."""
     if sys.stdin.isatty() and sys.stdout.isatty():
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401, PLC0415 - lets input() edit a line and recall earlier ones
+        with contextlib.suppress(ImportError):  # not every Python has it
+            import_module("readline")  # input() then edits a line, and recalls earlier ones
         lines = _typed()
     else:
         lines = iter(sys.stdin)

@@ -28,7 +28,7 @@ FORBIDDEN: Final = "forbidden"
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Overview:
     """What a front-end reported at one time; ``workers`` and ``queue`` only with the right ``admin``."""
 
     streams: Sequence[ListedStream]
@@ -60,14 +60,14 @@ def top(
     visit.run(work)
 
 
-async def _redraw_until_interrupted(client: AsyncClient, first: Snapshot, *, every_s: float, visit: Visit) -> None:
+async def _redraw_until_interrupted(client: AsyncClient, first: Overview, *, every_s: float, visit: Visit) -> None:
     drawing = asyncio.ensure_future(_redraw(client, first, every_s=every_s, visit=visit))
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, drawing.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await drawing
 
 
-async def _redraw(client: AsyncClient, first: Snapshot, *, every_s: float, visit: Visit) -> None:
+async def _redraw(client: AsyncClient, first: Overview, *, every_s: float, visit: Visit) -> None:
     """For ever. A front-end that does not answer leaves the last table, with a line that says so."""
     console = Console(highlight=False, markup=False, emoji=False)
     before, now, fault = None, first, ""
@@ -81,7 +81,7 @@ async def _redraw(client: AsyncClient, first: Snapshot, *, every_s: float, visit
                 fault = f"{visit.failure(error)}; the last reading is {age(time.monotonic() - now.read_at)} old"
 
 
-async def _read(client: AsyncClient) -> Snapshot:
+async def _read(client: AsyncClient) -> Overview:
     """One reading. Raises ClientError."""
     streams = await every_page(client, status="open")
     try:
@@ -89,8 +89,8 @@ async def _read(client: AsyncClient) -> Snapshot:
     except ClientError as error:
         if error.code != FORBIDDEN:
             raise
-        return Snapshot(streams)
-    return Snapshot(streams, workers, queue)
+        return Overview(streams)
+    return Overview(streams, workers, queue)
 
 
 async def _every_worker(client: AsyncClient) -> Sequence[WorkerState]:
@@ -102,14 +102,14 @@ async def _every_worker(client: AsyncClient) -> Sequence[WorkerState]:
     return workers
 
 
-def _document(now: Snapshot) -> dict[str, Any]:
+def _document(now: Overview) -> dict[str, Any]:
     return {
         name: msgspec.to_builtins(value)
         for name, value in (("streams", now.streams), ("workers", now.workers), ("queue", now.queue))
     }
 
 
-def render(now: Snapshot, before: Snapshot | None) -> RenderableType:
+def render(now: Overview, before: Overview | None) -> RenderableType:
     """The whole screen: a line of totals, the workers, then the streams, the newest first."""
     parts: list[RenderableType] = [Text("  ".join(_totals(now)), style="bold")]
     if now.workers:
@@ -126,7 +126,7 @@ def render(now: Snapshot, before: Snapshot | None) -> RenderableType:
     return Group(*parts)
 
 
-def _totals(now: Snapshot) -> Iterator[str]:
+def _totals(now: Overview) -> Iterator[str]:
     kinds = [each.kind for each in now.streams]
     yield number(kinds.count("generation"), "generation")
     yield number(kinds.count("feed"), "feed")
@@ -148,7 +148,7 @@ def _worker_rows(workers: Sequence[WorkerState]) -> Iterator[Sequence[str]]:
         yield each.id, _count(each.slots), _count(each.running), up, state
 
 
-def _stream_rows(now: Snapshot, before: Snapshot | None) -> Iterator[Sequence[str]]:
+def _stream_rows(now: Overview, before: Overview | None) -> Iterator[Sequence[str]]:
     earlier = {} if before is None else {each.id: each.last_seq for each in before.streams}
     passed_s = 0.0 if before is None else now.read_at - before.read_at
     at = time.time()

@@ -61,7 +61,7 @@ class MarkdownBlocks:
         starts = [token.map[0] for token in self._parser.parse(self._text) if token.level == 0 and token.map]
         if len(starts) < 2:
             return 0
-        lines = self._text.splitlines(keepends=True)
+        lines = [f"{line}\n" for line in self._text.split("\n")]
         return sum(map(len, lines[: max(starts)]))
 
     def _print(self, text: str) -> None:

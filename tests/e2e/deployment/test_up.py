@@ -114,7 +114,6 @@ async def test_a_second_up_prints_the_running_url_and_exits_0(tmp_path: Path, sc
         assert up.url in logged.decode()
 
 
-@pytest.mark.second_engine
 async def test_up_first_prints_what_it_starts_and_later_commands_find_it_by_its_folder(
     tmp_path: Path, scripted: ScriptedProvider
 ) -> None:
@@ -129,6 +128,7 @@ async def test_up_first_prints_what_it_starts_and_later_commands_find_it_by_its_
         assert [stream["id"] for stream in json.loads(listed.stdout)] == ["nightly"]
 
 
+@pytest.mark.second_engine
 async def test_up_killed_takes_its_redis_and_workers_with_it_and_the_next_up_goes_on(
     tmp_path: Path, scripted: ScriptedProvider
 ) -> None:
