@@ -5,7 +5,6 @@ Every text of the stream is escaped: a model's answer must not run scripts in th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from broadcaster.client.progress import JobProgress, progress_in
 from broadcaster.core.fold import FoldState
 from broadcaster.core.status import Status
 
@@ -35,20 +35,6 @@ class Drawing:
     state: FoldState
     note: str
     is_whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class JobStep:
-    """The newest progress under one id."""
-
-    done: float
-    total: float
-    message: str
-
-    @property
-    def percent(self) -> int:
-        """Whole percent, at most 100."""
-        return min(100, math.floor(100 * self.done / self.total))
 
 
 def drawn_html(drawing: Drawing) -> str:
@@ -121,35 +107,22 @@ def _folded(title: str, text: str, *, is_open: bool = False) -> str:
     return f'<details{mark}><summary>{escape(title)}</summary><div style="{_PRE}">{escape(text)}</div></details>'
 
 
-def _bar(job: str, step: JobStep) -> str:
+def _bar(job: str, step: JobProgress) -> str:
     label = escape(" ".join(each for each in (job, step.message) if each) or "progress")
     bar = f'<progress max="{step.total:g}" value="{step.done:g}" aria-label="{label}"></progress>'
     return f"<div>{bar} {step.percent}% {label}</div>"
 
 
-def _steps(state: FoldState) -> dict[str, JobStep]:
-    steps: dict[str, JobStep] = {}
+def _steps(state: FoldState) -> dict[str, JobProgress]:
+    steps: dict[str, JobProgress] = {}
     for part in state.parts:
-        if (step := _step_of(part)) is not None:
-            steps[part.get("id") or ""] = step
+        if (step := progress_in(part)) is not None:
+            steps[step.job] = step
     return steps
 
 
-def _step_of(part: dict[str, Any]) -> JobStep | None:
-    """The progress in a part; None for a part of another type or shape."""
-    match part:
-        case {
-            "type": "data-progress",
-            "data": {"done": int() | float() as done, "total": int() | float() as total} as data,
-        }:
-            if 0 <= done < math.inf and 0 < total < math.inf:
-                message = data.get("message")
-                return JobStep(done, total, message if isinstance(message, str) else "")
-    return None
-
-
 def _is_data(part: dict[str, Any]) -> bool:
-    return part["type"].startswith("data-") and _step_of(part) is None
+    return part["type"].startswith("data-") and progress_in(part) is None
 
 
 def _as_json(value: Any) -> str:

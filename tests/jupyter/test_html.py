@@ -59,9 +59,13 @@ def test_the_newest_progress_of_each_job_is_a_bar() -> None:
 
 
 def test_a_progress_without_amounts_is_shown_as_it_is() -> None:
-    html = drawn_html(drawing(progress("3", 4), progress(1, 0)))
+    html = drawn_html(drawing(progress("3", 4), progress(1, 0), progress(True, 2), progress(1.7e308, 1)))
     assert "<progress" not in html
-    assert html.count("<summary>data-progress</summary>") == 2
+    assert html.count("<summary>data-progress</summary>") == 4
+
+
+def test_a_progress_far_beyond_its_total_is_a_full_bar() -> None:
+    assert drawn_text(drawing(progress(1e300, 5e-324))) == "progress: 100%\nrunning"
 
 
 def test_of_many_data_parts_the_last_are_shown_and_the_others_counted() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcaster.cli.terminal.displays import progress_of
+from broadcaster.client.progress import progress_of
 from broadcaster.core.events import DataEvent
 from broadcaster.core.fold import Fold
 from broadcaster.core.sse import SseDecoder

@@ -9,11 +9,10 @@ from typing import Any, Final
 from rich.table import Column
 
 from broadcaster.cli.front_end_client import Id, Json, Plain, Url, Visit
-from broadcaster.cli.terminal.displays import PROGRESS_TYPE, JobProgress, progress_of
 from broadcaster.cli.terminal.formats import as_json, moment, number, span
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import AsyncClient, ClientError, Generation, StreamState
-from broadcaster.core.events import DataEvent
+from broadcaster.client.progress import progress_in
 
 MAX_DISPLAY_CHARS: Final = 2000
 
@@ -81,18 +80,12 @@ def _newest_parts(parts: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """The parts as facts; of each progress only its newest state, where it stood first."""
     newest: dict[object, tuple[str, str] | None] = {}
     for at, part in enumerate(parts):
-        step = _progress_in(part)
+        step = progress_in(part)
         if step is None:
             newest[at] = _part(part)
         else:
             newest[step.job, "progress"] = ("progress", step.line.removeprefix("progress").lstrip(": "))
     yield from filter(None, newest.values())
-
-
-def _progress_in(part: dict[str, Any]) -> JobProgress | None:
-    if part.get("type") != PROGRESS_TYPE:
-        return None
-    return progress_of(DataEvent(type=PROGRESS_TYPE, data=part.get("data"), id=part.get("id")))
 
 
 def _show_facts(screen: Screen, facts: Iterable[tuple[str, str]]) -> None:

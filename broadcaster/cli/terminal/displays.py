@@ -1,23 +1,20 @@
 """What a terminal shows for a while: the line that says what a command waits for, and the progress of jobs.
 
-Progress comes from ``data-progress`` events: ``{"done": 3, "total": 10, "message": "copying"}``. On a terminal one bar
-per job, at the end of stderr; elsewhere one line whenever the percentage or the message changes.
+The progress of a job (client/progress.py) is one bar on a terminal, at the end of stderr; elsewhere one line whenever
+the percentage or the message changes.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeGuard, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from broadcaster.core.events import DataEvent
+from broadcaster.client.progress import JobProgress
 
-PROGRESS_TYPE: Final = "data-progress"
 BAR_WIDTH: Final = 30
 # More would push the rest off the screen; further jobs are printed as lines.
 MOST_BARS: Final = 8
@@ -74,47 +71,6 @@ class WaitingLine(_Display[TaskID]):
         self._visible = progress, progress.add_task(text, total=None)
         progress.start()
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class JobProgress:
-    """The progress of one job; ``job`` is the event's id, empty without one."""
-
-    job: str
-    done: float
-    total: float
-    message: str
-
-    @property
-    def percent(self) -> int:
-        """Whole percent, never beyond 100, and 100 only when all is done."""
-        return min(100, math.floor(100 * self.done / self.total))
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the job is done."""
-        return self.done >= self.total
-
-    @property
-    def line(self) -> str:
-        """The progress as one line of text."""
-        job = f" {self.job}" if self.job else ""
-        return f"progress{job}: {self.percent}% ({self.done:g}/{self.total:g}) {self.message}".rstrip()
-
-
-def progress_of(event: DataEvent) -> JobProgress | None:
-    """The progress in an event; None if the event has another type or shape."""
-    data = event.data
-    if event.type != PROGRESS_TYPE or not isinstance(data, dict):
-        return None
-    done, total, message = data.get("done"), data.get("total"), data.get("message")
-    if not _is_amount(done) or not _is_amount(total) or total <= 0:
-        return None
-    return JobProgress(event.id or "", done, total, message if isinstance(message, str) else "")
-
-
-def _is_amount(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 class ProgressBars(_Display[dict[str, TaskID]]):

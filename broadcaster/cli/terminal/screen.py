@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from broadcaster.cli.terminal.displays import JobProgress, ProgressBars, WaitingLine
+from broadcaster.cli.terminal.displays import ProgressBars, WaitingLine
+from broadcaster.client.progress import JobProgress
 
 if TYPE_CHECKING:
     from broadcaster.cli.terminal.markdown import MarkdownBlocks

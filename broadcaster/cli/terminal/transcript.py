@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from broadcaster.cli.terminal.displays import progress_of
 from broadcaster.cli.terminal.exit_codes import ExitCode
 from broadcaster.cli.terminal.formats import as_json
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
+from broadcaster.client.progress import progress_of
 from broadcaster.core import events as ev
 
 MAX_DISPLAY_CHARS: Final = 120

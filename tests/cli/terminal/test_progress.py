@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from broadcaster.cli.terminal.displays import JobProgress, progress_of
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.cli.terminal.transcript import TranscriptPrinter
 from broadcaster.client import EntryReceived
+from broadcaster.client.progress import LARGEST_AMOUNT, JobProgress, progress_of
 from broadcaster.core import events as ev
 from broadcaster.core.cursor import Cursor
 from tests.cli.conftest import ID, PROGRAM, as_log
@@ -33,6 +33,8 @@ def progress(done: Any, total: Any = 4, *, id: str | None = None, **more: Any) -
         (progress(399, 400), JobProgress("", 399, 400, ""), "progress: 99% (399/400)"),
         (progress(9), JobProgress("", 9, 4, ""), "progress: 100% (9/4)"),
         (progress(1, message=5), JobProgress("", 1, 4, ""), "progress: 25% (1/4)"),
+        (progress(1e300, 5e-324), JobProgress("", 1e300, 5e-324, ""), "progress: 100% (1e+300/4.94066e-324)"),
+        (progress(3.0 - 2**-51, 3), JobProgress("", 3.0 - 2**-51, 3, ""), "progress: 99% (3/3)"),
     ],
 )
 def test_progress_is_printed_in_percent_and_numbers(event, step, line):
@@ -45,6 +47,7 @@ def test_progress_is_printed_in_percent_and_numbers(event, step, line):
     "event",
     [
         progress(1, 0), progress(-1), progress(True), progress("1"), progress(1, None), progress(1, 1e999),
+        progress(2 * LARGEST_AMOUNT), progress(10**400), progress(1, 10**400),
         ev.DataEvent(type="data-progress", data=5), ev.DataEvent(type="data-other", data={"done": 1, "total": 2}),
     ],
 )  # fmt: skip
