@@ -2,12 +2,14 @@
 
 Theory of operation. The text is split at its top-level blocks (paragraph, list, table, fenced code). A block that
 another one follows is complete: it is printed for good. The last block is redrawn at its place as it grows, at most
-``REDRAWS_PER_S`` times a second, and never higher than the screen: what has scrolled away cannot be redrawn.
+``REDRAWS_PER_S`` times a second, and never higher than the screen: what has scrolled away cannot be redrawn. A redraw
+takes longer the longer its block is, so the pause after it does, too: otherwise a long block takes all of the time.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from markdown_it import MarkdownIt
@@ -17,6 +19,8 @@ from rich.markdown import Markdown
 from rich.segment import Segment, Segments
 
 REDRAWS_PER_S: Final = 12
+# From one redraw to the next, in times of what it took.
+REDRAW_EVERY: Final = 5.0
 # Lines of the screen that a growing block leaves free.
 _FREE_LINES: Final = 2
 
@@ -24,13 +28,14 @@ _FREE_LINES: Final = 2
 class MarkdownBlocks:
     """``write`` the pieces of an answer, then ``end``. Control characters must have been replaced."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         # The same rules as rich's own parser, which does not say where a block begins.
         self._parser = MarkdownIt().enable("strikethrough").enable("table")
         self._text = ""
         self._live: Live | None = None
-        self._drawn_at = 0.0
+        self._draw_at = 0.0
         self._has_printed = False
 
     @property
@@ -41,15 +46,15 @@ class MarkdownBlocks:
     def write(self, text: str) -> None:
         """The next piece of the answer."""
         self._text += text
-        now = time.monotonic()
-        if now - self._drawn_at < 1 / REDRAWS_PER_S:
+        began = self._clock()
+        if began < self._draw_at:
             return
-        self._drawn_at = now
         at = self._start_of_last_block()
         if at:
             complete, self._text = self._text[:at], self._text[at:]
             self._print(complete)
         self._draw()
+        self._draw_at = began + max(1 / REDRAWS_PER_S, REDRAW_EVERY * (self._clock() - began))
 
     def end(self) -> None:
         """Print the last block for good. Idempotent; a further ``write`` begins a new block."""

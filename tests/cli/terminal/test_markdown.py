@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -79,6 +80,27 @@ def test_pieces_of_any_size_leave_the_same_lines(cuts: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         pieces = [TEXT[a:b] for a, b in zip([0, *cuts], [*cuts, len(TEXT)], strict=True)]
         assert final_lines(TEXT, pieces, patch) == final_lines(TEXT, [TEXT], patch)
+
+
+def test_a_block_that_takes_long_to_redraw_is_redrawn_in_a_fifth_of_the_time() -> None:
+    now_s = [100.0]
+
+    class SlowConsole(Console):
+        def render_lines(self, *arguments: Any, **options: Any) -> Any:
+            now_s[0] += 1.0
+            return super().render_lines(*arguments, **options)
+
+    console = SlowConsole(file=io.StringIO(), force_terminal=True, width=40, height=10)
+    blocks = MarkdownBlocks(console, clock=lambda: now_s[0])
+    idle = 0
+    for _ in range(1000):
+        before = now_s[0]
+        blocks.write("word ")
+        if now_s[0] == before:
+            idle += 1
+            now_s[0] += 0.1
+    drawn_s = now_s[0] - 100.0 - idle * 0.1
+    assert 0 < drawn_s <= 2 + (now_s[0] - 100.0) / 5
 
 
 def test_a_block_higher_than_the_screen_is_printed_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
