@@ -72,6 +72,13 @@ def test_the_rate_of_a_stream_is_that_between_two_readings():
     assert ["new", "feed", "running", "5", "0"] in rows
 
 
+def test_a_front_end_that_does_not_answer_is_named_above_the_tables_which_a_low_terminal_cuts():
+    streams = [ListedStream(id=f"f{at}", kind="feed", status="running") for at in range(50)]
+    console = Console(width=80, height=10, record=True, file=io.StringIO())
+    console.print(render(Overview(streams), None, fault="cannot connect\x1b[2J"))
+    assert console.export_text().splitlines()[1].strip() == "cannot connect\N{REPLACEMENT CHARACTER}[2J"
+
+
 def test_a_silent_or_draining_worker_is_named_so_and_has_no_free_slot():
     workers = [
         WorkerState(id="w1", alive=False, silent_s=12.0, free=3),

@@ -73,7 +73,7 @@ async def _redraw(client: AsyncClient, first: Overview, *, every_s: float, visit
     before, now, fault = None, first, ""
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(Group(render(now, before), Text(harmless(fault), style="red")), refresh=True)
+            live.update(render(now, before, fault=fault), refresh=True)
             await asyncio.sleep(every_s)
             try:
                 before, now, fault = now, await _read(client), ""
@@ -109,9 +109,14 @@ def _document(now: Overview) -> dict[str, Any]:
     }
 
 
-def render(now: Overview, before: Overview | None) -> RenderableType:
-    """The whole screen: a line of totals, the workers, then the streams, the newest first."""
+def render(now: Overview, before: Overview | None, *, fault: str = "") -> RenderableType:
+    """The whole screen: a line of totals, the workers, then the streams, the newest first.
+
+    The fault comes before the tables: a terminal cuts what is below its last line.
+    """
     parts: list[RenderableType] = [Text("  ".join(_totals(now)), style="bold")]
+    if fault:
+        parts.append(Text(harmless(fault), style="red"))
     if now.workers:
         parts += [
             Text(),
