@@ -5,8 +5,8 @@ Rules
    ``version="v2"`` a mapping of ``type``, ``ns`` and ``data``, and in ``astream_events`` a mapping of ``event``,
    ``run_id`` and ``data``.
 2. Messages of models and tools are those of `langchain.LangChainItems`.
-3. What a node gives its writer (``custom``), or ``adispatch_custom_event``, is an event of ours if it is a mapping
-   whose ``type`` begins with ``data-``. Every other item of another mode is ``data-langgraph-<mode>`` with ``{"ns",
+3. What a node gives its writer (``custom``), or ``adispatch_custom_event``, is an event of ours if it may be published
+   and its ``type`` begins with ``data-``. Every other item of another mode is ``data-langgraph-<mode>`` with ``{"ns",
    "data"}``, as in version "v2".
 4. Of ``astream_events`` the events of chat models and tools and the custom events are published. A model with the tag
    ``nostream`` is left out, as in ``stream_mode="messages"``.
@@ -18,10 +18,12 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from pydantic_core import to_jsonable_python
 
 from broadcaster.core import events as ev
+from broadcaster.core.requests.publishing import encode_published
+from broadcaster.errors import InvalidEvent
 from broadcaster.library.sources.langchain import LangChainItems, source_in
+from broadcaster.library.sources.plain_json import plain_json
 
 PROVIDER: Final = "langgraph"
 _MESSAGES: Final = "messages"
@@ -125,10 +127,11 @@ def part_in(item: Any) -> GraphPart | None:
 
 def _data_event(part: GraphPart) -> ev.DataEvent:
     """Rule 3."""
-    data = to_jsonable_python(part.data, fallback=str)
+    data = plain_json(part.data)
     if part.mode == _CUSTOM and isinstance(data, Mapping) and str(data.get("type", "")).startswith("data-"):
         try:
+            encode_published(data, is_writable=True)
             return msgspec.convert(data, ev.DataEvent)
-        except msgspec.ValidationError:
+        except InvalidEvent:
             pass  # it is no event of ours
     return ev.DataEvent(type=f"data-{PROVIDER}-{part.mode}", data={"ns": list(part.namespace), "data": data})

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeGuard
 
-from pydantic_core import to_jsonable_python
-
 from broadcaster.core import events as ev
+from broadcaster.library.sources.plain_json import plain_json
 from broadcaster.library.sources.wires import responses_items
 
 PROVIDER: Final = "openai-agents"
@@ -95,7 +94,7 @@ def _is_output(item: Any) -> bool:
 
 def _output_of(item: Any) -> ev.Event:
     output = getattr(item, "output", None) if item.type == "tool_call_output_item" else _field(item.raw_item, "output")
-    return ev.ToolOutputAvailable(tool_call_id=_call_of(item) or "", output=to_jsonable_python(output, fallback=str))
+    return ev.ToolOutputAvailable(tool_call_id=_call_of(item) or "", output=plain_json(output))
 
 
 def _call_of(item: Any) -> str | None:

@@ -14,11 +14,10 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-from pydantic_core import to_jsonable_python
-
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.reading import REASONING, TEXT, WrittenEvents, as_text, count_in, token_count, tool_input
+from broadcaster.library.sources.plain_json import plain_json
 
 PROVIDER: Final = "pydantic-ai"
 _WRITTEN: Final[dict[str, WrittenEvents]] = {"text": TEXT, "thinking": REASONING}
@@ -153,7 +152,7 @@ class PydanticAIItems:
             extras = {part.provider_name or PROVIDER: {"signature": signature}} if signature else None
             out.append(_WRITTEN[part.part_kind].end(id=id, provider_metadata=extras))
         elif isinstance(part.args, dict):
-            out.append(ev.ToolInputAvailable(**_call(part), input=to_jsonable_python(part.args, fallback=str)))
+            out.append(ev.ToolInputAvailable(**_call(part), input=plain_json(part.args)))
         else:
             out.append(tool_input(_call(part), part.args or "", empty={}))
 
@@ -180,7 +179,7 @@ class PydanticAIItems:
             self._end_part(-1, part, out)
 
     def _returned(self, part: Any, out: list[ev.Event]) -> None:
-        content = to_jsonable_python(part.content, fallback=str)
+        content = plain_json(part.content)
         if part.part_kind in _RETURNS and getattr(part, "outcome", "success") == "success":
             out.append(ev.ToolOutputAvailable(tool_call_id=part.tool_call_id, output=content))
         else:
@@ -221,4 +220,4 @@ def _call(part: Any) -> dict[str, Any]:
 
 
 def _passed(item: Any) -> ev.DataEvent:
-    return ev.DataEvent(type=f"data-{PROVIDER}", data=to_jsonable_python(item, fallback=str))
+    return ev.DataEvent(type=f"data-{PROVIDER}", data=plain_json(item))

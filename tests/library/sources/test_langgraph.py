@@ -44,6 +44,8 @@ async def test_messages_are_text_and_other_modes_are_data_in_their_place(shape: 
             item("custom", {"type": "data-progress", "id": "copy", "data": {"done": 1, "total": 2}}),
             item("custom", "half-way"),
             item("custom", {"type": "data-progress", "id": 7}),
+            item("custom", {"type": "data-two words", "data": 1}),
+            item("custom", {"type": "data-note", "data": 1, "more": 2}),
             item("messages", (last(), {})),
             item("updates", {"agent": {"count": {1}}}),
         ]
@@ -55,6 +57,11 @@ async def test_messages_are_text_and_other_modes_are_data_in_their_place(shape: 
         {"type": "data-progress", "id": "copy", "data": {"done": 1, "total": 2}},
         {"type": "data-langgraph-custom", "data": {"ns": namespace, "data": "half-way"}},
         {"type": "data-langgraph-custom", "data": {"ns": namespace, "data": {"type": "data-progress", "id": 7}}},
+        {"type": "data-langgraph-custom", "data": {"ns": namespace, "data": {"type": "data-two words", "data": 1}}},
+        {
+            "type": "data-langgraph-custom",
+            "data": {"ns": namespace, "data": {"type": "data-note", "data": 1, "more": 2}},
+        },
         {"type": "data-langgraph-updates", "data": {"ns": namespace, "data": {"agent": {"count": [1]}}}},
     ]
 
