@@ -60,6 +60,9 @@ NEEDS_NO_REMEDY: Final = frozenset(
     {
         *("invalid_request", "invalid_event", "malformed_http", "head_too_large", "request_timeout"),
         *("websocket_not_served", "websocket_required"),
+        # of Durable Streams, under /ds/
+        *("content_type_mismatch", "not_supported", "offset_gone"),
+        *("producer_fenced", "producer_gap", "sequence_conflict"),
     }
 )
 
