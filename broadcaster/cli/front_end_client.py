@@ -69,6 +69,10 @@ class Visit:
         self._watched = id
         self.screen.note(f"generation {id}")
 
+    def ended(self) -> None:
+        """Forget the generation: there is nothing to return to."""
+        self._watched = None
+
     async def watch(self, client: AsyncClient, id: str, *, after: Cursor | None, as_json: bool) -> ExitCode:
         """Show the stream to its end. The command does not wait for a front-end that has never responded."""
         reporter: Reporter = JsonLines(self.screen) if as_json else TranscriptPrinter(self.screen)
@@ -83,6 +87,7 @@ class Visit:
                         raise CannotConnect(event.reason)
                     continue
                 reporter.show(event)
+        self.ended()
         self.screen.rest()
         return reporter.exit_code
 

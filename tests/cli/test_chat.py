@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 
 from broadcaster.core.events import TextDelta
-from tests.cli.conftest import ID, STORY, as_log
+from tests.cli.conftest import DEADLINE_S, ID, STORY, as_log
+from tests.support.log.log_world import until
 from tests.support.servers.sse_server import Exchange, SseServer
 
 ANSWER = "Héllo"
@@ -21,6 +23,10 @@ def answering(server: SseServer, text: str = ANSWER) -> None:
 
 def started(server: SseServer) -> list:
     return [each.body for each in server.requests if (each.method, each.path) == ("POST", "/v1/generations")]
+
+
+def has_read_the_answer(server: SseServer) -> bool:
+    return any((each.method, each.path) == ("GET", f"/v1/generations/{ID}") for each in server.requests)
 
 
 async def test_each_turn_sends_the_conversation_so_far(server, start):
@@ -73,6 +79,54 @@ async def test_ctrl_c_stops_the_answer_and_keeps_what_came_of_it(server, start):
     assert (code, out) == (0, f"\n{ANSWER}\n")
     assert [each.path for each in server.requests if each.path.endswith("/stop")] == [f"/v1/generations/{ID}/stop"]
     assert [message["content"] for message in started(server)[1]["messages"]] == ["one", "Hé", "two"]
+
+
+async def test_ctrl_c_before_the_answer_has_an_id_stops_it_as_soon_as_it_has_one(server, start):
+    answering(server, "")
+    server.entries[:] = as_log(*STORY)[:1]
+    created, arrived, may_answer = server.routes["POST", "/v1/generations"], asyncio.Event(), asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        arrived.set()
+        await may_answer.wait()
+        await created(exchange)
+
+    server.routes["POST", "/v1/generations"] = slow
+    chat = await start("chat")
+    await chat.write("one\n")
+    async with asyncio.timeout(DEADLINE_S):
+        await arrived.wait()
+    chat.process.send_signal(signal.SIGINT)
+    may_answer.set()
+    await chat.read_notes_until("stopped\n")
+    code, _, err = await chat.finish()
+    assert (code, "left out of the conversation" in err) == (1, True)
+    assert [each.path for each in server.requests if each.path.endswith("/stop")] == [f"/v1/generations/{ID}/stop"]
+
+
+async def test_ctrl_c_at_the_prompt_ends_the_conversation_and_names_no_answer_that_is_over(server, start):
+    answering(server)
+    chat = await start("chat")
+    await chat.write("one\n")
+    assert await chat.read_until("\n") == f"{ANSWER}\n"
+    await until(lambda: has_read_the_answer(server))
+    chat.process.send_signal(signal.SIGINT)
+    code, _, err = await chat.finish()
+    assert (code, err) == (130, "interrupted\n")
+
+
+async def test_ctrl_c_at_the_prompt_names_no_answer_that_was_stopped(server, start):
+    answering(server, "Hé")
+    server.entries[:] = as_log(*STORY)[:3]
+    chat = await start("chat")
+    await chat.write("one\n")
+    assert await chat.read_until("Hé") == "Hé"
+    chat.process.send_signal(signal.SIGINT)
+    await chat.read_notes_until("stopped\n")
+    await until(lambda: has_read_the_answer(server))
+    chat.process.send_signal(signal.SIGINT)
+    code, _, err = await chat.finish()
+    assert (code, err) == (130, "interrupted\n")
 
 
 async def test_an_answer_without_text_leaves_no_turn(server, start):

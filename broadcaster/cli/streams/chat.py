@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Final
 
 from broadcaster.cli.front_end_client import Plain, Url, Visit
 from broadcaster.cli.streams.generate import MaxTokens, Model, System, Temperature
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
+from broadcaster.cli.terminal.stdin_text import reading_stdin
 from broadcaster.client import AsyncClient, ClientError
 from broadcaster.core.requests.options import GenerationOptions
+from broadcaster.process.tasks import end_tasks
 
 PROMPT: Final = "> "
 LEAVE: Final = frozenset({"/exit", "/quit"})
@@ -32,7 +34,8 @@ def chat(
 ) -> None:
     """Hold a conversation: one line is one message.
 
-    Ctrl-C stops an answer, which stays in the conversation as far as it came. Ctrl-D or /exit ends the conversation.
+    Ctrl-C stops an answer, which stays in the conversation as far as it came. Ctrl-D, /exit, or Ctrl-C at the prompt
+    ends the conversation.
     """
     visit = Visit(url, is_plain=plain)
     options = GenerationOptions(system=system, temperature=temperature, max_tokens=max_tokens)
@@ -50,25 +53,39 @@ def chat(
 
 def _lines() -> Iterator[str]:
     """What the user types, or what stdin holds, until its end or a line of LEAVE; without empty lines."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        with contextlib.suppress(ImportError):  # not every Python has it
-            import_module("readline")  # input() then edits a line, and recalls earlier ones
-        lines = _typed()
-    else:
-        lines = iter(sys.stdin)
-    for line in lines:
-        text = line.strip()
-        if text in LEAVE:
-            return
-        if text:
-            yield text
+    with reading_stdin() as stdin:
+        is_typed = stdin.isatty() and sys.stdout.isatty()
+        for line in _typed() if is_typed else stdin:
+            text = line.strip()
+            if text in LEAVE:
+                return
+            if text:
+                yield text
 
 
 def _typed() -> Iterator[str]:
-    with contextlib.suppress(EOFError):
+    with suppress(ImportError):  # not every Python has it
+        import_module("readline")  # input() then edits a line, and recalls earlier ones
+    with suppress(EOFError):
         while True:
             yield input(PROMPT)
     sys.stdout.write("\n")
+
+
+@contextmanager
+def _first_interrupt() -> Iterator[asyncio.Event]:
+    """Set by a Ctrl-C while the block runs, also before the answer has an id. A second one ends the conversation."""
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+
+    def note() -> None:
+        interrupted.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 class _Conversation:
@@ -98,21 +115,26 @@ class _Conversation:
 
     async def _answer(self, messages: list[dict[str, Any]]) -> str:
         """Show the answer while it comes. Returns its text, as far as it came."""
-        generation = await self._client.start(messages=messages, model=self._model, **self._options)
-        watching = asyncio.ensure_future(self._visit.watch(self._client, generation.id, after=None, as_json=False))
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, watching.cancel)
-        try:
-            if await watching:
-                self.exit_code = ExitCode.FAILED
-        except asyncio.CancelledError:
-            self._visit.screen.rest()
-            await self._client.stop(generation.id)
-            self._visit.screen.note("stopped")
-        finally:
-            watching.cancel()
-            loop.remove_signal_handler(signal.SIGINT)
+        with _first_interrupt() as interrupted:
+            generation = await self._client.start(messages=messages, model=self._model, **self._options)
+            watching = asyncio.ensure_future(self._visit.watch(self._client, generation.id, after=None, as_json=False))
+            interrupting = asyncio.ensure_future(interrupted.wait())
+            try:
+                await asyncio.wait({watching, interrupting}, return_when=asyncio.FIRST_COMPLETED)
+                if not watching.done():
+                    await end_tasks(watching)
+                    await self._stop(generation.id)
+                elif watching.result():
+                    self.exit_code = ExitCode.FAILED
+            finally:
+                await end_tasks(watching, interrupting)
         return (await self._client.get(generation.id, wait_s=END_S)).text
+
+    async def _stop(self, id: str) -> None:
+        self._visit.screen.rest()
+        await self._client.stop(id)
+        self._visit.ended()
+        self._visit.screen.note("stopped")
 
     def _fail(self, failure: CommandFailed) -> None:
         self.exit_code = failure.code

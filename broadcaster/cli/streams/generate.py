@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -14,6 +13,7 @@ from broadcaster.cli.front_end_client import Json, Plain, Url, Visit
 from broadcaster.cli.terminal.completion import complete_models
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import as_json
+from broadcaster.cli.terminal.stdin_text import reading_stdin
 from broadcaster.client import AsyncClient
 
 STDIN: Final = "-"
@@ -93,7 +93,7 @@ def _conversation(prompt: str | None, file: Path | None) -> dict[str, Any]:
         )
     if prompt == STDIN and file is not None and str(file) == STDIN:
         raise CommandFailed("stdin is read once: PROMPT or --messages may be -, not both", ExitCode.USAGE)
-    text = sys.stdin.read() if prompt == STDIN else prompt
+    text = _stdin_text() if prompt == STDIN else prompt
     if file is None:
         return {"prompt": text}
     messages: Sequence[Mapping[str, Any]] = _parsed(_read(file), list[dict[str, Any]], place=f"--messages {file}")
@@ -102,9 +102,14 @@ def _conversation(prompt: str | None, file: Path | None) -> dict[str, Any]:
 
 def _read(file: Path) -> str:
     try:
-        return sys.stdin.read() if str(file) == STDIN else file.read_text("utf-8")
+        return _stdin_text() if str(file) == STDIN else file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CommandFailed(f"--messages {file} cannot be read: {error}", ExitCode.USAGE) from error
+
+
+def _stdin_text() -> str:
+    with reading_stdin() as stdin:
+        return stdin.read()
 
 
 def _parsed(text: str, kind: Any, *, place: str) -> Any:
