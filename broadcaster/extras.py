@@ -20,7 +20,10 @@ DISTRIBUTION: Final = "llm-broadcaster"
 # Of a process that ends because a package is missing, as for every wrong set-up.
 EXIT_USAGE: Final = 2
 _CLI: Final = ("typer", "rich")
-_SERVER: Final = (*_CLI, "fastapi", "h11", "uvicorn", "uvloop", "httptools", "prometheus_client", "jwt", "cryptography")
+_SERVER: Final = (
+    *(*_CLI, "fastapi", "h11", "uvicorn", "uvloop", "httptools", "websockets"),
+    *("prometheus_client", "jwt", "cryptography"),
+)
 _WORKER: Final = (*_CLI, "anthropic", "openai", "aiohttp", "uvloop", "prometheus_client")
 PACKAGES: Final[Mapping[Extra, tuple[str, ...]]] = {
     "cli": _CLI,

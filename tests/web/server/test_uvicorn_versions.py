@@ -38,6 +38,8 @@ SUITE: Final = (
     "server/test_draining.py",
     "viewing/test_sse.py",
 )
+# Older versions of uvicorn import names of the package websockets that it announces to remove.
+OLDER_NAMES: Final = ("-W", "ignore:websockets:DeprecationWarning")
 SUITE_S: Final = 120.0
 
 # Attribute → what it is while a response's head is sent and its body is not.
@@ -132,7 +134,7 @@ def test_the_runner_and_its_viewers_keep_their_promises_on_another_version(other
     result = subprocess.run(response, env=environment, capture_output=True, text=True, check=True, timeout=30)
     assert result.stdout.strip() == other
     files = [f"tests/web/{name}" for name in SUITE]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *OLDER_NAMES, *files]
     ran = subprocess.run(
         command, check=False, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=SUITE_S
     )
