@@ -12,6 +12,16 @@ export class Refusal extends Error {
   }
 }
 
+/** What the front-end refuses, the app refuses. */
+export async function passingRefusals(respond: () => Promise<Response>): Promise<Response> {
+  try {
+    return await respond();
+  } catch (error) {
+    if (error instanceof Refusal) return new Response(error.message, { status: error.status });
+    throw error;
+  }
+}
+
 function setting(name: string): string {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: see README.md`);

@@ -1,23 +1,38 @@
 // useChat sends a message: begin the answer, and send the browser to its stream at the front-end.
 
+import { randomUUID } from "node:crypto";
+
 import type { UIMessage } from "ai";
 
-import { redirectToStream, Refusal, start } from "../../../lib/broadcaster";
-import { find, settle, textOf } from "../../../lib/chats";
+import { passingRefusals, redirectToStream, start } from "../../../lib/broadcaster";
+import { type Chat, find, settle, textOf } from "../../../lib/chats";
 
 export async function POST(request: Request): Promise<Response> {
-  const { id, messages }: { id: string; messages: UIMessage[] } = await request.json();
+  const { id, messages }: { id?: string; messages?: UIMessage[] } = await request.json();
+  const last = messages?.at(-1);
+  const text = last?.role === "user" && Array.isArray(last.parts) ? textOf(last) : "";
+  if (!id || !text) return new Response("Send a message of the user with a text.", { status: 400 });
   const chat = find(id);
+  return passingRefusals(async () => {
+    if (!(await settle(chat)) || chat.isStarting) {
+      return new Response("The last answer is still being written.", { status: 409 });
+    }
+    return redirectToStream(await begin(chat, text), chat.user);
+  });
+}
+
+/** The id of the next answer. Of the browser's messages only the new text counts: it cannot change what was said before. */
+async function begin(chat: Chat, text: string): Promise<string> {
+  const said: UIMessage = { id: randomUUID(), role: "user", parts: [{ type: "text", text }] };
+  const history = [...chat.messages, said];
+  const texts = history.map((message) => ({ role: message.role, content: textOf(message) }));
+  // Set before anything is awaited: of two messages at once, one begins an answer.
+  chat.isStarting = true;
   try {
-    if (!(await settle(chat))) return new Response("The last answer is still being written.", { status: 409 });
-    // Of the browser's messages only the new one: it cannot change what was said before.
-    const history = [...chat.messages, messages[messages.length - 1]];
-    const texts = history.map((message) => ({ role: message.role, content: textOf(message) }));
-    const generation = await start(texts.filter(({ content }) => content));
-    Object.assign(chat, { messages: history, generation: generation.id });
-    return await redirectToStream(generation.id, chat.user);
-  } catch (error) {
-    if (error instanceof Refusal) return new Response(error.message, { status: error.status });
-    throw error;
+    const { id } = await start(texts.filter(({ content }) => content));
+    Object.assign(chat, { messages: history, generation: id });
+    return id;
+  } finally {
+    chat.isStarting = false;
   }
 }

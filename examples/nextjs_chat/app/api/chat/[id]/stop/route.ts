@@ -1,10 +1,12 @@
 // End the answer itself: a page that only leaves its stream leaves the answer running.
 
-import { stop } from "../../../../../lib/broadcaster";
+import { passingRefusals, stop } from "../../../../../lib/broadcaster";
 import { find } from "../../../../../lib/chats";
 
 export async function POST(_: Request, { params }: { params: Promise<{ id: string }> }): Promise<Response> {
   const { generation } = find((await params).id);
-  if (generation) await stop(generation);
-  return new Response(null, { status: 204 });
+  return passingRefusals(async () => {
+    if (generation) await stop(generation);
+    return new Response(null, { status: 204 });
+  });
 }
