@@ -118,7 +118,7 @@ class AsyncClient:
         ``invalid_request``, ``unknown_model``, ``queue_full``, ``tenant_limit``, ``idempotency_mismatch``.
         """
         body = generation_fields(options, prompt=prompt, messages=messages, model=model)
-        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+        headers = _keyed(idempotency_key)
         return await self._fetch(Generation, "POST", "/v1/generations", json=body, headers=headers)
 
     async def get(self, generation_id: str, *, wait_s: float | None = None) -> Generation:
@@ -177,7 +177,7 @@ class AsyncClient:
         call: dict[str, Any] = {"json": body}
         if if_exists is not None:
             call["params"] = {"if_exists": if_exists}
-            call["headers"] = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+            call["headers"] = _keyed(idempotency_key)
         response = await self._call("PUT", _stream_path(stream_id), **call)
         return structs.replace(_decoded(StreamState, response), creation=response.headers.get("etag"))
 
@@ -197,7 +197,7 @@ class AsyncClient:
         Raises ClientError, among its codes ``invalid_event``, ``stream_closed``, ``stream_full``, ``rate_limited``,
         ``unknown_stream``, ``idempotency_mismatch``; ValueError when an event cannot be written as JSON.
         """
-        headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())} | _writing_headers(creation)
+        headers = _keyed(idempotency_key) | _writing_headers(creation)
         path = f"{_stream_path(stream_id)}/events"
         return await self._fetch(Appended, "POST", path, content=_encoded(events), headers=headers)
 
@@ -330,7 +330,20 @@ def _decoded(kind: type[_Document], response: httpx2.Response) -> _Document:
 
 
 def _writing_headers(creation: str | None) -> dict[str, str]:
-    return _JSON if creation is None else {"if-match": creation} | _JSON
+    return _JSON if creation is None else {"if-match": _in_header("creation", creation)} | _JSON
+
+
+def _keyed(idempotency_key: str | None) -> dict[str, str]:
+    key = idempotency_key or str(uuid.uuid4())
+    return {"idempotency-key": _in_header("idempotency_key", key)}
+
+
+def _in_header(name: str, value: str) -> str:
+    """Raises ClientError ``invalid_request`` for a value that no header can hold."""
+    if not (value and value.isascii() and value.isprintable()) or value != value.strip():
+        detail = f"{name} is one line of printable ASCII, not {value!r:.80}"
+        raise ClientError("invalid_request", status=None, detail=detail, retry=False)
+    return value
 
 
 def _encoded(events: Any) -> bytes:

@@ -20,6 +20,19 @@ TAKEN = {"ids": ["7-3", "7-4"], "last_id": "7-4", "last_seq": 4}
 PATH = "/v1/streams/s"
 
 
+@pytest.mark.parametrize("value", ["a\nb", "é", "", " x"])
+async def test_a_key_or_creation_that_no_header_can_hold_is_named_and_nothing_is_sent(server, client, value):
+    calls = [lambda: client.append("s", {"type": "finish"}, creation=value)]
+    if value:  # an empty key is none
+        calls.append(lambda: client.append("s", {"type": "finish"}, idempotency_key=value))
+        calls.append(lambda: client.start("why?", idempotency_key=value))
+    for call in calls:
+        with pytest.raises(ClientError, match="one line of printable ASCII, not ") as refused:
+            await call()
+        assert (refused.value.code, refused.value.retry) == ("invalid_request", False)
+    assert server.requests == []
+
+
 async def test_creating_a_stream_sends_its_configuration_and_nothing_else(server, client):
     server.routes["PUT", PATH] = answering(STATE, 201)
     state = await client.create_stream("s", on_full="trim", max_events=9, retention_s=None)
