@@ -42,7 +42,8 @@ REMEDIES: Final = {
     "forbidden": "set BROADCASTER_API_KEY to a key that may do this",
     "forbidden_host": "without keys a front-end serves only its own machine: use http://127.0.0.1 and its port",
     "forbidden_origin": "without keys a front-end serves only its own machine: remove the Origin header on the way",
-    "not_found": "check --url and BROADCASTER_URL: the path before /v1 is wrong, or the front-end is older",
+    "not_found": "check the id, which has no slash, and --url and BROADCASTER_URL: the path before /v1 is wrong, or "
+    "the front-end is older",
     "method_not_allowed": "check --url and BROADCASTER_URL: the front-end is older, or a proxy stands between",
     "unsupported_media_type": "check the proxies: the content-type header was changed on the way",
     # the server
@@ -89,6 +90,9 @@ def failure_of(error: Exception) -> CommandFailed | None:
             return error
         case ValidationError() | SettingsError():
             text = f"the settings are not valid: {describe_error(error)}; change these environment variables"
+            return CommandFailed(text, ExitCode.USAGE)
+        case UnicodeEncodeError():  # Python keeps such bytes as lone surrogates
+            text = f"an argument, or stdin, is not UTF-8 text ({error.reason}); convert it, e.g. with iconv"
             return CommandFailed(text, ExitCode.USAGE)
         case InvalidInput() | SetupError():
             return CommandFailed(error.detail, ExitCode.USAGE)

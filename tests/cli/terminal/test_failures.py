@@ -78,6 +78,14 @@ def test_a_command_ends_with_the_code_of_its_failure(error, code):
     assert result.stderr == ("" if code == 130 else "error: x\n")
 
 
+def test_an_argument_that_is_no_text_is_named():
+    result = CliRunner().invoke(
+        failing(UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")), ["fail"]
+    )
+    assert result.exit_code == ExitCode.USAGE
+    assert "not UTF-8 text" in result.stderr
+
+
 def test_a_failure_of_several_lines_is_printed_in_one():
     result = CliRunner().invoke(failing(SetupError("no Redis\n  at\tall")), ["fail"])
     assert result.stderr == "error: no Redis at all\n"
