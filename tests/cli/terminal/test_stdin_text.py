@@ -11,14 +11,14 @@ from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.stdin_text import reading_stdin
 
 
-def test_a_closed_stdin_is_a_failure_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_stdin_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(CommandFailed, match="stdin is closed") as failed, reading_stdin():
         pass
     assert failed.value.code == ExitCode.USAGE
 
 
-def test_bytes_that_are_no_text_are_a_failure_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_are_no_text_end_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), "utf-8"))
     with pytest.raises(CommandFailed, match="invalid start byte") as failed, reading_stdin() as stdin:
         stdin.read()
