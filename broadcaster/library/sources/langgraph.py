@@ -10,6 +10,8 @@ Rules
    "data"}``, as in version "v2".
 4. Of ``astream_events`` the events of chat models and tools and the custom events are published. A model with the tag
    ``nostream`` is left out, as in ``stream_mode="messages"``.
+5. The text of what a node has raised is the program's, and not its viewers': the modes that report it show that the
+   node failed.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ _MESSAGES: Final = "messages"
 _CUSTOM: Final = "custom"
 _MODES: Final = frozenset({"values", "updates", "checkpoints", "tasks", "debug", _MESSAGES, _CUSTOM})
 _NO_STREAM: Final = "nostream"
+_REPORTS: Final = frozenset({"tasks", "debug", "checkpoints"})
+_NESTED: Final = frozenset({"payload", "tasks"})
+_NODE_FAILED: Final = "the node failed"
 
 
 class LangGraphItems:
@@ -134,4 +139,15 @@ def _data_event(part: GraphPart) -> ev.DataEvent:
             return msgspec.convert(data, ev.DataEvent)
         except InvalidEvent:
             pass  # it is no event of ours
-    return ev.DataEvent(type=f"data-{PROVIDER}-{part.mode}", data={"ns": list(part.namespace), "data": data})
+    shown = _without_exceptions(data) if part.mode in _REPORTS else data
+    return ev.DataEvent(type=f"data-{PROVIDER}-{part.mode}", data={"ns": list(part.namespace), "data": shown})
+
+
+def _without_exceptions(report: Any) -> Any:
+    """Rule 5: the reports of tasks hold the text of what a node has raised."""
+    if isinstance(report, list):
+        return [_without_exceptions(each) for each in report]
+    if not isinstance(report, dict):
+        return report
+    shown = {name: _without_exceptions(value) if name in _NESTED else value for name, value in report.items()}
+    return shown | {"error": _NODE_FAILED} if shown.get("error") is not None else shown

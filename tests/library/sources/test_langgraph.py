@@ -66,6 +66,28 @@ async def test_messages_are_text_and_other_modes_are_data_in_their_place(shape: 
     ]
 
 
+async def test_the_text_of_what_a_node_raised_is_not_shown_to_viewers() -> None:
+    task = {"id": "1", "name": "n", "error": "SECRET", "result": {}}
+    fine = {"id": "2", "name": "m", "error": None, "result": {"error": "an output"}}
+    events = await events_of(
+        [
+            ("tasks", task),
+            ("tasks", fine),
+            ("debug", {"type": "task_result", "payload": task}),
+            ("debug", {"type": "checkpoint", "payload": {"tasks": [task, fine]}}),
+            ("checkpoints", {"values": {"error": "an output"}, "tasks": [task]}),
+        ]
+    )
+    failed = task | {"error": "the node failed"}
+    assert [event["data"]["data"] for event in events if "data" in event] == [
+        failed,
+        fine,
+        {"type": "task_result", "payload": failed},
+        {"type": "checkpoint", "payload": {"tasks": [failed, fine]}},
+        {"values": {"error": "an output"}, "tasks": [failed]},
+    ]
+
+
 async def test_messages_of_subgraphs_are_text() -> None:
     events = await events_of([(("node:1",), (AIMessageChunk("It is warm."), {})), ((), (last(), {}))])
     assert types_of(events) == [*ANSWER]
