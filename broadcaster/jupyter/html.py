@@ -42,7 +42,9 @@ def drawn_html(drawing: Drawing) -> str:
     state = drawing.state
     bars = [_bar(job, step) for job, step in _steps(state).items()]
     parts = "".join([*bars, *_parts(state)])
-    return f'<div class="broadcaster">{parts}<div style="opacity:0.7">{escape(_status(drawing))}</div></div>'
+    status = f'<div style="opacity:0.7">{escape(_status(drawing))}</div>'
+    # These classes keep MathJax away: a text with two prices is no formula.
+    return f'<div class="broadcaster tex2jax_ignore mathjax_ignore">{parts}{status}</div>'
 
 
 def drawn_text(drawing: Drawing) -> str:

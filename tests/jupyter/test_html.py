@@ -48,6 +48,10 @@ def test_a_text_of_the_stream_is_never_markup() -> None:
     assert html.count("&lt;script&gt;alert(1)") >= 9
 
 
+def test_dollars_in_a_text_are_no_formula() -> None:
+    assert "tex2jax_ignore" in drawn_html(drawing(*text("$5 or $6"))).partition("$5")[0]
+
+
 def test_the_newest_progress_of_each_job_is_a_bar() -> None:
     shown = drawing(
         progress(1, 4, id="copy", message="a.txt"), progress(3, 4, id="copy", message="b.txt"), progress(5, 4)
