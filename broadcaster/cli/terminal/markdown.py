@@ -23,6 +23,8 @@ REDRAWS_PER_S: Final = 12
 REDRAW_EVERY: Final = 5.0
 # Lines of the screen that a growing block leaves free.
 _FREE_LINES: Final = 2
+# rich's own parser also reads HTML, and shows nothing of it: of `Vec<T>` it would show `Vec`.
+_PARSER: Final = MarkdownIt().enable(["strikethrough", "table"]).disable(["html_inline", "html_block"])
 
 
 class MarkdownBlocks:
@@ -31,8 +33,6 @@ class MarkdownBlocks:
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        # The same rules as rich's own parser, which does not say where a block begins.
-        self._parser = MarkdownIt().enable("strikethrough").enable("table")
         self._text = ""
         self._live: Live | None = None
         self._draw_at = 0.0
@@ -63,7 +63,7 @@ class MarkdownBlocks:
 
     def _start_of_last_block(self) -> int:
         """Offset of the last top-level block, 0 when there is only one."""
-        starts = [token.map[0] for token in self._parser.parse(self._text) if token.level == 0 and token.map]
+        starts = [token.map[0] for token in _PARSER.parse(self._text) if token.level == 0 and token.map]
         if len(starts) < 2:
             return 0
         lines = [f"{line}\n" for line in self._text.split("\n")]
@@ -94,4 +94,6 @@ class MarkdownBlocks:
 
 def _rendered(text: str) -> Markdown:
     # A link's address is shown: its text may be anything.
-    return Markdown(text, hyperlinks=False)
+    rendered = Markdown(text, hyperlinks=False)
+    rendered.parsed = _PARSER.parse(text)
+    return rendered

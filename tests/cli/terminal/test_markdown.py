@@ -75,6 +75,12 @@ def test_blocks_are_formatted_and_the_address_of_a_link_is_shown(monkeypatch: py
     assert any(line.split() == ["1", "2"] for line in lines)
 
 
+def test_html_in_an_answer_is_shown_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "A `Vec<T>` is a Vec<T>, see <title>.\n\n<div>\nboxed\n</div>\n\nThe end.\n"
+    shown = " ".join(final_lines(text, [text], monkeypatch))
+    assert shown == "A Vec<T> is a Vec<T>, see <title>. <div> boxed </div> The end."
+
+
 @given(cuts=st.lists(st.integers(1, len(TEXT) - 1), max_size=12, unique=True).map(sorted))
 def test_pieces_of_any_size_leave_the_same_lines(cuts: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
