@@ -6,9 +6,10 @@
 2. A request's head has a bound, and malformed HTTP gets a problem as response, but never within a response.
 3. It reports to ``Arrivals`` (connections.py) when a head or body is on its way, and ends when that gives it up.
 4. Between two requests uvicorn's keep-alive timer runs.
-5. A WebSocket handshake at the path of a stream (``/v1/streams/{id}/ws``) gives its connection to a ``ViewerSocket``
-   (websocket_protocol.py). No other connection becomes one of another protocol: a request that offers it is read
-   without the offer (RFC 9110, 7.8), gets its response, and closes its connection.
+5. A WebSocket handshake at the path of a stream (``/v1/streams/{id}/ws``), behind which nothing and before which no
+   unfinished response stands, gives its connection to a ``ViewerSocket`` (websocket_protocol.py). No other connection
+   becomes one of another protocol: a request that offers it is read without the offer (RFC 9110, 7.8), gets its
+   response, and closes its connection.
 """
 
 from __future__ import annotations
@@ -156,6 +157,7 @@ class FrontEndProtocol(HttpToolsProtocol):
         names = {name for name, _ in self.headers}
         return (
             self.ws_protocol_class is not None
+            and not self.is_responding  # else that response would write into the WebSocket
             and self.parser.get_method() == b"GET"
             and self._get_upgrade() == b"websocket"
             and _WEBSOCKET_VERSION in self.headers

@@ -7,6 +7,10 @@
 4. A refused handshake is complete, and no fault of the app. The log has a line of our own for each request. uvicorn and
    the library write none: at DEBUG they would write the head, with the token of its query.
 5. Messages of the client have ``MAX_INCOMING_BYTES`` (runner.py); a larger one closes the connection before it is read.
+   The first frame of a message is enough to report it: no frame is kept, however many follow.
+6. A client waits for the response to its handshake (RFC 6455, 4.1). The connection of one that sends before is aborted.
+7. A connection that the client has closed, or broken by its frames, is aborted after ``CLOSE_S`` if the client does not
+   take what is left: a driver may be waiting for the socket.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from broadcaster.hub.viewer import Viewer
@@ -22,7 +27,7 @@ from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 
 # Pongs that wait for a socket which takes nothing; a pong has at most 131 bytes.
 MAX_PONG_BYTES: Final = 256 * 2**10
-
+CLOSE_S: Final = 10.0
 
 _faults: Final = logging.getLogger("uvicorn.error.websocket")
 _faults.setLevel(logging.WARNING)
@@ -32,6 +37,7 @@ class ViewerSocket(WebSocketsSansIOProtocol):
     """Implements ``ClientConnection``. uvicorn before 0.50 does not wait for the socket: this class does."""
 
     lost: asyncio.Future[None]
+    _deadline: asyncio.TimerHandle | None = None
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -47,8 +53,17 @@ class ViewerSocket(WebSocketsSansIOProtocol):
         """The connection is gone."""
         super().connection_lost(exc)
         self.writable.set()
+        if self._deadline is not None:
+            self._deadline.cancel()
         if not self.lost.done():
             self.lost.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have arrived (rule 6)."""
+        if self.handshake_initiated and not self.handshake_complete:
+            self.abort()
+        else:
+            super().data_received(data)
 
     def pause_writing(self) -> None:
         """The transport buffers bytes: the next message waits."""
@@ -67,6 +82,8 @@ class ViewerSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         """See ASGI."""
+        if not self.handshake_complete and self.transport.is_closing():
+            raise ClientDisconnected  # uvicorn would accept nothing, and take the next message for a fault of the app
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
@@ -76,6 +93,37 @@ class ViewerSocket(WebSocketsSansIOProtocol):
         super().handle_ping()
         if self.transport.get_write_buffer_size() > MAX_PONG_BYTES:
             self.abort()
+
+    def handle_text(self, event: Any) -> None:
+        """The first frame of a message has arrived (rule 5); its bytes have no use."""
+        self.curr_msg_data_type, self.frames = "bytes", [b""]
+        self.send_receive_event_to_app()
+
+    handle_bytes = handle_text
+
+    def handle_cont(self, event: Any) -> None:
+        """A further frame of a message that is reported already."""
+
+    def handle_close(self, event: Any) -> None:
+        """The client has closed, or answers our close frame (rule 7)."""
+        super().handle_close(event)
+        self._end_in_time()
+
+    def handle_parser_exception(self) -> None:
+        """The client has sent what is no frame, or a frame that is too large (rule 7)."""
+        super().handle_parser_exception()
+        self._end_in_time()
+
+    def shutdown(self) -> None:
+        """The server ends. uvicorn would send a close frame, which the library refuses after another one."""
+        if self.conn.close_rcvd is not None and not self.close_sent:
+            self.abort()
+        else:
+            super().shutdown()
+
+    def _end_in_time(self) -> None:
+        if self._deadline is None and not self.lost.done():
+            self._deadline = self.loop.call_later(CLOSE_S, self.abort)
 
     def keepalive_timeout(self) -> None:
         """The answer to a ping is late (rule 3)."""

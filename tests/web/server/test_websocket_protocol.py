@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from broadcaster.core.events import TextDelta
+from broadcaster.web.server import websocket_protocol
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
@@ -29,6 +32,11 @@ FIELDS = {
 }
 # A masked ping with 125 bytes; the mask is zero.
 PING = b"\x89\xfd\x00\x00\x00\x00" + b"x" * 125
+CLOSE = b"\x88\x80\x00\x00\x00\x00"
+GARBAGE = b"\xff" * 8
+TOO_LARGE = b"\x81\xfe\xff\xff\x00\x00\x00\x00"
+FRAGMENT = b"\x01\x80\x00\x00\x00\x00"
+NO_TEXT = b"\x81\x81\x00\x00\x00\x00\xff"
 # More than the buffers of both kernels hold.
 FLOOD_BYTES = 64 * 2**20
 
@@ -144,3 +152,100 @@ async def test_a_connection_that_became_a_websocket_counts_among_all_and_is_clos
             await services.hub.drain(window_s=0)
             async with asyncio.timeout(DEADLINE_S):
                 assert b"hub.bye" in await reader.readuntil(b"hub.bye")
+
+
+async def test_a_handshake_behind_an_unfinished_response_is_a_plain_request(
+    services: Services, world: MemoryWorld
+) -> None:
+    async with runner(services, world, max_connections=1) as port:
+        for path in (f"{PATH[:-3]}/events", f"{PATH[:-5]}2/ws?wait_s=20"):
+            async with raw_connection(port) as (_, writer):
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode() + head())
+                await writer.drain()
+                await asyncio.sleep(0)
+            await until_accepted(port)
+            await until_watched(services, "gen_1", 0)
+
+
+def take_nothing(writer: asyncio.StreamWriter) -> None:
+    """Leave what arrives in the kernel's buffers."""
+    assert isinstance(writer.transport, asyncio.Transport)
+    writer.transport.pause_reading()
+
+
+async def until_accepted(port: int) -> None:
+    """Until the only connection that there may be is free."""
+    async with asyncio.timeout(DEADLINE_S):
+        while await response_to(port, head()) != (101, ""):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("frame", [CLOSE, GARBAGE, TOO_LARGE], ids=["close", "garbage", "too-large"])
+async def test_a_peer_that_takes_nothing_and_closes_holds_no_connection(
+    services: Services, world: MemoryWorld, frame: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket_protocol, "CLOSE_S", 0.1)
+    async with runner(services, world, max_connections=1) as port, raw_connection(port) as (_, writer):
+        take_nothing(writer)
+        writer.write(head())
+        await until_watched(services, "gen_1")
+        world.append("gen_1", *(TextDelta(id="0", delta="x" * 2**18) for _ in range(40)))
+        await until_stuck(services)
+        writer.write(frame)
+        await until_watched(services, "gen_1", 0)
+        await until_accepted(port)
+
+
+async def until_stuck(services: Services) -> None:
+    """Until the viewer's socket takes nothing more."""
+    sent = 0
+    async with asyncio.timeout(DEADLINE_S):
+        while not sent or sent != services.hub.counts.replay_bytes:
+            sent = services.hub.counts.replay_bytes
+            await asyncio.sleep(0.1)
+
+
+async def test_the_end_of_the_server_does_not_wait_for_a_peer_that_takes_nothing_and_has_closed(
+    services: Services, world: MemoryWorld
+) -> None:
+    async with asyncio.timeout(DEADLINE_S), contextlib.AsyncExitStack() as stack, contextlib.AsyncExitStack() as server:
+        port = await server.enter_async_context(runner(services, world))
+        _, writer = await stack.enter_async_context(raw_connection(port))
+        take_nothing(writer)
+        writer.write(head())
+        await until_watched(services, "gen_1")
+        world.append("gen_1", *(TextDelta(id="0", delta="x" * 2**18) for _ in range(40)))
+        await until_stuck(services)
+        writer.write(CLOSE)
+        await until_watched(services, "gen_1", 0)
+
+
+@pytest.mark.parametrize("frame", [FRAGMENT, NO_TEXT], ids=["fragment", "no-utf-8"])
+async def test_the_first_frame_of_a_message_closes_with_1008(
+    services: Services, world: MemoryWorld, frame: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with runner(services, world) as port, raw_connection(port) as (reader, writer):
+        writer.write(head())
+        await until_watched(services, "gen_1")
+        writer.write(frame)
+        async with asyncio.timeout(DEADLINE_S):
+            received = await reader.readuntil(b"this WebSocket only sends")
+        assert received[-27:-25] == (1008).to_bytes(2)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("frame", [CLOSE, GARBAGE, PING], ids=["close", "garbage", "ping"])
+async def test_a_peer_that_sends_before_its_handshake_is_complete_is_disconnected(
+    services: Services, world: MemoryWorld, frame: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with runner(services, world) as port, raw_connection(port) as (reader, writer):
+        writer.write(head(f"{PATH[:-5]}2/ws?wait_s=20"))
+        async with asyncio.timeout(DEADLINE_S):
+            while not world.lookups:
+                await asyncio.sleep(0.001)
+            writer.write(frame)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+            while services.hub.statistics().viewers:
+                await asyncio.sleep(0.001)
+    assert not caplog.records
