@@ -17,8 +17,9 @@ export interface WatchOptions extends CallOptions {
   /** Begin after this cursor. The state then holds what comes after it. */
   after?: string | null;
   /**
-   * What carries the events. `auto` (default): server-sent events, and a WebSocket where the network holds those back,
-   * remembered for the server as long as the page lives; without `globalThis.WebSocket`, as `sse`.
+   * What carries the events. `auto` (default): server-sent events; when the first bytes of one response are missing after
+   * 8 s, all watches of the page open their connections over a WebSocket from then on, where one can be opened. `ws`: a
+   * WebSocket, or `fetch` where the module for it cannot be loaded.
    */
   transport?: "auto" | "sse" | "ws";
   /** A connection that brings nothing for so long is replaced; longer than the server's heartbeat. Default 45000. */
