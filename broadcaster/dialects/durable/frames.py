@@ -4,8 +4,8 @@ Rules
 1. A data event holds whole entries, and the control event after it names the last of them: a client that reconnects
    there misses nothing.
 2. Server-sent events are text. An entry of a ``text/*`` stream that ends within a character waits for the rest, which
-   the next entry brings. Bytes that are not UTF-8 become U+FFFD, and a CR arrives as LF. A read without ``live`` is
-   exact.
+   the next entry brings; no more waits than ``MOST_HELD`` entries and ``MOST_HELD_BYTES``. Bytes that are not UTF-8
+   become U+FFFD, and a CR arrives as LF. A read without ``live`` is exact.
 3. ``upToDate`` says that nothing is left to send now, and ``streamClosed`` that nothing will ever follow.
 """
 
@@ -17,12 +17,15 @@ from typing import Final
 
 import msgspec
 
-from broadcaster.core.cursor import Cursor
+from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.sse import LINE_END, encode_comment
 from broadcaster.dialects.durable.contents import DurableContent, decode_event, join_contents
 from broadcaster.dialects.durable.offsets import format_offset
 
 HEARTBEAT: Final = encode_comment()
+# A program that cuts text without regard to its characters cuts between two of them at least every third time or so.
+MOST_HELD: Final = 64
+MOST_HELD_BYTES: Final = 256 * 2**10
 # UTF-8: a lead byte announces how many bytes its character has.
 _LEADS: Final = ((0xE0, 0xC0, 2), (0xF0, 0xE0, 3), (0xF8, 0xF0, 4))
 
@@ -39,6 +42,11 @@ class DurableFrames:
         self._knows_end = False  # the client knows that it is up to date
         self.is_closed = False
         """The control event with ``streamClosed`` was taken."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has seen content, or is about to."""
+        return self._at != START or bool(self._waiting)
 
     def add(self, cursor: Cursor, event: bytes) -> None:
         """The next entry."""
@@ -60,18 +68,30 @@ class DurableFrames:
 
     def _ready(self, *, is_closed: bool) -> Sequence[tuple[Cursor, bytes]]:
         """Rule 2; what is not ready stays."""
-        count = len(self._waiting)
-        while self._content is DurableContent.TEXT and not is_closed and count and self._is_torn(count):
-            count -= 1
+        is_cut = self._content is DurableContent.TEXT and not is_closed
+        count = self._count_whole() if is_cut else len(self._waiting)
         ready, self._waiting = self._waiting[:count], self._waiting[count:]
         return ready
 
+    def _count_whole(self) -> int:
+        """How many of the waiting entries end where a character ends; all of them if too much would be held."""
+        everything, held_bytes = len(self._waiting), 0
+        for count in range(everything, 0, -1):
+            if not self._is_torn(count):
+                return count
+            held_bytes += len(self._waiting[count - 1][1])
+            if everything - count >= MOST_HELD or held_bytes > MOST_HELD_BYTES:
+                return everything
+        return 0
+
     def _is_torn(self, count: int) -> bool:
-        """Whether the last of so many waiting entries ends within a character."""
-        end = b"".join(piece for _, piece in self._waiting[max(0, count - 4) : count])[-3:]
+        """Whether the last of so many waiting entries ends within a character, which the next entry may complete."""
+        if count < len(self._waiting) and not _continues(self._waiting[count][1][0]):
+            return False
+        end = b"".join(piece[-3:] for _, piece in self._waiting[max(0, count - 4) : count])[-3:]
         for length in range(1, len(end) + 1):
             byte = end[-length]
-            if byte & 0xC0 != 0x80:
+            if not _continues(byte):
                 return any(byte & mask == lead and length < size for mask, lead, size in _LEADS)
         return False
 
@@ -90,6 +110,11 @@ class DurableFrames:
         if self.is_closed:
             fields["streamClosed"] = True
         return _frame(b"control", msgspec.json.encode(fields))
+
+
+def _continues(byte: int) -> bool:
+    """Whether it is a byte within a character of UTF-8."""
+    return byte & 0xC0 == 0x80
 
 
 def _frame(event: bytes, data: bytes) -> bytes:

@@ -123,12 +123,14 @@ class DurableStreams:
     ) -> DurableCreation:
         """Open a stream with its first content, or find it as it was created; ``content`` may close it at once.
 
-        Raises InvalidInput for an id that no feed may have, EventTooLarge, TenantLimit, and StreamExists when the id is
-        taken: by another configuration, by a stream that is open where this one would be closed (or the reverse), or by
-        a stream that is no Durable Stream.
+        Raises InvalidInput for an id that no feed may have, EventTooLarge, StreamFull (the first content is more than a
+        stream may hold), TenantLimit, and StreamExists when the id is taken: by another configuration, by a stream that
+        is open where this one would be closed (or the reverse), or by a stream that is no Durable Stream.
         """
         self._feeds.check_id(stream_id)
         events = self._checked(content.events)
+        if sum(map(len, events)) > self.bounds.max_bytes:
+            raise_refusal(AppendCode.FULL, wait_ms=0, has_many=False)
         await self._feeds.admit(stream_id, tenant=tenant)
         stored_id = await self._feeds.place(stream_id, tenant=tenant)
         fields = self._fields(config)

@@ -22,7 +22,7 @@ from broadcaster.dialects.durable.contents import (
     encode_messages,
     join_contents,
 )
-from broadcaster.dialects.durable.frames import DurableFrames
+from broadcaster.dialects.durable.frames import MOST_HELD, MOST_HELD_BYTES, DurableFrames
 
 KINDS = st.sampled_from([DurableContent.TEXT, DurableContent.BYTES])
 BODIES = st.binary(max_size=3000) | st.text(max_size=1500).map(str.encode)
@@ -99,3 +99,26 @@ def test_up_to_date_is_sent_once_and_once_more_after_more_content() -> None:
     assert b"upToDate" not in sent
     assert b'"streamCursor":"7"' in sent
     assert b'"upToDate":true' in frames.take(is_at_end=True, is_closed=False)
+
+
+def frames_of(*pieces: bytes) -> tuple[DurableFrames, list[str]]:
+    """Each piece is an entry, taken before the next one comes; and the texts that were sent."""
+    frames, sent = DurableFrames(DurableContent.TEXT, at=START, cursor="1"), SseDecoder()
+    texts: list[str] = []
+    for seq, piece in enumerate(pieces, 1):
+        for event in encode_bytes(piece, DurableContent.TEXT, max_event_bytes=2**20):
+            frames.add(Cursor(1, seq), event)
+        taken = sent.decode(frames.take(is_at_end=False, is_closed=False))
+        texts += [message.data for message in taken if message.event == "data"]
+    return frames, texts
+
+
+def test_an_entry_whose_character_is_never_completed_does_not_wait() -> None:
+    assert frames_of(*[b"\xe2"] * 3, b"a")[1] == ["\ufffd", "\ufffd", "\ufffda"]
+
+
+def test_text_that_is_always_cut_within_a_character_is_held_up_to_a_bound() -> None:
+    pieces = [b"\xe2\x82", *[b"\xac\xe2\x82"] * (2 * MOST_HELD)]
+    assert "".join(frames_of(*pieces)[1]).count("\u20ac") >= MOST_HELD
+    large = b"\xac" + b"x" * MOST_HELD_BYTES + b"\xe2\x82"
+    assert len(frames_of(b"\xe2\x82", large)[1]) == 1

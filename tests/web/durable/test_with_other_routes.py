@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
@@ -119,3 +120,26 @@ async def test_the_routes_can_be_switched_off(services: Services, settings: Sett
     off = settings.model_copy(update={"durable_streams": False})
     async with in_process(create_app(off, services=services)) as http:
         assert refused(await http.put("/ds/x", headers=TEXT)) == (404, "not_found")
+
+
+async def test_live_events_of_a_trimmed_feed_begin_with_what_is_left(client: DurableClient) -> None:
+    await client.http.put("/v1/streams/job", json={"max_events": 3, "on_full": "trim"})
+    for number in range(6):
+        await client.http.post("/v1/streams/job/events", json={"type": "data-step", "data": number})
+    read = await client.read(path="job", offset="-1")
+    messages = await client.follow("upToDate", path="job", offset="-1")
+    followed = [event["data"] for text in data(messages) for event in json.loads(text)]
+    assert followed == [event["data"] for event in read.json()] == [3, 4, 5]
+    assert controls(messages)[-1]["streamNextOffset"] == offset_of(read)
+
+
+@pytest.mark.parametrize("lasts", [{"stream-expires-at": ""}, {"stream-ttl": "100"}])
+async def test_an_end_of_another_route_changes_nothing_of_how_long_it_is_kept(
+    client: DurableClient, connection: LogConnection, lasts: dict[str, str]
+) -> None:
+    at = (datetime.now(UTC) + timedelta(seconds=100)).isoformat()
+    await client.create(b"x", headers={**TEXT, **{name: value or at for name, value in lasts.items()}})
+    await client.http.post(f"{STREAM}/close", json={})
+    name = connection.keys
+    left = [await connection.redis.pttl(key(ID)) for key in (name.meta, name.log)]
+    assert all(90_000 < each <= 100_000 for each in left), left

@@ -33,7 +33,8 @@ CONNECTION_S: Final = 60.0
 """How long a response of server-sent events lasts, as the protocol recommends: then its client reconnects."""
 
 _LIVE: Final = "hub.live"
-_LEAVING: Final = ("hub.gap", "hub.bye")
+_GAP: Final = "hub.gap"
+_BYE: Final = "hub.bye"
 
 
 async def wait_for_content(services: Services, request: Request, meta: Meta, *, after: DurablePiece) -> DurablePiece:
@@ -75,6 +76,7 @@ class DurableViewer:
         self._until = loop.time() + CONNECTION_S
         self._decoder = SseDecoder()
         self._rest = b""
+        self._has_sent = False
         self._is_live = False
         self._is_closed = False  # the stream's last entry has come
         self._is_leaving = False  # nothing more can be sent here, and the client reconnects
@@ -111,8 +113,10 @@ class DurableViewer:
 
     def pull(self, max_bytes: int) -> bytes:
         """The next bytes; ``b""``: nothing now."""
-        if not self._rest and not self._is_leaving:
+        is_late = self._has_sent and self._now() >= self._until
+        if not (self._rest or self._is_leaving or is_late):
             self._rest = self._translate(max_bytes)
+            self._has_sent = self._has_sent or bool(self._rest)
         piece, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         return piece
 
@@ -149,7 +153,8 @@ class DurableViewer:
         for message in self._decoder.decode(chunk):
             if message.event == _LIVE:
                 self._is_live = True
-            elif message.event in _LEAVING:
+            elif message.event == _BYE or (message.event == _GAP and self._frames.has_begun):
+                # A gap before the first content is that of a trimmed feed, which every reader finds so.
                 self._is_leaving = True
             elif message.event == "message" and not self._is_leaving:
                 event = message.data.encode()

@@ -23,7 +23,7 @@ local ends = status ~= ''
 local count = #ARGV - EVENTS_FROM + 1
 
 local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes', 'on_full', 'retention_ms', 'terminal',
-  'tokens', 'tokens_ms', 'lease_ms', 'config', 'webhook', 'content_type'}
+  'tokens', 'tokens_ms', 'lease_ms', 'config', 'webhook', 'content_type', 'expires_ms'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
 local is_open = meta.status == 'queued'
@@ -131,7 +131,13 @@ if ends then
     'terminal_id', id(last)}) do set[#set + 1] = part end
 end
 redis.call('HSET', KEYS[2], unpack(set))
-keep_stream(KEYS[1], KEYS[2], kept_ms)
+if meta.content_type then
+  -- A Durable Stream goes all at once, at the time that its creation named.
+  if meta.expires_ms then kept_ms = digits(math.max(1, tonumber(meta.expires_ms) - now_ms)) end
+  for i = 1, 2 do redis.call('PEXPIRE', KEYS[i], kept_ms) end
+else
+  keep_stream(KEYS[1], KEYS[2], kept_ms)
+end
 
 if key ~= '' then
   redis.call('ZADD', KEYS[4], digits(last), key)
