@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.web.durable.calls import CLOSED, TEXT, DurableClient, producer, refused
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.scripts import SCRIPTS
+from tests.web.durable.calls import CLOSED, ID, TEXT, DurableClient, producer, refused
 
 
 @pytest.fixture
@@ -111,3 +113,17 @@ async def test_a_stream_created_anew_knows_no_producer_of_the_old_one(stream: Du
     await stream.create()
     assert (await stream.append(b"b", headers={**TEXT, **producer(0)})).status_code == 200
     assert await stream.read_all() == b"b"
+
+
+async def test_the_state_of_producers_counts_among_the_bytes_of_the_tenant(
+    stream: DurableClient, connection: LogConnection
+) -> None:
+    name = connection.keys
+    measured = [name.meta(ID), name.log(ID), name.feed_keys(ID)]
+    for number in (*range(200), 0):
+        await stream.append(b"a", headers={**TEXT, **producer(0, id=f"{number}-{'x' * 90}")})
+    used = 0
+    for key in (name.meta(ID), name.log(ID), name.producers(ID)):
+        used += await connection.redis.memory_usage(key, samples=0) or 0
+    counted, _, _ = await SCRIPTS["measure"].run(connection.redis, measured, "local")
+    assert 0.8 * used < counted < 1.45 * used, (counted, used)

@@ -14,7 +14,8 @@ local EVENTS_FROM = 13
 local producer, status, ending = ARGV[8], ARGV[11], ARGV[12]
 local producer_epoch, producer_seq = tonumber(ARGV[9]), tonumber(ARGV[10])
 local names = {'kind', 'tenant', 'status', 'deleted_ms', 'content_type', 'media_type', 'last_id', 'durable_tail',
-  'durable_seq', 'durable_closer', 'max_events', 'max_bytes', 'retention_ms', 'ttl_s', 'expires_ms', 'tokens', 'tokens_ms'}
+  'durable_seq', 'durable_closer', 'max_events', 'max_bytes', 'retention_ms', 'ttl_s', 'expires_ms', 'tokens', 'tokens_ms',
+  'producers'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
 if not meta.tenant or meta.tenant ~= ARGV[1] or meta.deleted_ms then return {-1, 0, 0, 0, 0, 0, 0} end
@@ -97,6 +98,7 @@ if ending ~= '' then
   meta.status = status
 end
 if ARGV[7] ~= '' then put('durable_seq', ARGV[7]) end
+if producer ~= '' and not known_epoch then put('producers', digits(tonumber(meta.producers or 0) + 1)) end
 redis.call('HSET', KEYS[2], unpack(set))
 if producer ~= '' then
   known_epoch, known_seq = producer_epoch, producer_seq

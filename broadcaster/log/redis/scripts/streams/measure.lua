@@ -4,10 +4,10 @@
 -- Returns {bytes (-1: the tenant has no such stream), 1 when it is an open feed, ms until it or its log expires (-1: it is
 -- not over)}
 -- meta, its expiry and the entry in the tenant's sums; the first block of a log; what an event and a key add to their
--- bytes.
+-- bytes; an idempotent producer of a Durable Stream.
 -- @include status
-local META, LOG, EVENT, KEY = 1024, 4096, 24, 224
-local meta = redis.call('HMGET', KEYS[1], 'tenant', 'kind', 'status')
+local META, LOG, EVENT, KEY, PRODUCER = 1024, 4096, 24, 224, 128
+local meta = redis.call('HMGET', KEYS[1], 'tenant', 'kind', 'status', 'producers')
 if meta[1] ~= ARGV[1] then return {-1, 0, 0} end
 local function sizes(entry)
   local upto, size = 0, 0
@@ -19,6 +19,7 @@ local function sizes(entry)
 end
 
 local bytes = META + redis.call('HSTRLEN', KEYS[1], 'request') + KEY * redis.call('ZCARD', KEYS[3])
+bytes = bytes + PRODUCER * tonumber(meta[4] or 0)
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if newest then
   local first_upto, first_size = sizes(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1])
