@@ -82,8 +82,8 @@ class ViewerSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         """See ASGI."""
-        if not self.handshake_complete and self.transport.is_closing():
-            raise ClientDisconnected  # uvicorn would accept nothing, and take the next message for a fault of the app
+        if self.lost.done() or (not self.handshake_complete and self.transport.is_closing()):
+            raise ClientDisconnected  # uvicorn would take the message, or the one after it, for a fault of the app
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
