@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from email.utils import formatdate
+from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 
 from broadcaster.hub.viewer import Viewer
 from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
@@ -84,9 +88,10 @@ class ViewerSocket(WebSocketsSansIOProtocol):
         """See ASGI."""
         if self.lost.done() or (not self.handshake_complete and self.transport.is_closing()):
             raise ClientDisconnected  # uvicorn would take the message, or the one after it, for a fault of the app
-        await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
-            self.handshake_complete = True
+            self._send_refusal(message.get("body", b""))
+        else:
+            await super().send(message)
 
     def handle_ping(self) -> None:
         """A ping has arrived, which the library has answered (rule 2)."""
@@ -120,6 +125,17 @@ class ViewerSocket(WebSocketsSansIOProtocol):
             self.abort()
         else:
             super().shutdown()
+
+    def _send_refusal(self, rest: bytes) -> None:
+        """The rest of a refusal has come (rule 4). uvicorn before 0.52 would send some of its headers twice."""
+        assert self.initial_response is not None
+        status, fields, body = self.initial_response
+        headers = Headers([*fields, ("Connection", "close"), ("Date", formatdate(usegmt=True))])
+        self.conn.send_response(Response(status, HTTPStatus(status).phrase, headers, body + rest))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        self.handshake_complete = self.close_sent = True
+        self.transport.close()
 
     def _end_in_time(self) -> None:
         if self._deadline is None and not self.lost.done():

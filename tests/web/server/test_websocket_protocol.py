@@ -83,7 +83,9 @@ async def response_to(port: int, request: bytes) -> tuple[int, str]:
         status = int(answer.split(b" ", 2)[1])
         if status == 101:
             return status, ""
-        fields = dict(line.lower().split(": ", 1) for line in answer.decode().split("\r\n")[1:] if ": " in line)
+        lines = [line.lower().split(": ", 1) for line in answer.decode().split("\r\n")[1:] if ": " in line]
+        fields = dict(lines)
+        assert [name for name, _ in lines if name.startswith("content-")] == ["content-length", "content-type"]
         return status, json.loads(await reader.readexactly(int(fields["content-length"])))["code"]
 
 
@@ -121,6 +123,7 @@ async def test_a_peer_that_sends_pings_and_reads_nothing_is_disconnected(
     ("request_bytes", "expected"),
     [
         (head(), (101, "")),
+        (head(f"{PATH}?after=x"), (400, "bad_cursor")),
         (head(f"{PATH}?after=7-1&token={'x' * 8192}"), (431, "head_too_large")),
         (head(x_large="x" * 9000), (431, "head_too_large")),
         (head(sec_websocket_version="8"), (426, "websocket_required")),
@@ -131,7 +134,19 @@ async def test_a_peer_that_sends_pings_and_reads_nothing_is_disconnected(
         (head(upgrade="h2c"), (426, "websocket_required")),
         (head(upgrade=None), (426, "websocket_required")),
     ],
-    ids=["whole", "long-line", "long-field", "old", "body", "early-frame", "post", "other-path", "h2c", "no-upgrade"],
+    ids=[
+        "whole",
+        "bad-cursor",
+        "long-line",
+        "long-field",
+        "old",
+        "body",
+        "early-frame",
+        "post",
+        "other-path",
+        "h2c",
+        "no-upgrade",
+    ],
 )
 async def test_only_a_handshake_at_the_path_of_a_stream_becomes_a_websocket(
     services: Services, world: MemoryWorld, request_bytes: bytes, expected: tuple[int, str]
