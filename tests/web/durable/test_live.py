@@ -176,6 +176,19 @@ async def test_a_connection_ends_after_its_time_and_its_client_resumes(
     await until_watched(services, ID, 0)
 
 
+async def test_a_connection_ends_after_its_time_also_while_there_is_more_to_send(
+    client: DurableClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "CONNECTION_S", 0.0)
+    content = bytes(2**20)
+    await client.create(content, headers={**BYTES, **CLOSED})
+    messages = await client.follow("never", offset="-1")
+    sent = b"".join(map(base64.b64decode, data(messages)))
+    assert 0 < len(sent) < len(content)
+    rest = await client.read(offset=controls(messages)[-1]["streamNextOffset"])
+    assert sent + rest.content == content
+
+
 async def test_a_drain_ends_the_response_behind_what_was_sent(client: DurableClient, services: Services) -> None:
     await client.create(b"x")
     following = asyncio.create_task(client.follow("never", offset="-1"))
