@@ -149,7 +149,7 @@ async def test_a_parent_that_is_killed_leaves_no_process_that_serves(stack: Stac
                 await asyncio.sleep(0.01)
         house.signal(signal.SIGKILL)
         try:
-            await until_dead(family, 10)
+            await until_dead(family, 30)
         finally:
             for pid in family:
                 with contextlib.suppress(ProcessLookupError):
