@@ -113,7 +113,8 @@ async function race({ stream: id, ...job }) {
   const streams = await Promise.all(Array.from({ length: 10 }, () => context.resumableStream(id, make)));
   const texts = streams.map(joined);
   open();
-  return { made, texts: await Promise.all(texts) };
+  const read = await Promise.all(texts);
+  return { made, texts: read };
 }
 
 async function failing({ stream: id, ...job }) {
