@@ -44,7 +44,7 @@ class RunningUp:
 
 @contextmanager
 def only_one(data_dir: Path) -> Iterator[RunningUp]:
-    """Take the lock of the data folder, which is created, for as long as the block runs; or find who has it."""
+    """Hold the lock of the data folder while the block runs, or find the `up` that holds it. Creates the folder."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (data_dir / LOCK_NAME).open("a+", encoding="utf-8") as file:
         if not _lock(file):

@@ -225,7 +225,7 @@ class LangChainItems:
         out.append(ev.ToolInputStart(**call))
 
     def _end_call(self, id: str, out: list[ev.Event]) -> None:
-        """The call's output has come while another source goes on."""
+        """The call's output has come, and another source still sends."""
         for key, (call, fragments) in list(self._calls.items()):
             if call["tool_call_id"] == id:
                 del self._calls[key]

@@ -1,6 +1,6 @@
 """What tools and graphs give their SDK, which may be any object → a JSON value that an event can hold.
 
-The SDK goes on with a value that JSON cannot hold, so it must not end the answer that it stands beside, either.
+An SDK accepts a value that JSON cannot hold, and continues. The answer that holds this value continues, too.
 """
 
 from __future__ import annotations
