@@ -15,6 +15,7 @@ Rules
 6. One router may be included several times: it is opened once, on one event loop. Two routers share nothing.
    FastAPI makes included routes at the first request, which takes 0.1 s: the router has them made when it is opened.
 7. Our responses do not depend on the host's default response class.
+8. No WebSocket is served unless the host asks for it: middleware for plain requests sees no handshake.
 
 BROADCASTER_HOST, PORT and AUTH do not apply to a host, and neither does our own app's guard against foreign Hosts and
 Origins.
@@ -48,7 +49,7 @@ from broadcaster.web.surfaces.table import SURFACES
 
 
 class RouterOptions(TypedDict, total=False):
-    """What a host grants: see ``Broadcaster.router``. ``drain_on_signal`` is True without it."""
+    """What a host grants: see ``Broadcaster.router``. Without them ``drain_on_signal`` is True, ``websockets`` False."""
 
     can_watch: Required[GuardFunction]
     can_list: GuardFunction | None
@@ -58,6 +59,7 @@ class RouterOptions(TypedDict, total=False):
     can_delete: GuardFunction | None
     on_generate: GuardFunction | None
     drain_on_signal: bool
+    websockets: bool
 
 
 @refuse_former_form
@@ -70,7 +72,8 @@ def create_router(
     """The router of one log. ``open_services`` is entered with the host's lifespan and left with it.
 
     The guards: see `Broadcaster.router`, rights.py and host_guards.py. ``tenant``: whose streams are served.
-    ``drain_on_signal``: viewers are disconnected at SIGTERM and SIGINT (draining.py).
+    ``drain_on_signal``: viewers are disconnected at SIGTERM and SIGINT (draining.py). ``websockets``: whether the routes
+    of WebSockets are served.
 
     Raises TypeError for a function that cannot be the guard it is given as.
     """
@@ -84,6 +87,7 @@ def create_router_of(
     check_options("router", options, RouterOptions)
     if "can_watch" not in options:
         raise TypeError("a router needs can_watch: a guard that decides which streams a caller may watch")
+    serves_websockets = options.get("websockets", False)
     rights = _rights({right: options.get(right.value) for right in Right}, options.get("on_generate"))
     lifespan = _lifespan(mount, open_services, drain_on_signal=options.get("drain_on_signal", True))
     router = APIRouter(
@@ -92,7 +96,7 @@ def create_router_of(
     for routes in (generations.routes, streams.routes, feeds.routes, *SURFACES):
         for row in routes:
             guards = rights.guards_of(row.operation)
-            if guards is None:
+            if guards is None or (row.takes_websocket and not serves_websockets):
                 continue
             row.add_to(
                 router,

@@ -20,6 +20,7 @@ from tests.clients_js.conftest import FrontEnd
 from tests.clients_js.test_in_a_page import bundle
 from tests.compat.node_clients import Driver
 from tests.support.access import token_kit as kit
+from tests.support.apps.mounting import Mounted, create_host, every_stream, serve_host
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.browser import open_tabs
 from tests.support.servers.front_end import served
@@ -147,6 +148,20 @@ async def test_where_no_websocket_can_be_opened_the_next_connection_is_sse(
         result = await following
     assert cursors(result) == [f"7-{seq}" for seq in range(1, 52)]
     assert relay.handshakes == 1
+
+
+async def test_a_server_without_the_path_is_read_over_sse(ws_driver: Driver) -> None:
+    host = Mounted(can_watch=every_stream)
+    begin(host.world)
+    async with serve_host(create_host(("", host.router))) as client:
+        async with opened(Holding(f"{client.base_url}".rstrip("/"))) as relay:
+            following = asyncio.create_task(follow(ws_driver, relay.url, idleTimeoutMs=500))
+            async with asyncio.timeout(20):
+                while not relay.handshakes:
+                    await asyncio.sleep(0.01)
+            relay.holds = False
+            result = await following
+    assert (cursors(result), result["failure"]) == ([f"7-{seq}" for seq in range(1, 52)], None)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@
  *    `after`, and a viewer token as `token`. API keys have no place there.
  * 2. A page does not learn why a handshake failed. The same path as a plain request passes the same checks: its response
  *    is the result, unless it is 426, which means that only the WebSocket was missing. Then `auto` reads server-sent
- *    events for the next minutes, as slowly as they come.
+ *    events for the next minutes, as slowly as they come. It reads them after a 404, too: a server may have no such path.
  * 3. Each message becomes a block of an event stream: what reads it is the same for both.
  * 4. A WebSocket cannot be paused. With `MAX_CHARS` waiting it is closed, and the reader resumes with a new one.
  */
@@ -16,6 +16,7 @@ import { BroadcasterError } from "./errors.js";
 
 const MAX_CHARS = 2 ** 22;
 const ENDED = 1000;
+const UNKNOWN = 404;
 const NO_HANDSHAKE = 426;
 const CUT_MS = 300_000;
 const EVENTS = /\/events(\?.*)?$/;
@@ -42,8 +43,8 @@ async function openWebSocket(url, request, { isAuto, fetch }) {
   const opened = await connected(address, request.signal);
   if (opened !== null) return opened;
   const refusal = await fetch(address.href.replace(/^ws/, "http"), request);
-  if (refusal.status !== NO_HANDSHAKE) return refusal;
-  isCutUntil = Date.now() + CUT_MS;
+  if (refusal.status === NO_HANDSHAKE) isCutUntil = Date.now() + CUT_MS;
+  else if (refusal.status !== UNKNOWN || !isAuto) return refusal;
   if (isAuto) return fetch(url, request);
   throw new TypeError("the network carries no WebSocket to the server");
 }

@@ -83,7 +83,7 @@ EVERYTHING: Final[Mapping[str, Any]] = {
 class Mounted:
     """A router over a world in memory, and the hub of its services while it is open.
 
-    ``guards``: the router's; without any, everything is granted to everyone.
+    ``guards``: the router's; without any, everything is granted to everyone, and WebSockets are served.
     """
 
     def __init__(self, *, tenant: str = LOCAL_TENANT, **guards: Any) -> None:
@@ -91,7 +91,7 @@ class Mounted:
         self.opened = 0
         self.hub: Hub | None = None
         self.changes: dict[str, Any] = {}
-        self.router = create_router(self._open, tenant=tenant, **(guards or EVERYTHING))
+        self.router = create_router(self._open, tenant=tenant, **(guards or {**EVERYTHING, "websockets": True}))
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Any]:

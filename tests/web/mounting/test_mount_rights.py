@@ -115,7 +115,7 @@ class Host:
             self.owners[stream_id] = user
 
         ours = {right.value: owns for right in Right} | {"can_generate": may_generate, "can_list": is_admin}
-        self.mounted = Mounted(**{**ours, "on_generate": remember, **guards})
+        self.mounted = Mounted(**{**ours, "websockets": True, "on_generate": remember, **guards})
         self.world = self.mounted.world
         self.world.on_create = lambda id: self.world.append(
             id,
@@ -189,7 +189,7 @@ def test_every_operation_has_its_rights_and_is_tried_here() -> None:
 
 async def test_a_router_reads_one_stream_at_a_time_and_does_nothing_else() -> None:
     mounted = Mounted(can_watch=every_stream)
-    assert operations(mounted) == {name for name, rights in RIGHTS.items() if rights == (Right.WATCH,)}
+    assert operations(mounted) == {name for name, rights in RIGHTS.items() if rights == (Right.WATCH,)} - {"stream_ws"}
     app = create_host(("", mounted.router))
     documented = {(method, path) for path, each in app.openapi()["paths"].items() for method in each}
     assert {method for method, _ in documented} == {"get"}
@@ -206,7 +206,10 @@ async def test_a_router_reads_one_stream_at_a_time_and_does_nothing_else() -> No
 @pytest.mark.parametrize("right", [right for right in Right if right is not Right.WATCH])
 def test_each_argument_adds_its_own_operations_and_no_others(right: Right) -> None:
     mounted = Mounted(can_watch=every_stream, **{right.value: EVERYTHING[right.value]})
-    assert operations(mounted) == {name for name, needs in RIGHTS.items() if set(needs) <= {Right.WATCH, right}}
+    added = {name for name, needs in RIGHTS.items() if set(needs) <= {Right.WATCH, right}}
+    assert operations(mounted) == added - {"stream_ws"}
+    with_websockets = Mounted(can_watch=every_stream, websockets=True, **{right.value: EVERYTHING[right.value]})
+    assert operations(with_websockets) == added
 
 
 # ------------------------------------------------------------------------------------------------------ two users

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Cookie, Depends, HTTPException, Request
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.responses import Response
 
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.library.broadcaster import Broadcaster
 from broadcaster.log.redis.connect import LogConnection
-from tests.support.apps.mounting import Mounted, create_host, serve_host
+from tests.support.apps.mounting import Mounted, create_host, every_stream, serve_host
 from tests.support.servers.websocket_client import follow_over_websocket, refusal_of
 from tests.support.streaming import on_stock_uvicorn
 
@@ -27,7 +29,7 @@ def owns(stream_id: str, request: Request, user: Annotated[str, Depends(signed_i
 
 
 def mounted() -> Mounted:
-    found = Mounted(can_watch=owns)
+    found = Mounted(can_watch=owns, websockets=True)
     for name in ("gen_1", "gen_2"):
         found.world.add(name)
         found.world.append(name, TextDelta(id="0", delta="a"), Finish())
@@ -74,9 +76,27 @@ async def test_a_page_of_another_host_is_refused_although_the_browser_sends_the_
             assert await refusal_of(url, **options) == (403, "forbidden_origin")
 
 
+async def test_middleware_for_plain_requests_cannot_be_bypassed_unless_the_host_asks_for_websockets() -> None:
+    world = Mounted(can_watch=every_stream)
+    world.world.add("gen_1")
+    world.world.append("gen_1", TextDelta(id="0", delta="a"), Finish())
+    app = create_host(("/llm", world.router))
+
+    @app.middleware("http")
+    async def signed_in_only(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request) if "session" in request.cookies else Response(status_code=401)
+
+    async with serve_host(app) as client:
+        stream = f"{client.base_url}".rstrip("/") + "/llm/v1/streams/gen_1"
+        assert (await client.get(f"{stream}/events")).status_code == 401
+        assert (await refusal_of(f"{stream}/ws"))[0] == 403
+        assert (await refusal_of(f"{stream}/ws", **cookie("ann")))[0] == 403
+        assert (await client.get(f"{stream}/ws", headers={"cookie": "session=ann"})).status_code == 404
+
+
 async def test_the_asgi_app_of_the_library_serves_it_over_a_real_log(connection: LogConnection) -> None:
     async with Broadcaster.from_url(connection.url) as broadcaster:
-        app = broadcaster.asgi(can_watch=lambda stream_id: True, drain_on_signal=False)
+        app = broadcaster.asgi(can_watch=lambda stream_id: True, drain_on_signal=False, websockets=True)
         async with on_stock_uvicorn(app, on_drain=_nothing) as port:
             publication = broadcaster.publish_nowait(["Half ", "of it"])
             await publication.result()
