@@ -65,9 +65,9 @@ class StreamServing(ABC):
         generation before its caller does.
 
         ``drain_on_signal`` (True): viewers are disconnected at SIGTERM and SIGINT, so that they do not delay the
-        server's end. ``websockets`` (False): also serve ``/v1/streams/{id}/ws`` (docs/http.md); the app's middleware for
-        plain requests, ``@app.middleware("http")``, does not see its handshakes, so ``can_watch`` alone decides. Raises
-        TypeError for a function that cannot be a guard.
+        server's end. ``websockets`` (False): also serve ``/v1/streams/{id}/ws`` (docs/http.md). The app's middleware
+        for plain requests, ``@app.middleware("http")``, does not see its handshakes: ``can_watch`` alone decides.
+        Raises TypeError for a function that cannot be a guard.
         """
         mount = import_for("server", "broadcaster.web.mount")
         router: APIRouter = mount.create_router(self._serving, tenant=self.tenant, **options)

@@ -49,7 +49,7 @@ from broadcaster.web.surfaces.table import SURFACES
 
 
 class RouterOptions(TypedDict, total=False):
-    """What a host grants: see ``Broadcaster.router``. Without them ``drain_on_signal`` is True, ``websockets`` False."""
+    """What a host grants: see ``Broadcaster.router``. ``drain_on_signal`` is True without it, ``websockets`` False."""
 
     can_watch: Required[GuardFunction]
     can_list: GuardFunction | None
@@ -72,8 +72,8 @@ def create_router(
     """The router of one log. ``open_services`` is entered with the host's lifespan and left with it.
 
     The guards: see `Broadcaster.router`, rights.py and host_guards.py. ``tenant``: whose streams are served.
-    ``drain_on_signal``: viewers are disconnected at SIGTERM and SIGINT (draining.py). ``websockets``: whether the routes
-    of WebSockets are served.
+    ``drain_on_signal``: viewers are disconnected at SIGTERM and SIGINT (draining.py). ``websockets``: whether
+    WebSockets are served.
 
     Raises TypeError for a function that cannot be the guard it is given as.
     """

@@ -76,7 +76,7 @@ async def test_a_page_of_another_host_is_refused_although_the_browser_sends_the_
             assert await refusal_of(url, **options) == (403, "forbidden_origin")
 
 
-async def test_middleware_for_plain_requests_cannot_be_bypassed_unless_the_host_asks_for_websockets() -> None:
+async def test_middleware_for_plain_requests_cannot_be_bypassed_unless_the_host_serves_websockets() -> None:
     world = Mounted(can_watch=every_stream)
     world.world.add("gen_1")
     world.world.append("gen_1", TextDelta(id="0", delta="a"), Finish())
