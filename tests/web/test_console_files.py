@@ -20,10 +20,10 @@ from broadcaster.core.fold import Fold
 from broadcaster.core.sse import SseDecoder
 from tests.support.servers.console_modules import CLIENT, CONSOLE, ConsoleModules, console_modules
 
-FILES = {str(path.relative_to(CONSOLE)): path for path in CONSOLE.rglob("*") if path.is_file()} | {
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+FILES = {str(path.relative_to(CONSOLE)): path for path in CONSOLE.rglob("*") if path.suffix in TYPES} | {
     f"client/{path.name}": path for path in CLIENT.glob("*.js")
 }
-TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ from broadcaster.web.guards.tokens.presented import (
 from broadcaster.web.viewing.sse import EventStreamResponse
 
 _OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
-_STATIC_FILE: Final = re.compile(r"/(console|console/operate|console/client|docs)/[^/]+\.[a-z]+")
+_STATIC_FILE: Final = re.compile(r"/(console(/[a-zA-Z0-9_-]+)*|docs)/[^/]+\.[a-z0-9]+")
 _EVENTS: Final = re.compile(r"/v1/streams/[^/]+/events")
 _RETRY: Final = b"retry: 2000\n\n"
 _JWT: Final = re.compile(rb"eyJ[\w-]*\.[\w-]*\.[\w-]*", re.ASCII)

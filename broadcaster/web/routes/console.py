@@ -6,7 +6,7 @@ The documentation is Swagger UI, in the release that tests/web/test_docs_page.py
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -37,7 +37,7 @@ class _File(NamedTuple):
 
 
 class StaticFiles:
-    """One folder below ``broadcaster/web``, without those below it; ``policy`` is its Content-Security-Policy."""
+    """One folder below ``broadcaster/web`` with those below it; ``policy`` is its Content-Security-Policy."""
 
     def __init__(self, folder: str, *, policy: str = POLICY) -> None:
         self._files = _load(folder)
@@ -65,14 +65,22 @@ class StaticFiles:
 
 
 def _load(folder: str) -> Mapping[str, _File]:
-    """Every file whose type is in the table, by name."""
+    """Every file whose type is in the table, by its path below the folder."""
     files = {}
-    for path in _place_of(folder).iterdir():
-        media_type = _MEDIA_TYPES.get("." + path.name.rpartition(".")[2])
+    for name, path in _below(_place_of(folder)):
+        media_type = _MEDIA_TYPES.get("." + name.rpartition(".")[2])
         if media_type is not None:
             content = path.read_bytes()
-            files[path.name] = _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+            files[name] = _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:16]}"')
     return files
+
+
+def _below(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path, f"{prefix}{path.name}/")
+        else:
+            yield prefix + path.name, path
 
 
 def _place_of(folder: str) -> Traversable:
@@ -82,7 +90,6 @@ def _place_of(folder: str) -> Traversable:
 
 
 _CONSOLE: Final = StaticFiles("console")
-_OPERATE: Final = StaticFiles("console/operate")
 _CLIENT: Final = StaticFiles(_CLIENT_FOLDER)
 # Swagger UI's style sheet holds its icons as data.
 _DOCS: Final = StaticFiles("docs", policy=f"{POLICY}; img-src 'self' data:")
@@ -91,8 +98,7 @@ _METHODS: Final = ["GET", "HEAD"]
 
 router = APIRouter(include_in_schema=False)
 router.add_api_route("/", _CONSOLE.page, methods=_METHODS)
-router.add_api_route("/console/{name}", _CONSOLE.file, methods=_METHODS)
-router.add_api_route("/console/operate/{name}", _OPERATE.file, methods=_METHODS)
 router.add_api_route("/console/client/{name}", _CLIENT.file, methods=_METHODS)
+router.add_api_route("/console/{name:path}", _CONSOLE.file, methods=_METHODS)
 router.add_api_route("/docs", _DOCS.page, methods=_METHODS)
 router.add_api_route("/docs/{name}", _DOCS.file, methods=_METHODS)

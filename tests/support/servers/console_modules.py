@@ -70,8 +70,7 @@ def console_modules(folder: Path) -> Iterator[ConsoleModules]:
     node = shutil.which("node")
     if node is None:
         pytest.fail("node is not installed, and the console's modules are checked with it (Debian: apt install nodejs)")
-    for module in CONSOLE.glob("*.js"):
-        shutil.copy(module, folder)
+    shutil.copytree(CONSOLE, folder, dirs_exist_ok=True)
     shutil.copytree(CLIENT, folder / "client")
     # Without it older versions of node take the files for CommonJS.
     (folder / "package.json").write_text('{"type": "module"}')
