@@ -39,7 +39,7 @@ async def test_two_tabs_show_the_same_answer_live(tabs: Tabs, front_end_url: str
     for tab in (first, second):
         await tab.shows("one ")
         await tab.is_connected()
-    await expect(first.part("viewers")).to_have_text("2")
+    await expect(first.part("viewers")).to_have_text("2 watching")
     await conversation.send_text("two ")
     await conversation.send_text("three")
     for tab in (first, second):
@@ -99,7 +99,7 @@ async def test_stop_stops_it_for_all_viewers(tabs: Tabs, front_end_url: str, scr
     for tab in (first, second):
         await tab.has_status("aborted")
         await tab.shows("on and on ")
-        await expect(tab.part("status")).to_have_text("stopped")
+        await expect(tab.part("status")).to_have_text("Stopped")
     with pytest.raises(ClientGone):
         async with asyncio.timeout(DEADLINE_S):
             while True:
@@ -117,7 +117,7 @@ async def test_a_front_end_that_dies_and_comes_back_is_resumed_by_the_browser_it
     await conversation.send_text("before, ")
     await tab.shows("before, ")
     await front_end.kill()
-    await expect(tab.part("connection")).to_have_attribute("data-state", "reconnecting")
+    await expect(tab.part("status")).to_have_attribute("data-state", "reconnecting")
     await conversation.send_text("between, ")
     await stack.front_end(port=urlsplit(front_end.url).port)
     await tab.shows("before, between, ")
@@ -228,8 +228,8 @@ async def test_a_refused_prompt_is_reported_in_a_sentence_with_its_code_and_kept
     tabs: Tabs, front_end_url: str
 ) -> None:
     tab = await tabs.open(front_end_url)
-    await tab.page.get_by_text("Options").click()
-    await tab.page.get_by_label("Model").fill("nobody-serves-this")
+    await tab.part("model-choice").select_option("Other…")
+    await tab.page.get_by_label("Model name").fill("nobody-serves-this")
     await tab.part("prompt").fill("hello")
     await tab.part("prompt").press("Enter")
     await expect(tab.part("fault")).to_contain_text("The model is unknown")
@@ -270,7 +270,7 @@ async def test_a_page_requests_a_key_tries_it_and_resumes_with_it_after_reloads_
     # What resumes is the page's own event source: it sends the header that a new one of the page's would not.
     async with tab.page.expect_request(lambda request: "last-event-id" in request.headers) as resumed:
         await front_end.kill()
-        await expect(tab.part("connection")).to_have_attribute("data-state", "reconnecting")
+        await expect(tab.part("status")).to_have_attribute("data-state", "reconnecting")
         await conversation.send_text("two ")
         await stack.front_end(port=urlsplit(front_end.url).port, **KEYED)
     assert KEY not in (await resumed.value).url
@@ -298,7 +298,7 @@ async def test_a_link_opened_without_a_key_shows_the_answer_once_there_is_one(
         generation = await client.start("hi")
     await conversation.send_text("behind the door")
     tab = await tabs.open(f"{front_end.url}/#{generation.id}")
-    await expect(tab.part("connection")).to_have_text("needs a key")
+    await expect(tab.part("status")).to_have_text("Signed out: a key is needed")
     await give_key(tab, KEY)
     await tab.shows("behind the door")
     await tab.is_connected()

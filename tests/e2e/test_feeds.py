@@ -104,7 +104,6 @@ async def test_the_page_draws_a_feed_that_was_opened_by_its_link(tabs: Tabs, sta
         bar = tab.part("step").first.locator("progress")
         await expect(bar).to_have_js_property("value", 3)
         await expect(tab.part("stop")).to_be_hidden()
-        await expect(tab.page.locator("#model-fact")).to_be_hidden()
         await client.append(ID, TextDelta(id="0", delta="built"))
         await client.close(ID, Error(error_text="the disk is full", code="disk_full"))
         await tab.has_status("failed")

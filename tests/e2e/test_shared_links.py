@@ -73,13 +73,13 @@ async def test_a_shared_link_watches_without_a_key_reads_alone_and_is_revoked(
     assert token not in await guest.page.evaluate("JSON.stringify([sessionStorage, localStorage]) + document.cookie")
 
     await tab.part("revoke").click()
-    await expect(guest.part("connection")).to_have_text("this link was revoked")
+    await expect(guest.part("status")).to_have_text("This link was revoked")
     await expect(tab.part("revoke")).to_be_hidden()
     await conversation.send_text("three")
     await tab.shows("one two three")
     assert await guest.part("answer").text_content() == "one two "
     await guest.page.reload()
-    await expect(guest.part("connection")).to_have_text("this link was revoked")
+    await expect(guest.part("status")).to_have_text("This link was revoked")
     await conversation.finish()
     await tab.has_status("finished")
     assert not tab.faults

@@ -87,7 +87,7 @@ def test_text_that_a_model_writes_never_becomes_markup() -> None:
 
 @pytest.mark.parametrize(
     "hook",
-    ["prompt", "start", "stop", "answer", "reasoning", "status", "connection", "viewers", "generations", "operate"],
+    ["prompt", "start", "stop", "thread", "status", "viewers", "conversations", "generations", "operate"],
 )
 def test_tests_find_every_part_of_the_page(hook: str) -> None:
     assert (CONSOLE / "index.html").read_text().count(f'data-testid="{hook}"') == 1
@@ -205,22 +205,6 @@ def test_the_pages_own_decoder_keeps_the_servers_reconnection_delay(modules: Con
 
 
 # ----------------------------------------------------------------------------------------------------------- the texts
-
-
-@pytest.mark.parametrize(
-    ("state", "text"),
-    [
-        ({"name": "live"}, "live"),
-        ({"name": "catching-up"}, "catching up…"),
-        ({"name": "reconnecting", "since": 1000}, "reconnecting… 4 s"),
-        ({"name": "stalled", "reason": "log_unavailable"}, "stalled: Redis does not respond"),
-        ({"name": "stalled", "reason": "newer"}, "stalled: newer"),
-        ({"name": "ended"}, "stopped"),
-        ({"name": "locked"}, "needs a key"),
-    ],
-)
-def test_each_state_of_the_connection_has_its_text(modules: ConsoleModules, state: dict[str, Any], text: str) -> None:
-    assert modules.run("texts", ["connectionText", state, "aborted", 5000]) == text
 
 
 def test_a_gap_names_its_range_only_where_it_is_known(modules: ConsoleModules) -> None:

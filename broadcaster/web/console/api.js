@@ -27,6 +27,12 @@ export const getStream = (id) => send("GET", streamPath(id));
 export const createToken = (id) => send("POST", `${streamPath(id)}/tokens`, { actions: ["watch"] });
 export const revokeToken = (jti) => send("POST", "/v1/tokens/revoke", { jti });
 
+/** The names of the models that can be requested, the default first. */
+export const listModels = async () => (await send("GET", "/v1/models")).data.map(({ id }) => id);
+
+/** Delete a generation with its request and answer; one that is running is stopped. */
+export const deleteGeneration = (id) => send("DELETE", generationPath(id));
+
 /** What an operator reads: workers, queue, front-end, redis, dead-letters. */
 export const getAdmin = (path) => send("GET", `/v1/admin/${path}`);
 export const requeueLetter = (id) => send("POST", `/v1/admin/dead-letters/${encodeURIComponent(id)}/requeue`);

@@ -1,38 +1,45 @@
 /**
- * The page: which generation is open lives in `location.hash`, so a reload or a second tab shows the same one.
- * Its contents are folded from its events (stream.js) or polled from the API every two seconds.
+ * The page: what is open lives in `location.hash`, so a reload or a second tab shows the same. It is the id of a generation
+ * or feed; where it is a turn of a conversation of this browser, that conversation is open.
  */
 
 import { BroadcasterError } from "./client/errors.js";
-import { getGeneration, getGenerationState, getStream, startGeneration, stopGeneration } from "./api.js";
+import { Chat } from "./chat/chat.js";
+import { ConversationList } from "./chat/conversation_list.js";
+import { matches } from "./chat/conversations.js";
+import { indicatorOf } from "./chat/indicator.js";
+import { Scroller } from "./chat/scroller.js";
+import { copyText } from "./clipboard.js";
+import { byId, setText, show } from "./dom.js";
 import { enterAsGuest, hasKey, isGuest } from "./key.js";
 import { Operate } from "./operate/operate.js";
 import { KeyDialog, ShareLink, StreamList } from "./panels.js";
-import { forget, forgetAll, refresh, remember } from "./recents.js";
-import { Stream } from "./stream.js";
-import { Sheet, drawFacts, show } from "./view.js";
-import { isOver } from "./texts.js";
+import { forget, forgetAll, known, refresh, remember } from "./recents.js";
+import { isOver, statusText } from "./texts.js";
 
 const POLL_MS = 2000;
 // Browsers allow six connections to one HTTP/1.1 server: a hidden tab must not hold one for long.
 const HIDDEN_GRACE_MS = 30000;
+const CLOCK_MS = 500;
 const COPIED_MS = 2000;
 const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
 
-const byId = (id) => document.getElementById(id);
-const sheet = new Sheet();
-const list = new StreamList();
+const chat = new Chat({ onChange: planDraw, onState: noteState, onStarted: noteStarted, report });
+const scroller = new Scroller();
+const conversations = new ConversationList({
+  onRename: (conversation, title) => chat.rename(conversation, title),
+  onDelete: deleteConversation,
+});
+const streamList = new StreamList();
 const keyDialog = new KeyDialog(enter);
 const share = new ShareLink();
 const operate = new Operate((problem) => keyDialog.handles(problem));
 
-/** The open generation or feed, or null: {id, stream, state, isFeed, isStopping}. `state` is the API's newest response. */
-let open = null;
-/** The server's list; null before its first response, so that the page does not claim an empty list. */
-let streams = null;
+/** {id, token} of what is open; each may be null. */
+let opened = { id: null, token: null };
 let isDrawPlanned = false;
-/** The pending request: repeating it must not start a second generation. */
-let pending = null;
+/** What the live region has said: of which generation, and how it stood. */
+let announced = { id: null, status: null };
 
 /** The id, and the token of a shared link. */
 const PLACE = /^#([A-Za-z0-9][A-Za-z0-9_.:-]{0,127})(?:&token=([A-Za-z0-9_.-]+))?$/;
@@ -53,207 +60,200 @@ function planDraw() {
   });
 }
 
-/** The facts of the open generation, from its events first and else from the API. */
-function factsOf({ stream, state, isFeed, isStopping }) {
-  const { folded } = stream;
-  let status = state?.status;
-  if (isOver(folded.status) || (folded.status !== "queued" && !isOver(status))) status = folded.status;
-  return {
-    status,
-    connection: stream.state,
-    model: state?.model,
-    attempt: Math.max(folded.attempt, state?.attempt ?? 1),
-    events: stream.seq,
-    viewers: state?.viewers ?? null,
-    isFeed,
-    stopRequested: isStopping || (state?.stop_requested ?? false),
-  };
-}
-
 function draw() {
-  const isWelcome = open === null && !operate.isOpen;
+  const { last } = chat;
+  const isWelcome = last === null && !operate.isOpen;
   byId("main").classList.toggle("is-welcome", isWelcome);
   show(byId("welcome"), isWelcome);
-  show(byId("sheet"), open !== null);
-  const isLost = open?.stream.state.name === "gone";
-  show(byId("facts"), open !== null && !isLost);
-  show(byId("actions"), open !== null);
-  show(byId("revoke"), open !== null && share.canRevoke(open.id));
-  const title = operate.isOpen ? "Operate" : open === null ? "New answer" : (open.state?.title ?? open.id);
-  byId("title").textContent = title;
-  if (streams !== null) list.draw(streams, open?.id);
-  if (open === null) {
+  show(byId("thread"), last !== null);
+  chat.thread.draw();
+  chat.keepAnswers();
+  drawHead(last);
+  chat.composer.draw({ isRunning: chat.canStop, isStopping: last?.stopRequested ?? false, placeholder: placeholder() });
+  scroller.update();
+}
+
+function placeholder() {
+  if (chat.last === null) return "Ask anything…";
+  return chat.conversation === null ? "Start a new conversation…" : "Ask a follow-up…";
+}
+
+function drawHead(last) {
+  const isLost = last?.stream.state.name === "gone" && chat.conversation === null;
+  show(byId("indicator"), last !== null);
+  show(byId("actions"), last !== null && !isLost);
+  const title = titleOf(last);
+  setText(byId("title"), title);
+  if (last === null) {
     document.title = operate.isOpen ? "Operate · Broadcaster" : "Broadcaster";
     return;
   }
-  const facts = factsOf(open);
-  drawFacts(facts);
-  show(byId("viewers-fact"), !isOver(facts.status));
-  show(byId("stop"), !isOver(facts.status) && facts.status !== undefined && !isLost && !facts.isFeed);
-  byId("stop").disabled = facts.stopRequested;
-  byId("stop-label").textContent = facts.stopRequested ? "Stopping…" : "Stop";
-  sheet.draw(open.stream, { ...facts, isLost });
-  document.title = isLost ? "Broadcaster" : `${TITLE_MARKS[facts.status] ?? "●"} ${title}`;
+  show(byId("revoke"), share.canRevoke(last.id));
+  const shown = drawIndicator(last);
+  announce(last, shown);
+  document.title = isLost ? "Broadcaster" : `${TITLE_MARKS[last.status] ?? "●"} ${title}`;
 }
 
-// ---------------------------------------------------------------- the open generation
+function titleOf(last) {
+  if (operate.isOpen) return "Operate";
+  if (last === null) return "New conversation";
+  return chat.conversation?.title || last.state?.title || last.id;
+}
+
+function drawIndicator(turn) {
+  const now = performance.now();
+  const { status, isFeed, stopRequested, stream } = turn;
+  const quietMs = stream.newsAt === 0 ? 0 : now - stream.newsAt;
+  const shown = indicatorOf({ connection: stream.state, status, isFeed, stopRequested, quietMs, now });
+  const node = byId("status");
+  node.dataset.status = status ?? "";
+  node.dataset.state = stream.state.name;
+  node.dataset.tone = shown.tone;
+  setText(byId("status-text"), shown.text);
+  const viewers = turn.isRunning ? (turn.state?.viewers ?? 0) : 0;
+  setText(byId("viewers"), viewers > 0 ? `${viewers} watching` : "");
+  return shown;
+}
+
+/** Say the start and the end of an answer, and what is wrong with it; not its text, nor what was over before. */
+function announce({ id, status, folded }, { name, text, tone }) {
+  const isBegun = status === "running" && folded.text !== "";
+  const now = isOver(status) ? status : tone === "warn" ? name : isBegun ? "begun" : "waiting";
+  const was = announced.id === id ? announced.status : null;
+  announced = { id, status: now };
+  if (was === null || was === now) return;
+  const sentences = { begun: "The answer has begun.", finished: "The answer is complete.", failed: "The answer failed.", aborted: "The answer was stopped." };
+  const sentence = now === "quiet" ? null : (sentences[now] ?? (tone === "warn" ? text : null));
+  if (sentence !== null) setText(byId("announcer"), sentence);
+}
+
+/** The lists at the side. */
+function drawSide() {
+  const query = byId("search").value.trim();
+  const statuses = new Map((known() ?? []).map(({ id, status }) => [id, status]));
+  for (const turn of chat.thread.turns) if (turn.status !== undefined) statuses.set(turn.id, turn.status);
+  const found = chat.store.list().filter((conversation) => query === "" || matches(conversation, query));
+  const selectedId = chat.conversation?.id;
+  const statusOf = ({ turns }) => statuses.get(turns.at(-1).id) ?? turns.at(-1).status ?? undefined;
+  conversations.draw(found, { selectedId, statusOf, isSearch: query !== "" });
+  const own = chat.store.generations();
+  const isFound = ({ id, title }) => `${title ?? ""} ${id}`.toLowerCase().includes(query.toLowerCase());
+  streamList.draw((known() ?? []).filter((stream) => !own.has(stream.id) && isFound(stream)), chat.last?.id);
+}
+
+// ---------------------------------------------------------------- what is open
 
 function select() {
   operate.select();
-  planDraw();
   closeSide();
+  planDraw();
   const { id, token } = placeInHash();
-  if (id === (open?.id ?? null) && token === (open?.token ?? null)) return;
+  const isSame = id === opened.id && token === opened.token;
+  opened = { id, token };
+  if (isSame && chat.last !== null) return;
   const wasGuest = isGuest();
   enterAsGuest(token);
   document.body.classList.toggle("is-guest", isGuest());
   if (wasGuest && !isGuest()) poll();
-  open?.stream.close();
-  open = null;
   report(null);
-  sheet.begin();
-  if (id !== null) begin(id, token);
-  closeSide();
-  planDraw();
+  const holder = id === null || isGuest() ? null : chat.store.holder(id);
+  if (id === null) chat.openNew();
+  else if (holder !== null) chat.openConversation(holder);
+  else chat.openLink(id);
+  if (id !== null) refreshState(chat.last, { whole: holder === null });
+  scroller.follow();
+  drawSide();
 }
 
-function begin(id, token) {
-  const opened = { id, token, stream: null, state: null, isFeed: false, isStopping: false };
-  opened.stream = new Stream(id, {
-    onChange: planDraw,
-    onState: (state) => {
-      if (open !== opened) return;
-      if (state.name === "live" || state.name === "ended") refreshState(opened);
-      if (state.name === "gone") forget(id);
-      planDraw();
-    },
-  });
-  open = opened;
-  opened.stream.open();
-  refreshState(opened, { whole: true });
+/** A turn was started in the open conversation: its link is the page's. */
+function noteStarted(id) {
+  opened = { id, token: null };
+  if (location.hash === "") history.pushState(null, "", `#${id}`);
+  else history.replaceState(null, "", `#${id}`);
+  scroller.follow();
+  drawSide();
+}
+
+function noteState(turn, { name }) {
+  if (name === "gone") forget(turn.id);
+  if (turn === chat.last && (name === "live" || name === "ended")) refreshState(turn);
+  planDraw();
 }
 
 /** Fetch the state from the API; the whole answer only once, for its prompt. */
-async function refreshState(opened, { whole = false } = {}) {
+async function refreshState(turn, { whole = false } = {}) {
   try {
-    const state = await fetchState(opened, whole);
-    opened.state = state;
-    if (!isGuest()) streams = remember(state);
-    if (open !== opened) return;
-    if (whole && !opened.isFeed) sheet.setPrompt(state.prompt);
-    planDraw();
+    const state = await turn.refresh({ whole });
+    if (!isGuest()) remember(state);
   } catch (problem) {
-    if (open !== opened) return;
-    if (problem.status === 404) opened.stream.end({ name: "gone" });
+    if (turn !== chat.last) return;
+    if (problem.status === 404) turn.stream.noteMissing();
     else if (whole && !isGuest() && !keyDialog.handles(problem)) report(problem);
   }
-}
-
-/** An id without a generation may be a feed: it has a stream, and no stop. */
-async function fetchState(opened, whole) {
-  if (opened.isFeed) return getStream(opened.id);
-  try {
-    return await (whole ? getGeneration(opened.id) : getGenerationState(opened.id));
-  } catch (problem) {
-    if (problem.status !== 404) throw problem;
-    const state = await getStream(opened.id);
-    opened.isFeed = true;
-    return state;
-  }
-}
-
-/** A key for one request. Not randomUUID: over plain HTTP beyond loopback browsers do not have it. */
-function createKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-async function start() {
-  const prompt = byId("prompt").value.trim();
-  if (prompt === "" || byId("start").disabled) return;
-  const body = { prompt };
-  const model = byId("model-choice").value.trim();
-  const tokens = byId("max-tokens").valueAsNumber;
-  if (model !== "") body.model = model;
-  if (Number.isFinite(tokens)) body.max_tokens = tokens;
-  const request = JSON.stringify(body);
-  if (pending?.request !== request) pending = { request, key: createKey() };
-  byId("start").disabled = true;
-  try {
-    const state = await startGeneration(body, pending.key);
-    pending = null;
-    report(null);
-    streams = remember(state);
-    byId("prompt").value = "";
-    location.hash = state.id;
-  } catch (problem) {
-    if (!keyDialog.handles(problem)) report(problem);
-  } finally {
-    byId("start").disabled = false;
-    if (!keyDialog.isOpen) byId("prompt").focus();
-  }
-}
-
-async function stop(click) {
-  const stopped = open;
-  // The button disappears: for keyboard users (no click count) the focus moves to the prompt.
-  if (click.detail === 0) byId("prompt").focus();
-  stopped.isStopping = true;
+  chat.thread.redraw(turn);
+  drawSide();
   planDraw();
-  try {
-    await stopGeneration(stopped.id);
-  } catch (problem) {
-    stopped.isStopping = false;
-    if (!keyDialog.handles(problem)) report(problem);
-  }
-  planDraw();
+}
+
+function startNew() {
+  if (location.hash !== "") history.pushState(null, "", location.pathname);
+  select();
+  chat.composer.focus();
+}
+
+async function deleteConversation(conversation) {
+  if (chat.conversation?.id === conversation.id) startNew();
+  const deletion = chat.delete(conversation);
+  drawSide();
+  await deletion;
+  drawSide();
 }
 
 async function copyLink() {
   const label = byId("copy-label");
   try {
-    const { link, sentence } = await share.create(open.id);
+    const { link, sentence } = await share.create(chat.last.id);
     byId("copy").dataset.link = link;
-    label.textContent = sentence;
-    await navigator.clipboard.writeText(link).catch(() => {
-      label.textContent = isGuest() || !hasKey() ? "Copy the link from the address bar" : "The browser refused to copy";
-    });
+    const refused = isGuest() || !hasKey() ? "Copy the link from the address bar" : "The browser refused to copy";
+    setText(label, (await copyText(link)) ? sentence : refused);
   } catch (problem) {
-    if (!keyDialog.handles(problem)) report(problem);
+    report(problem);
   }
   planDraw();
-  setTimeout(() => (label.textContent = "Copy link"), COPIED_MS);
+  setTimeout(() => setText(label, "Copy link"), COPIED_MS);
 }
 
 async function revokeLinks() {
-  try {
-    await share.revoke(open.id);
-  } catch (problem) {
-    if (!keyDialog.handles(problem)) report(problem);
-  }
+  await share.revoke(chat.last.id).catch(report);
   planDraw();
 }
 
 /** Show a failed call as a sentence with its code; null removes it. */
 function report(problem) {
-  const fault = byId("fault");
-  show(fault, problem !== null);
-  if (problem === null) return;
-  if (!(problem instanceof BroadcasterError)) throw problem;
-  const code = document.createElement("code");
-  code.textContent = problem.code;
-  fault.replaceChildren(`${problem.message} `, code);
+  if (problem !== null && !(problem instanceof BroadcasterError)) throw problem;
+  if (problem === null || !keyDialog.handles(problem)) chat.composer.report(problem);
 }
 
-/** The server has accepted a key: load everything with it. */
-function enter() {
+/** The server has accepted the key of this caller: load everything with it. */
+function enter({ tenant }) {
   forgetAll();
-  streams = null;
+  chat.belongTo(tenant);
   report(null);
-  open?.stream.unlock();
-  if (open !== null) refreshState(open, { whole: true });
+  chat.thread.unlock();
+  if (chat.last !== null) refreshState(chat.last, { whole: chat.conversation === null });
   poll();
+  loadModels();
   operate.learnRights();
-  byId("prompt").focus();
+  chat.composer.focus();
+}
+
+/** Without the list the menu has the default model alone. */
+async function loadModels() {
+  if (isGuest()) return;
+  await chat.settings.load().catch((problem) => {
+    if (!(problem instanceof BroadcasterError)) throw problem;
+    if (problem.retry) setTimeout(loadModels, POLL_MS);
+  });
 }
 
 // ---------------------------------------------------------------- polling
@@ -264,10 +264,10 @@ async function poll() {
   clearTimeout(pollTimer);
   if (document.hidden) return;
   try {
-    const isRunning = open !== null && open.stream.isOpen;
+    const { last } = chat;
+    const isRunning = last !== null && last.stream.isOpen;
     // A token of a shared link lists nothing.
-    const [listed] = await Promise.all([isGuest() ? [] : refresh(), isRunning ? refreshState(open) : null]);
-    streams = listed;
+    await Promise.all([isGuest() ? null : refresh(), isRunning ? refreshState(last) : null]);
     document.body.classList.remove("offline");
   } catch (problem) {
     if (keyDialog.handles(problem)) return; // entering a key restarts the polling
@@ -275,6 +275,7 @@ async function poll() {
     // The connection's own state shows the failure where it matters; the list stays as it was.
     document.body.classList.add("offline");
   }
+  drawSide();
   planDraw();
   clearTimeout(pollTimer);
   pollTimer = setTimeout(poll, POLL_MS);
@@ -285,9 +286,9 @@ let hiddenTimer = null;
 function noteVisibility() {
   clearTimeout(hiddenTimer);
   if (document.hidden) {
-    hiddenTimer = setTimeout(() => open?.stream.pause(), HIDDEN_GRACE_MS);
+    hiddenTimer = setTimeout(() => chat.thread.pause(), HIDDEN_GRACE_MS);
   } else {
-    open?.stream.resume();
+    chat.thread.resume();
     poll();
   }
 }
@@ -297,50 +298,56 @@ function noteVisibility() {
 function openSide() {
   document.body.classList.add("side-open");
   byId("menu").setAttribute("aria-expanded", "true");
+  byId("new").focus();
 }
 
 function closeSide() {
+  const isOpen = document.body.classList.contains("side-open");
+  if (isOpen && byId("side").contains(document.activeElement)) byId("menu").focus();
   document.body.classList.remove("side-open");
   byId("menu").setAttribute("aria-expanded", "false");
+  return isOpen;
 }
 
-byId("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  start();
-});
-byId("prompt").addEventListener("keydown", (event) => {
-  // While an input method composes a character, Enter belongs to it.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  start();
-});
-byId("stop").addEventListener("click", stop);
+/** Escape closes what is open, and then stops the answer. */
+function escape(event) {
+  if (event.key !== "Escape" || event.defaultPrevented) return;
+  if (document.querySelector("dialog[open], [popover]:popover-open") || event.target === byId("search")) return;
+  if (closeSide()) return;
+  if (chat.settings.isOpen) chat.settings.open(false);
+  else if (chat.canStop && !isGuest()) chat.stop();
+}
+
 byId("copy").addEventListener("click", copyLink);
 byId("revoke").addEventListener("click", revokeLinks);
 byId("new").addEventListener("click", (event) => {
   event.preventDefault();
-  history.pushState(null, "", location.pathname);
-  select();
-  closeSide();
-  byId("prompt").focus();
+  startNew();
 });
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // The hash names a stream.
+  chat.composer.focus();
+});
+byId("search").addEventListener("input", drawSide);
+for (const example of document.querySelectorAll("[data-example]")) {
+  example.addEventListener("click", () => chat.composer.send(example.dataset.example));
+}
 byId("menu").addEventListener("click", () => {
   if (document.body.classList.contains("side-open")) closeSide();
   else openSide();
 });
 byId("veil").addEventListener("click", closeSide);
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") closeSide();
-});
+document.addEventListener("keydown", escape);
 document.addEventListener("visibilitychange", noteVisibility);
 addEventListener("hashchange", select);
 addEventListener("popstate", select);
-// Seconds pass in "reconnecting…" without any event.
+// Seconds pass in "Reconnecting…" and "No news…" without any event.
 setInterval(() => {
-  if (open?.stream.state.name === "reconnecting") planDraw();
-}, 500);
+  if (chat.last !== null && !isOver(chat.last.status)) planDraw();
+}, CLOCK_MS);
 
 select();
 draw();
 poll();
+loadModels();
 operate.learnRights();

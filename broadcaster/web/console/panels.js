@@ -7,13 +7,11 @@
 import { BroadcasterError } from "./client/errors.js";
 import { createToken, revokeToken, tryKey } from "./api.js";
 import { hasKey, isGuest, isKey, keepKey, onRefused } from "./key.js";
-import { element, show } from "./view.js";
+import { byId, element, place, show } from "./dom.js";
 import { ago, isOver, statusText, viewersText } from "./texts.js";
 
-const byId = (id) => document.getElementById(id);
-
 export class KeyDialog {
-  /** `onEnter` is called once the server has accepted a key. */
+  /** `onEnter` is called with the caller once the server has accepted a key. */
   constructor(onEnter) {
     this.onEnter = onEnter;
     this.root = byId("key-dialog");
@@ -46,8 +44,9 @@ export class KeyDialog {
       return;
     }
     this.isTrying = true;
+    let caller;
     try {
-      await tryKey(key);
+      caller = await tryKey(key);
     } catch (problem) {
       if (!(problem instanceof BroadcasterError)) throw problem;
       this.report(problem.status === 401 ? "The server does not accept this key." : problem.message);
@@ -60,7 +59,7 @@ export class KeyDialog {
     byId("key").value = "";
     this.report("");
     this.root.close();
-    this.onEnter();
+    this.onEnter(caller);
   }
 
   report(sentence) {
@@ -104,10 +103,10 @@ export class ShareLink {
   }
 }
 
+/** What runs on the server, and what this browser has seen of it lately. */
 export class StreamList {
   constructor() {
-    this.root = document.getElementById("generations");
-    this.empty = document.getElementById("side-empty");
+    this.root = byId("generations");
     this.rows = new Map();
   }
 
@@ -120,16 +119,8 @@ export class StreamList {
       rows.set(stream.id, row);
     }
     this.rows = rows;
-    this.place([...rows.values()].map((row) => row.root));
-    this.empty.hidden = rows.size > 0;
-  }
-
-  /** Put the nodes in order and move only what has to move: the focused link keeps its focus. */
-  place(nodes) {
-    for (const child of [...this.root.children]) if (!nodes.includes(child)) child.remove();
-    for (const [index, node] of nodes.entries()) {
-      if (this.root.children[index] !== node) this.root.insertBefore(node, this.root.children[index] ?? null);
-    }
+    place(this.root, [...rows.values()].map((row) => row.root));
+    show(byId("streams-section"), rows.size > 0);
   }
 }
 

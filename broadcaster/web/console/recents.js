@@ -11,20 +11,26 @@ import { isOver } from "./texts.js";
 const KEY = "broadcaster.recents";
 const KEPT = 40;
 
+/** The newest list; null before the first one. */
+let latest = null;
+
+export const known = () => latest;
+
 const memory = () => (hasKey() ? sessionStorage : localStorage);
 
 function read() {
   try {
-    const known = JSON.parse(memory().getItem(KEY) ?? "[]");
-    return Array.isArray(known) ? known : [];
+    const stored = JSON.parse(memory().getItem(KEY) ?? "[]");
+    return Array.isArray(stored) ? stored : [];
   } catch {
     return [];
   }
 }
 
-function write(known) {
+function write(streams) {
+  latest = streams;
   try {
-    memory().setItem(KEY, JSON.stringify(known));
+    memory().setItem(KEY, JSON.stringify(streams));
   } catch {
     // Storage is full or forbidden: the list is shorter, and everything else works.
   }
@@ -41,9 +47,9 @@ const essence = ({ id, kind = "generation", status, title, model, created_at, vi
   viewers,
 });
 
-/** Store the facts of one stream; returns the new list. */
+/** Store the facts of one stream. */
 export function remember(stream) {
-  return store(new Map(read().map((known) => [known.id, known])).set(stream.id, essence(stream)));
+  store(new Map(read().map((each) => [each.id, each])).set(stream.id, essence(stream)));
 }
 
 export function forgetAll() {
@@ -51,17 +57,15 @@ export function forgetAll() {
 }
 
 export function forget(id) {
-  write(read().filter((known) => known.id !== id));
+  write(read().filter((each) => each.id !== id));
 }
 
 function store(byId) {
-  const known = [...byId.values()].sort((a, b) => b.created_at - a.created_at).slice(0, KEPT);
-  write(known);
-  return known;
+  write([...byId.values()].sort((a, b) => b.created_at - a.created_at).slice(0, KEPT));
 }
 
 /**
- * The list, newest first. A stream that was running and is not listed any more is fetched once; one that is over and
+ * Read the list anew, newest first. A stream that was running and is not listed any more is fetched once; one that is over and
  * missing from a complete list has expired or was deleted.
  */
 export async function refresh() {
@@ -70,11 +74,11 @@ export async function refresh() {
   if (rest === null) write(read().filter(({ id, status }) => !isOver(status) || listed.has(id)));
   const vanished = read().filter(({ id, status }) => !isOver(status) && !listed.has(id));
   const found = await Promise.allSettled(vanished.map(({ id, kind }) => (kind === "feed" ? getStream(id) : getGenerationState(id))));
-  const byId = new Map(read().map((known) => [known.id, known]));
+  const byId = new Map(read().map((each) => [each.id, each]));
   for (const stream of streams) byId.set(stream.id, essence(stream));
   for (const [index, { status, value, reason }] of found.entries()) {
     if (status === "fulfilled") byId.set(value.id, essence(value));
     else if (reason.status === 404) byId.delete(vanished[index].id);
   }
-  return store(byId);
+  store(byId);
 }

@@ -7,6 +7,7 @@
  *   live                     all past events have arrived
  *   stalled {reason}         connected, but the server reports that no event can arrive now
  *   reconnecting {since}     the connection was lost then (ms, performance.now), and another one is tried
+ *   awaited                  there is no such stream yet; the page waits for it
  *   gone                     there is no such stream
  *   locked                   the server requires a key first
  *   closed {reason}          the server ended it for good
@@ -14,12 +15,21 @@
  *   paused                   the page is hidden
  */
 
+import { streamPath } from "./client/server.js";
 import { watch } from "./client/watch.js";
 import { isGuest, keyHeaders, noteRefusal, sentKey } from "./key.js";
+
+// The id of a generation is given after its creation: one that does not exist has expired. Any other may be created later.
+const MADE_BEFORE_ITS_LINK = /^gen_/;
+// Shorter than the time after which `watch` takes a response without a head for one that a proxy holds back.
+const WAIT_S = 5;
+const LOOK_AGAIN_MS = 1000;
 
 export class Stream {
   constructor(id, { onState, onChange }) {
     this.id = id;
+    this.mayComeLater = !MADE_BEFORE_ITS_LINK.test(id);
+    this.newsAt = 0; // of the last event, performance.now()
     this.notices = []; // {kind, from, to}
     this.revision = 0; // rises when earlier contents are void: a view must redraw
     this.state = { name: "connecting" };
@@ -27,7 +37,8 @@ export class Stream {
     this.onChange = onChange;
     this.updates = null;
     this.sent = {};
-    this.watch = watch(id, { token: isGuest() ? sentKey() : () => this.key() });
+    const events = `${streamPath(id)}/events?wait_s=${WAIT_S}`;
+    this.watch = watch(this.mayComeLater ? events : id, { token: isGuest() ? sentKey() : () => this.key() });
   }
 
   /** What the events so far amount to. */
@@ -43,6 +54,11 @@ export class Stream {
     return this.updates !== null;
   }
 
+  /** Whether the terminal event has arrived. */
+  get isAtEnd() {
+    return this.watch.isOver;
+  }
+
   /** The key that the next connection sends. */
   key() {
     this.sent = keyHeaders();
@@ -52,11 +68,16 @@ export class Stream {
   async open() {
     const updates = this.watch[Symbol.asyncIterator]();
     this.updates = updates;
-    this.become({ name: "connecting" });
+    if (this.state.name !== "awaited") this.become({ name: "connecting" });
     const failure = await this.follow(updates).then(() => null, (error) => error);
     if (this.updates !== updates) return;
     this.updates = null;
     this.become(failure === null ? { name: "ended" } : this.refused(failure));
+    if (this.state.name === "awaited") setTimeout(() => this.lookAgain(), LOOK_AGAIN_MS);
+  }
+
+  lookAgain() {
+    if (this.state.name === "awaited" && !this.isOpen) this.open();
   }
 
   async follow(updates) {
@@ -64,6 +85,7 @@ export class Stream {
       if (this.updates !== updates) return;
       if (update.kind === "connection") this.become(this.connection(update));
       if (update.kind === "gap") this.note(update);
+      if (update.kind === "entry" || update.name === "live") this.newsAt = performance.now();
       if (update.event?.type === "attempt") this.revision += 1;
       if (update.kind !== "notice") this.onChange();
     }
@@ -82,15 +104,20 @@ export class Stream {
 
   /** The state after a failure that ends the watch. */
   refused({ code, status = null, message }) {
-    if (code === "unknown_stream") return { name: "gone" };
+    if (code === "unknown_stream") return { name: this.mayComeLater && this.seq === 0 ? "awaited" : "gone" };
     if (status !== 401 || isGuest()) return { name: "closed", reason: code ?? message };
     noteRefusal(this.sent);
     return { name: "locked" };
   }
 
+  /** The API has no such stream. */
+  noteMissing() {
+    if (!this.mayComeLater || this.seq > 0) this.end({ name: "gone" });
+  }
+
   /** Close the connection while the page is hidden; `resume` continues after the last cursor. */
   pause() {
-    if (this.isOpen) this.end({ name: "paused" });
+    if (this.isOpen || this.state.name === "awaited") this.end({ name: "paused" });
   }
 
   resume() {

@@ -2,46 +2,44 @@
 
 const STATUS = { queued: "queued", running: "running", finished: "finished", failed: "failed", aborted: "stopped" };
 
-const CLOSED = {
-  token_expired: "this link has expired",
-  token_invalid: "this link is not valid",
-  token_revoked: "this link was revoked",
-  revoked: "this link was revoked",
-  forbidden: "this link is for another answer",
+/** Why the server ended the stream for good. */
+export const CLOSED = {
+  token_expired: "This link has expired",
+  token_invalid: "This link is not valid",
+  token_revoked: "This link was revoked",
+  revoked: "This link was revoked",
+  forbidden: "This link is for another answer",
 };
-const STALLS = {
-  log_unavailable: "stalled: Redis does not respond",
-  worker_lost: "stalled: lost contact with the worker",
-  stream_lost: "stalled: the stream has expired",
+export const STALLS = {
+  log_unavailable: "The server’s storage does not respond",
+  worker_lost: "Lost contact with the worker",
+  stream_lost: "The stream has expired",
+};
+
+/** Why an answer failed, for its readers; what the operator needs is in the logs. */
+const FAILURES = {
+  provider_rate_limited: "the model’s provider has too many requests",
+  provider_overloaded: "the model’s provider is overloaded",
+  provider_error: "the model’s provider had an internal error",
+  provider_timeout: "the model’s provider did not respond in time",
+  provider_unreachable: "the model’s provider could not be reached",
+  provider_disconnected: "the connection to the model’s provider was lost",
+  provider_truncated: "the model’s provider broke off in the middle",
+  provider_bad_data: "the model’s provider sent something unreadable",
+  provider_auth: "the model’s provider refused the server’s credentials",
+  provider_bad_request: "the model’s provider refused the request",
+  generation_timeout: "it took too long",
+  queue_timeout: "no worker was free in time",
+  worker_lost: "the worker was lost",
+  worker_out_of_memory: "the worker ran out of memory",
+  outdated_worker: "no worker of this version was available",
+  attempts_spent: "every attempt failed",
+  log_lost: "the server’s storage lost a part of it",
 };
 
 export const isOver = (status) => status === "finished" || status === "failed" || status === "aborted";
 
 export const statusText = (status) => STATUS[status] ?? status;
-
-/** The connection's state as text; `now` is performance.now(). */
-export function connectionText(state, status, now) {
-  switch (state.name) {
-    case "connecting":
-      return "connecting…";
-    case "catching-up":
-      return "catching up…";
-    case "stalled":
-      return STALLS[state.reason] ?? `stalled: ${state.reason}`;
-    case "reconnecting":
-      return `reconnecting… ${Math.round((now - state.since) / 1000)} s`;
-    case "gone":
-      return "not found";
-    case "locked":
-      return "needs a key";
-    case "closed":
-      return CLOSED[state.reason] ?? "closed by the server";
-    case "ended":
-      return statusText(status);
-    default:
-      return state.name;
-  }
-}
 
 /** A gap notice as a sentence. */
 export function noticeSentence({ kind, from, to }) {
@@ -71,12 +69,6 @@ export function progressSentence({ status, parts, attempt, stopRequested }) {
   return contents.every(({ type, text }) => type === "reasoning" && text === "") ? "Thinking…" : null;
 }
 
-export const LOST = {
-  tone: "bad",
-  text: "Nothing was found under this link. It may have expired, or the link is incomplete.",
-  code: "unknown_stream",
-};
-
 /** A job's progress from the data of its `data-progress`: {done, total, percent, message}, or null without amounts. */
 export function stepOf(data) {
   const isAmount = (value) => typeof value === "number" && Number.isFinite(value) && value >= 0;
@@ -86,25 +78,36 @@ export function stepOf(data) {
   return { done, total, percent, message: typeof message === "string" ? message : "" };
 }
 
-/** The ending of a stream: {tone, text, code?}. */
-export function endingSentence({ status, error, finishReason, abortReason, usage }) {
-  if (status === "failed") {
-    return { tone: "bad", text: error?.message ?? "The answer failed.", code: error?.code ?? "error" };
-  }
-  const tokens = usageText(usage);
-  const tail = tokens === null ? "" : ` · ${tokens}`;
-  if (status === "aborted") {
-    const text = abortReason === "abandoned" ? "Stopped: no viewers were left" : "Stopped";
-    return { tone: "quiet", text: text + tail };
-  }
-  const reasons = { length: "Finished: the length limit was reached", "content-filter": "Stopped by the provider’s content filter" };
-  return { tone: "quiet", text: (reasons[finishReason] ?? "Finished") + tail };
+/**
+ * The ending of a stream: {tone, text, code?, detail?}, or null where nothing needs to be said. `detail` is what the event
+ * says itself; that of a feed is its own program's, so it is the text.
+ */
+export function endingSentence({ status, error, finishReason, abortReason }, { isFeed = false } = {}) {
+  if (status === "failed") return failure(error ?? { code: "error", message: "" }, isFeed);
+  if (status === "aborted") return quiet(abortReason === "abandoned" ? "Stopped: no viewers were left." : "Stopped.");
+  if (finishReason === "length") return quiet("The answer ends here: the length limit was reached.");
+  if (finishReason === "content-filter") return quiet("The answer ends here: the provider’s content filter stopped it.");
+  return null;
 }
 
-function usageText(usage) {
-  if (usage === null || (usage.inputTokens == null && usage.outputTokens == null)) return null;
+const quiet = (text) => ({ tone: "quiet", text });
+
+function failure({ code, message }, isFeed) {
+  if (isFeed) return { tone: "bad", text: message || "The stream failed.", code };
+  const reason = FAILURES[code];
+  const text = reason === undefined ? "The answer failed." : `The answer failed: ${reason}.`;
+  return { tone: "bad", text, code, detail: message };
+}
+
+/** The tokens of an answer in words; null where they are not known. */
+export function usageText(usage) {
+  if (usage == null || (usage.inputTokens == null && usage.outputTokens == null)) return null;
   const about = usage.estimated === true ? "about " : "";
-  return `${usage.inputTokens ?? "?"} tokens in, ${about}${usage.outputTokens ?? "?"} out`;
+  const counts = [
+    usage.inputTokens == null ? null : `${usage.inputTokens} tokens in`,
+    usage.outputTokens == null ? null : `${about}${usage.outputTokens} tokens out`,
+  ];
+  return counts.filter(Boolean).join(", ");
 }
 
 /** The time since `then`, short; both in seconds. */

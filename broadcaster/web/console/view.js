@@ -1,38 +1,12 @@
 /**
- * The answer on the page. Everything is text nodes: text of a model or a user can never become markup.
+ * The content of one answer. Everything is text nodes: text of a model or a user can never become markup.
  *
  * A part only grows, as long as the stream's `revision` is the same: its node is extended by what is new. A new attempt
- * or a rewound log raises it, and the sheet is redrawn.
+ * or a rewound log raises it, and the answer is redrawn.
  */
 
-import {
-  LOST,
-  connectionText,
-  endingSentence,
-  isOver,
-  noticeSentence,
-  progressSentence,
-  statusText,
-  stepOf,
-} from "./texts.js";
-
-const byId = (id) => document.getElementById(id);
-
-export function element(tag, { text, ...attributes } = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  node.append(...children);
-  return node;
-}
-
-export function show(node, isVisible) {
-  node.hidden = !isVisible;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
+import { element, setText, show } from "./dom.js";
+import { isOver, stepOf } from "./texts.js";
 
 /** A text that grows: only what is new is appended. */
 class Growing {
@@ -166,16 +140,16 @@ function safeUrl(url) {
   return protocol === "https:" || protocol === "http:" ? href : null;
 }
 
-/** The sheet: one generation's prompt, notices, reasoning, answer and ending. */
-export class Sheet {
-  constructor() {
-    this.scroll = byId("scroll");
-    this.answer = byId("answer");
-    this.reasoning = byId("reasoning");
-    this.latest = byId("latest");
-    this.latest.addEventListener("click", () => this.follow());
-    this.scroll.addEventListener("scroll", () => this.noteScroll(), { passive: true });
-    this.follows = true;
+/** One answer inside `root`: its reasoning, then its parts. */
+export class AnswerView {
+  constructor(root) {
+    this.reasoningLabel = element("span", { text: "Reasoning" });
+    this.reasoningText = element("div", { class: "reasoning-text", "data-testid": "reasoning-text" });
+    const summary = element("summary", {}, this.reasoningLabel);
+    const folded = { class: "reasoning", "data-testid": "reasoning", hidden: "" };
+    this.reasoning = element("details", folded, summary, this.reasoningText);
+    this.answer = element("div", { class: "answer", "data-testid": "answer" });
+    root.append(this.reasoning, this.answer);
     this.clear();
   }
 
@@ -185,43 +159,18 @@ export class Sheet {
     this.reasonings = [];
     this.hadText = false;
     this.answer.replaceChildren();
-    byId("reasoning-text").replaceChildren();
-    byId("notices").replaceChildren();
-    this.noticesDrawn = "";
+    this.reasoningText.replaceChildren();
     this.reasoning.open = false;
     show(this.reasoning, false);
-    show(byId("progress"), false);
-    show(byId("ending"), false);
   }
 
-  /** Clear the sheet for another generation. */
-  begin() {
-    this.clear();
-    setText(byId("prompt-shown"), "");
-    show(byId("prompt-shown"), false);
-    this.follow();
-  }
-
-  setPrompt(prompt) {
-    setText(byId("prompt-shown"), prompt);
-    show(byId("prompt-shown"), prompt !== "");
-  }
-
-  /** Draw what the stream has now; `status` and `stopRequested` may be newer than the events. */
-  draw({ folded, notices, revision }, { status, attempt, stopRequested, isLost }) {
+  /** Draw the folded state; `revision` rises when earlier contents are void. */
+  update(folded, { revision }) {
     if (this.drawn !== revision) this.clear();
     this.drawn = revision;
-    const { parts } = folded;
     const isOpen = !isOver(folded.status);
-    this.drawParts(parts, isOpen);
-    this.drawNotices(notices, folded.attempt);
-    const progress = isLost ? null : progressSentence({ status, parts, attempt, stopRequested });
-    setText(byId("progress"), progress ?? "");
-    show(byId("progress"), progress !== null);
+    this.drawParts(folded.parts, isOpen);
     this.answer.setAttribute("aria-busy", String(isOpen));
-    if (isLost) this.drawEnding(LOST);
-    else if (!isOpen) this.drawEnding(endingSentence(folded));
-    if (this.follows) this.follow();
   }
 
   drawParts(parts, isOpen) {
@@ -239,7 +188,7 @@ export class Sheet {
     }
     this.foldSteps(parts);
     const isThinking = isOpen && parts.at(-1)?.type === "reasoning" && parts.at(-1).state === "streaming";
-    setText(byId("reasoning-label"), isThinking ? "Reasoning…" : "Reasoning");
+    setText(this.reasoningLabel, isThinking ? "Reasoning…" : "Reasoning");
     this.reasoning.classList.toggle("streaming", isThinking);
   }
 
@@ -259,7 +208,7 @@ export class Sheet {
   drawReasoning(index, part) {
     if (this.reasonings[index] === undefined) {
       const paragraph = element("p");
-      byId("reasoning-text").append(paragraph);
+      this.reasoningText.append(paragraph);
       this.reasonings[index] = new Growing(paragraph);
     }
     this.reasonings[index].grow(part.text);
@@ -268,54 +217,4 @@ export class Sheet {
       this.reasoning.open = !this.hadText;
     }
   }
-
-  drawNotices(notices, attempt) {
-    const sentences = notices.map(noticeSentence);
-    if (attempt > 1) sentences.push(`Attempt ${attempt}: the worker was lost, so the answer was restarted.`);
-    const key = sentences.join("\n");
-    if (key === this.noticesDrawn) return;
-    this.noticesDrawn = key;
-    byId("notices").replaceChildren(...sentences.map((text) => element("li", { text })));
-  }
-
-  drawEnding({ tone, text, code }) {
-    const ending = byId("ending");
-    ending.dataset.tone = tone;
-    const children = [element("span", { text })];
-    if (code !== undefined) children.push(element("code", { text: code }));
-    ending.replaceChildren(...children);
-    show(ending, true);
-  }
-
-  /** Keep the newest text in view. */
-  follow() {
-    this.follows = true;
-    this.scroll.scrollTop = this.scroll.scrollHeight;
-    show(this.latest, false);
-  }
-
-  /** Scrolling up stops the following; scrolling back to the end resumes it. */
-  noteScroll() {
-    const { scrollTop, scrollHeight, clientHeight } = this.scroll;
-    this.follows = scrollHeight - scrollTop - clientHeight < 48;
-    show(this.latest, !this.follows);
-  }
-}
-
-/** The row of facts: status, connection, model, attempt, events, viewers. */
-export function drawFacts(facts) {
-  const { status, connection, model, attempt, events, viewers, stopRequested, isFeed } = facts;
-  const isStopping = stopRequested && (status === "queued" || status === "running");
-  setText(byId("status"), isStopping ? "stopping…" : statusText(status ?? "…"));
-  byId("status-fact").dataset.status = status ?? "";
-  byId("status").dataset.status = status ?? "";
-  setText(byId("connection"), connectionText(connection, status, performance.now()));
-  byId("connection-fact").dataset.state = connection.name;
-  byId("connection").dataset.state = connection.name;
-  setText(byId("model"), model ?? "…");
-  show(byId("model-fact"), !isFeed);
-  setText(byId("attempt"), String(attempt));
-  show(byId("attempt-fact"), attempt > 1);
-  setText(byId("events"), String(events));
-  setText(byId("viewers"), viewers === null ? "…" : String(viewers));
 }

@@ -58,7 +58,7 @@ class Tab:
         await expect(self.part("status")).to_have_attribute("data-status", status)
 
     async def is_connected(self) -> None:
-        await expect(self.part("connection")).to_have_attribute("data-state", "live")
+        await expect(self.part("status")).to_have_attribute("data-state", "live")
 
 
 @dataclass

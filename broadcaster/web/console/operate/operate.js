@@ -5,7 +5,7 @@
 
 import { BroadcasterError } from "../client/errors.js";
 import { getAdmin, getCaller, requeueLetter } from "../api.js";
-import { element, show } from "../view.js";
+import { element, show } from "../dom.js";
 import { clock, count, counts, size, span } from "./formats.js";
 import { Section, Table } from "./tables.js";
 import { Timeline } from "./timeline.js";

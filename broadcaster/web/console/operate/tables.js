@@ -1,6 +1,6 @@
 /** Tables whose rows keep their nodes while their contents change: a focused link or button keeps its focus. */
 
-import { element, show } from "../view.js";
+import { element, show } from "../dom.js";
 
 const FORMS = {
   text: () => element("span"),

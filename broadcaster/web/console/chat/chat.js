@@ -1,0 +1,205 @@
+/**
+ * The open conversation: what its user may do. Each answer is a generation of the server, so it survives this page; the
+ * conversation is what this browser keeps of it (conversations.js, store.js).
+ *
+ * Without a conversation the thread shows one generation or feed by its link, and the next text begins a conversation.
+ */
+
+import { BroadcasterError } from "../client/errors.js";
+import { deleteGeneration, startGeneration, stopGeneration } from "../api.js";
+import { hasKey } from "../key.js";
+import { forget, remember } from "../recents.js";
+import { Composer } from "./composer.js";
+import { begun, cutAt, renamed, requestOf, withAnswer, withTurn } from "./conversations.js";
+import { Settings } from "./settings.js";
+import { ConversationStore } from "./store.js";
+import { Thread } from "./thread.js";
+
+const LOADING = new BroadcasterError("loading", "An earlier answer is still loading: try again in a moment.");
+
+/** A key for one request. Not randomUUID: over plain HTTP beyond loopback browsers do not have it. */
+function createKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export class Chat {
+  /**
+   * `onChange()`: something new can be drawn. `onState(turn, state)`: the connection of a turn has changed.
+   * `onStarted(id)`: the open conversation has a new last turn. `report(problem)`: show it, null: nothing.
+   */
+  constructor({ onChange, onState, onStarted, report }) {
+    this.onChange = onChange;
+    this.onStarted = onStarted;
+    this.report = report;
+    /** The pending request: repeating it must not start a second generation. */
+    this.pending = null;
+    this.conversation = null;
+    this.actions = {
+      edit: (turn, text) => this.ask(text, this.thread.turns.indexOf(turn)),
+      regenerate: (turn) => this.ask(turn.user, this.thread.turns.indexOf(turn)),
+    };
+    this.thread = new Thread({ onChange, onState });
+    this.store = new ConversationStore(() => (hasKey() ? sessionStorage : localStorage), () => this.reload());
+    this.settings = new Settings((settings) => this.setSettings(settings));
+    const onSend = (text) => this.ask(text, this.conversation?.turns.length ?? 0);
+    this.composer = new Composer({ onSend, onStop: () => this.stop() });
+    addEventListener("storage", (event) => this.store.note(event));
+  }
+
+  get last() {
+    return this.thread.last;
+  }
+
+  /** Whether there is an answer that a stop would end. */
+  get canStop() {
+    return this.last !== null && this.last.isRunning && this.last.state !== null && !this.last.isFeed;
+  }
+
+  // -------------------------------------------------------------- what is open
+
+  openNew() {
+    this.thread.show([], null);
+    this.conversation = begun(createKey(), Date.now());
+    this.settings.set(this.conversation.settings);
+  }
+
+  openConversation(conversation) {
+    if (this.conversation?.id !== conversation.id) this.thread.show([], null);
+    this.conversation = conversation;
+    this.settings.set(conversation.settings);
+    this.thread.show(conversation.turns, this.actions);
+  }
+
+  /** One generation or feed, by its link. */
+  openLink(id) {
+    this.thread.show([], null);
+    this.conversation = null;
+    this.thread.show([{ id }], null);
+  }
+
+  /** Another tab has written. */
+  reload() {
+    const { conversation } = this;
+    const stored = conversation === null ? null : this.store.get(conversation.id);
+    if (stored === null && conversation?.turns.length > 0) this.openLink(conversation.turns.at(-1).id);
+    else if (stored !== null && stored !== conversation) {
+      const isNew = stored.turns.at(-1).id !== this.last?.id;
+      this.openConversation(stored);
+      if (isNew) this.onStarted(stored.turns.at(-1).id);
+    }
+    this.onChange();
+  }
+
+  /** The conversations of the tenant whose key was entered. */
+  belongTo(tenant) {
+    this.store.belongTo(tenant);
+  }
+
+  // -------------------------------------------------------------- asking
+
+  /** Start the answer to `text` as the turn at `index`, in place of what follows. Resolves to whether it was started. */
+  async ask(text, index) {
+    const asked = this.conversation ?? begun(createKey(), Date.now(), this.settings.value);
+    const kept = cutAt(asked, index);
+    const turns = new Map(this.thread.turns.map((turn) => [turn.id, turn]));
+    if (kept.turns.some(({ id }) => !turns.get(id)?.isSettled)) {
+      this.report(LOADING);
+      return false;
+    }
+    const body = requestOf(kept, text, ({ id }) => turns.get(id).folded.text);
+    const state = await this.start(body);
+    if (state === null) return false;
+    for (const turn of this.thread.turns.slice(index)) if (turn.isRunning && !turn.isFeed) this.stop(turn);
+    const next = withTurn(kept, { user: text, id: state.id }, Date.now());
+    this.store.save(next);
+    const isOpen = this.conversation === null || this.conversation.id === next.id;
+    if (isOpen) {
+      this.openConversation(next);
+      this.last.state = state;
+      this.onStarted(state.id);
+    }
+    this.onChange();
+    return true;
+  }
+
+  /** The new generation's state, or null after a failure that was reported. */
+  async start(body) {
+    const request = JSON.stringify(body);
+    if (this.pending?.request !== request) this.pending = { request, key: createKey() };
+    try {
+      const state = await startGeneration(body, this.pending.key);
+      this.pending = null;
+      this.report(null);
+      remember(state);
+      return state;
+    } catch (problem) {
+      this.report(problem);
+      return null;
+    }
+  }
+
+  async stop(turn = this.last) {
+    turn.isStopping = true;
+    this.thread.redraw(turn);
+    this.onChange();
+    try {
+      await stopGeneration(turn.id);
+    } catch (problem) {
+      turn.isStopping = false;
+      this.report(problem);
+    }
+    this.thread.redraw(turn);
+    this.onChange();
+  }
+
+  // -------------------------------------------------------------- keeping
+
+  /** Keep copies of the answers that have been read to their end. */
+  keepAnswers() {
+    if (this.conversation === null) return;
+    let next = this.conversation;
+    for (const turn of this.thread.turns) {
+      if (!turn.isRead || turn.stream.folded.text === "") continue;
+      const { text: answer, status } = turn.stream.folded;
+      next = withAnswer(next, turn.id, { answer, status });
+    }
+    if (next !== this.conversation) this.keep(next);
+  }
+
+  setSettings(settings) {
+    if (this.conversation === null) return;
+    this.keep({ ...this.conversation, settings });
+  }
+
+  rename(conversation, title) {
+    const next = renamed(this.store.get(conversation.id) ?? conversation, title);
+    if (this.conversation?.id === next.id) this.conversation = next;
+    this.store.save(next);
+    this.onChange();
+  }
+
+  /** One without turns is not stored. */
+  keep(conversation) {
+    this.conversation = conversation;
+    if (conversation.turns.length > 0) this.store.save(conversation);
+  }
+
+  /** Delete a conversation, here and on the server. It comes back where the server refuses. */
+  async delete(conversation) {
+    const deleted = this.store.get(conversation.id) ?? conversation;
+    this.store.delete(deleted.id);
+    this.onChange();
+    try {
+      for (const generation of [...deleted.turns.map(({ id }) => id), ...deleted.dropped]) {
+        await deleteGeneration(generation).catch((problem) => {
+          if (problem.status !== 404) throw problem;
+        });
+        forget(generation);
+      }
+    } catch (problem) {
+      this.store.save(deleted);
+      this.report(problem);
+    }
+    this.onChange();
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * A conversation as this browser keeps it, and what is made of it. Pure: every function returns a new conversation.
+ *
+ *   {version, id, title, isNamed, createdAt, updatedAt, settings, turns, dropped}
+ *
+ * `settings` is {model, system, temperature, maxTokens}, each null for the server's default. A turn is {user, id, answer,
+ * status}: the user's text, the generation that answers it, and the copy of its answer, null until it is over. `dropped`
+ * holds the ids of generations that a new version has replaced. Times are Unix milliseconds.
+ */
+
+export const VERSION = 1;
+export const NO_SETTINGS = { model: null, system: null, temperature: null, maxTokens: null };
+
+const TITLE_CHARS = 60;
+const MAX_COPY_CHARS = 200_000;
+const MAX_DROPPED = 200;
+
+export function begun(id, now, settings = NO_SETTINGS) {
+  return { version: VERSION, id, title: "", isNamed: false, createdAt: now, updatedAt: now, settings, turns: [], dropped: [] };
+}
+
+/** With one more turn; the first one gives the title, unless the user did. */
+export function withTurn(conversation, { user, id }, now) {
+  const { turns, isNamed, title } = conversation;
+  const named = turns.length === 0 && !isNamed ? titleOf(user) : title;
+  const turn = { user, id, answer: null, status: null };
+  return { ...conversation, title: named, updatedAt: now, turns: [...turns, turn] };
+}
+
+/** Without the turns from `index` on. */
+export function cutAt(conversation, index) {
+  const dropped = [...conversation.dropped, ...conversation.turns.slice(index).map(({ id }) => id)].slice(-MAX_DROPPED);
+  return { ...conversation, turns: conversation.turns.slice(0, index), dropped };
+}
+
+/** With the copy of an answer that is over; the same conversation when it has this copy already. */
+export function withAnswer(conversation, id, { answer, status }) {
+  const copy = answer.slice(0, MAX_COPY_CHARS);
+  const isNews = (turn) => turn.id === id && (turn.answer !== copy || turn.status !== status);
+  if (!conversation.turns.some(isNews)) return conversation;
+  const turns = conversation.turns.map((turn) => (turn.id === id ? { ...turn, answer: copy, status } : turn));
+  return { ...conversation, turns };
+}
+
+/** With a title of the user's; an empty one brings the first text's back. */
+export function renamed(conversation, title) {
+  const given = line(title);
+  const isNamed = given !== "";
+  return { ...conversation, isNamed, title: isNamed ? given : titleOf(conversation.turns[0]?.user ?? "") };
+}
+
+/** The beginning of a text in one line. */
+export function titleOf(text) {
+  const given = line(text.slice(0, 4 * TITLE_CHARS));
+  return given.length <= TITLE_CHARS ? given : `${given.slice(0, TITLE_CHARS - 1).trimEnd()}…`;
+}
+
+const line = (text) => text.split(/\s+/).filter(Boolean).join(" ");
+
+/** Whether every word of the query is in the title or the texts. */
+export function matches(conversation, query) {
+  const words = line(query).toLowerCase().split(" ");
+  const texts = conversation.turns.flatMap(({ user, answer }) => [user, answer ?? ""]);
+  const text = [conversation.title, ...texts].join("\n").toLowerCase();
+  return words.every((word) => text.includes(word));
+}
+
+/**
+ * The body of `POST /v1/generations` for the next user text. `answerOf` gives the answer of a turn, or "" where none is
+ * known: that turn is left out whole, because many models refuse two user messages in a row.
+ */
+export function requestOf({ turns, settings }, user, answerOf) {
+  const earlier = turns.flatMap((turn) => {
+    const answer = answerOf(turn);
+    if (answer === "") return [];
+    return [
+      { role: "user", content: turn.user },
+      { role: "assistant", content: answer },
+    ];
+  });
+  const body = { messages: [...earlier, { role: "user", content: user }] };
+  const { model, system, temperature, maxTokens } = settings;
+  if (model !== null) body.model = model;
+  if (system !== null) body.system = system;
+  if (temperature !== null) body.temperature = temperature;
+  if (maxTokens !== null) body.max_tokens = maxTokens;
+  return body;
+}
+
+/** What was stored, or null when it is not a conversation of this version. */
+export function checked(value) {
+  const isText = (field) => typeof field === "string";
+  const isTime = (field) => Number.isFinite(field);
+  const isTurn = (turn) => isText(turn?.user) && isText(turn.id) && (turn.answer === null || isText(turn.answer));
+  if (value?.version !== VERSION || !isText(value.id) || !isText(value.title)) return null;
+  if (!isTime(value.createdAt) || !isTime(value.updatedAt)) return null;
+  if (!Array.isArray(value.turns) || value.turns.length === 0 || !value.turns.every(isTurn)) return null;
+  if (!Array.isArray(value.dropped) || !value.dropped.every(isText)) return null;
+  return { ...value, isNamed: value.isNamed === true, settings: settingsIn(value.settings) };
+}
+
+/** The settings of which each is of its type; the others are the server's default. */
+function settingsIn(given) {
+  const typed = (value, type) => (typeof value === type ? value : null);
+  const { model, system, temperature, maxTokens } = given ?? {};
+  return {
+    model: typed(model, "string"),
+    system: typed(system, "string"),
+    temperature: typed(temperature, "number"),
+    maxTokens: typed(maxTokens, "number"),
+  };
+}

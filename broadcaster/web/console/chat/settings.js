@@ -1,0 +1,101 @@
+/** The model menu and the settings of one conversation. */
+
+import { listModels } from "../api.js";
+import { byId, element, show } from "../dom.js";
+import { NO_SETTINGS } from "./conversations.js";
+
+const OTHER = "\u0000other";
+
+export class Settings {
+  /** `onChange` is called with the new settings. */
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.names = null;
+    this.menu = byId("model-choice");
+    this.other = byId("model-name");
+    this.system = byId("system");
+    this.temperature = byId("temperature");
+    this.maxTokens = byId("max-tokens");
+    this.panel = byId("settings");
+    this.button = byId("settings-open");
+    this.button.addEventListener("click", () => this.open(this.panel.hidden));
+    byId("settings-close").addEventListener("click", () => this.open(false));
+    this.menu.addEventListener("change", () => {
+      if (this.menu.value === OTHER) this.open(true);
+      this.drawOther();
+      if (this.menu.value === OTHER) this.other.focus();
+      this.change();
+    });
+    for (const field of [this.other, this.system, this.temperature, this.maxTokens]) {
+      field.addEventListener("input", () => this.change());
+    }
+    this.value = NO_SETTINGS;
+    this.drawMenu();
+  }
+
+  get isOpen() {
+    return !this.panel.hidden;
+  }
+
+  open(isOpen) {
+    if (this.isOpen === isOpen) return;
+    const hadFocus = this.panel.contains(document.activeElement);
+    show(this.panel, isOpen);
+    this.button.setAttribute("aria-expanded", String(isOpen));
+    if (isOpen) this.system.focus();
+    else if (hadFocus) this.button.focus();
+  }
+
+  /** Fill the menu; fails with a BroadcasterError. */
+  async load() {
+    this.names = await listModels();
+    this.drawMenu();
+  }
+
+  /** Show the settings of another conversation. */
+  set(settings) {
+    this.value = settings;
+    this.system.value = settings.system ?? "";
+    this.temperature.value = settings.temperature ?? "";
+    this.maxTokens.value = settings.maxTokens ?? "";
+    this.drawMenu();
+    this.mark();
+  }
+
+  drawMenu() {
+    const { model } = this.value;
+    const names = this.names ?? [];
+    const isListed = model === null || names.includes(model);
+    const option = (value, text) => element("option", { value, text });
+    const first = names.length === 0 ? "Default model" : `Default (${names[0]})`;
+    this.menu.replaceChildren(option("", first), ...names.map((name) => option(name, name)), option(OTHER, "Other…"));
+    this.menu.value = model === null ? "" : isListed ? model : OTHER;
+    this.other.value = isListed ? "" : model;
+    this.drawOther();
+  }
+
+  drawOther() {
+    show(byId("model-other"), this.menu.value === OTHER);
+  }
+
+  change() {
+    const number = (field) => (Number.isFinite(field.valueAsNumber) && field.validity.valid ? field.valueAsNumber : null);
+    const text = (value) => (value.trim() === "" ? null : value);
+    this.value = {
+      model: text(this.menu.value === OTHER ? this.other.value.trim() : this.menu.value),
+      system: text(this.system.value),
+      temperature: number(this.temperature),
+      maxTokens: number(this.maxTokens),
+    };
+    this.mark();
+    this.onChange(this.value);
+  }
+
+  /** Show on the button that something differs from the server's defaults. */
+  mark() {
+    const { system, temperature, maxTokens } = this.value;
+    const isChanged = system !== null || temperature !== null || maxTokens !== null;
+    this.button.classList.toggle("is-changed", isChanged);
+    this.button.setAttribute("aria-label", isChanged ? "Settings (changed)" : "Settings");
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * The conversations of this browser: one entry of a Storage each, so that tabs that write different ones do not meet.
+ *
+ * Rules
+ * 1. At most MAX_CONVERSATIONS and MAX_CHARS are kept. Beyond that, and when the browser refuses to store more, the oldest
+ *    are forgotten; then the copies of this conversation's older answers.
+ * 2. A storage that is full or forbidden is no error: what is not stored lives as long as the page.
+ * 3. An entry that cannot be read, or is of another version, is left where it is and not shown.
+ * 4. What is stored belongs to one tenant: the key of another one clears it.
+ */
+
+import { checked } from "./conversations.js";
+
+const PREFIX = "broadcaster.chat.";
+const OWNER = "broadcaster.chats-of";
+export const MAX_CONVERSATIONS = 200;
+// Browsers allow five million characters for a whole origin.
+export const MAX_CHARS = 3_000_000;
+
+export class ConversationStore {
+  #choose;
+  #storage = null;
+  #onChange;
+  #known = new Map();
+  #sizes = new Map();
+
+  /** `choose` returns the Storage of each `load`, or throws; `onChange` is called when another tab has written. */
+  constructor(choose, onChange = () => {}) {
+    this.#choose = choose;
+    this.#onChange = onChange;
+    this.load();
+  }
+
+  /** Read everything from the storage of now. Until the next `load` all is written there, whatever key is entered. */
+  load() {
+    this.#storage = attempt(this.#choose) ?? null;
+    this.#known.clear();
+    this.#sizes.clear();
+    for (const [key, text] of this.#entries()) this.#take(key, text);
+  }
+
+  /** Newest first. */
+  list() {
+    return [...this.#known.values()].sort((a, b) => b.updatedAt - a.updatedAt);
+  }
+
+  get(id) {
+    return this.#known.get(id) ?? null;
+  }
+
+  /** The conversation that has this generation as a turn. */
+  holder(generationId) {
+    return this.list().find(({ turns }) => turns.some(({ id }) => id === generationId)) ?? null;
+  }
+
+  /** All generations of all conversations, replaced ones included. */
+  generations() {
+    return new Set(this.list().flatMap(({ turns, dropped }) => [...turns.map(({ id }) => id), ...dropped]));
+  }
+
+  save(conversation) {
+    const { id } = conversation;
+    this.#known.set(id, conversation);
+    this.#sizes.delete(id);
+    const text = fitting(conversation);
+    if (text === null) return;
+    while (this.#isOverfull(text.length) && this.#forgetOldest());
+    while (!this.#write(id, text)) if (!this.#forgetOldest()) return;
+    this.#sizes.set(id, text.length);
+  }
+
+  delete(id) {
+    this.#known.delete(id);
+    this.#sizes.delete(id);
+    this.#attempt((storage) => storage.removeItem(PREFIX + id));
+  }
+
+  /** Rule 4. */
+  belongTo(tenant) {
+    this.load();
+    const owner = this.#attempt((storage) => storage.getItem(OWNER));
+    if (owner !== null && owner !== undefined && owner !== tenant) for (const { id } of this.list()) this.delete(id);
+    this.#attempt((storage) => storage.setItem(OWNER, tenant));
+  }
+
+  /** A StorageEvent: another tab has written. */
+  note({ key, newValue, storageArea }) {
+    if (storageArea !== this.#storage) return;
+    if (key === null) this.load();
+    else if (!key.startsWith(PREFIX)) return;
+    else if (newValue === null) this.#drop(key.slice(PREFIX.length));
+    else this.#take(key, newValue);
+    this.#onChange();
+  }
+
+  #drop(id) {
+    this.#known.delete(id);
+    this.#sizes.delete(id);
+  }
+
+  #take(key, text) {
+    const conversation = checked(parsed(text));
+    if (conversation === null || PREFIX + conversation.id !== key) return;
+    this.#known.set(conversation.id, conversation);
+    this.#sizes.set(conversation.id, text.length);
+  }
+
+  #entries() {
+    return (
+      this.#attempt((storage) => {
+        const keys = Array.from({ length: storage.length }, (_, index) => storage.key(index));
+        return keys.filter((key) => key.startsWith(PREFIX)).map((key) => [key, storage.getItem(key)]);
+      }) ?? []
+    );
+  }
+
+  /** Whether one more of this length is too much. */
+  #isOverfull(length) {
+    const chars = [...this.#sizes.values()].reduce((sum, size) => sum + size, length);
+    return this.#sizes.size >= MAX_CONVERSATIONS || chars > MAX_CHARS;
+  }
+
+  /** Of those that are stored. Returns whether there was one. */
+  #forgetOldest() {
+    const oldest = this.list().findLast(({ id }) => this.#sizes.has(id));
+    if (oldest === undefined) return false;
+    this.delete(oldest.id);
+    return true;
+  }
+
+  #write(id, text) {
+    return this.#attempt((storage) => {
+      storage.setItem(PREFIX + id, text);
+      return true;
+    });
+  }
+
+  #attempt(act) {
+    return attempt(() => act(this.#storage));
+  }
+}
+
+/** Rule 2. */
+function attempt(act) {
+  try {
+    return act();
+  } catch {
+    return undefined;
+  }
+}
+
+/** The conversation as text, without its oldest copies where it is too long; null when even that is. */
+function fitting(conversation) {
+  const turns = [...conversation.turns];
+  for (let index = 0; index <= turns.length; index += 1) {
+    const text = JSON.stringify({ ...conversation, turns });
+    if (text.length <= MAX_CHARS / 2) return text;
+    if (index < turns.length) turns[index] = { ...turns[index], answer: null };
+  }
+  return null;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

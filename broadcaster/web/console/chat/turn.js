@@ -1,0 +1,211 @@
+/**
+ * One turn on the page: the user's text, and the answer of its generation, followed through its stream. A feed, and a
+ * generation that was opened by its link, is a turn without a conversation.
+ *
+ * Rules
+ * 1. The copy of an answer that the browser kept is shown until its stream has been read to the end, and instead of a
+ *    stream that has expired.
+ * 2. Nothing is shown of an answer that is only partly read again while a copy of the whole is there.
+ */
+
+import { getGeneration, getGenerationState, getStream } from "../api.js";
+import { copyText } from "../clipboard.js";
+import { element, iconButton, setText, show } from "../dom.js";
+import { Stream } from "../stream.js";
+import { endingSentence, isOver, noticeSentence, progressSentence, usageText } from "../texts.js";
+import { AnswerView } from "../view.js";
+import { Prompt } from "./prompt.js";
+
+const DONE_MS = 2000;
+const MISSING_PARTS = new Set(["expired", "trimmed"]);
+const LOST_LINK = "Nothing was found under this link. It may have expired, or the link is incomplete.";
+const LOST_ANSWER = "This answer has expired, and this browser has no copy of it.";
+const KEPT_COPY = "This answer has expired on the server. This is the copy that this browser kept.";
+
+/** The folded state that a copy amounts to. */
+const foldedCopy = (text, status) => ({
+  status,
+  attempt: 1,
+  text,
+  reasoning: "",
+  parts: [{ type: "text", text, state: "done" }],
+  usage: null,
+  error: null,
+  finishReason: null,
+  abortReason: null,
+  metadata: {},
+});
+
+export class Turn {
+  /**
+   * `turn` is one of a conversation, or {id} of a link. `onChange(turn)` is called when something new can be drawn,
+   * `onState(turn, state)` when its connection changes. `actions` has `edit(turn, text)` and `regenerate(turn)`; null
+   * outside a conversation.
+   */
+  constructor(turn, { onChange, onState, actions }) {
+    this.id = turn.id;
+    this.user = turn.user ?? "";
+    this.copy = turn.answer ?? null;
+    this.copyStatus = turn.status ?? "finished";
+    /** The API's newest document. */
+    this.state = null;
+    this.isFeed = false;
+    this.isStopping = false;
+    this.isInConversation = actions !== null;
+    this.stream = new Stream(turn.id, { onChange: () => onChange(this), onState: (state) => onState(this, state) });
+    this.prompt = new Prompt(this.user, actions === null ? null : (text) => actions.edit(this, text));
+    this.build(actions);
+  }
+
+  build(actions) {
+    this.notices = element("ul", { class: "notices", "data-testid": "notices" });
+    const content = element("div", { class: "content" });
+    this.answerView = new AnswerView(content);
+    this.progress = element("p", { class: "progress", "data-testid": "progress" });
+    this.ending = element("div", { class: "ending", "data-testid": "ending", hidden: "" });
+    this.copyButton = iconButton("copy", "Copy the answer", { "data-testid": "copy-answer" }, () => this.copyAnswer());
+    this.meta = element("span", { class: "turn-meta" });
+    this.actions = element("div", { class: "turn-actions" }, this.copyButton);
+    if (actions !== null) {
+      const regenerate = { "data-testid": "regenerate" };
+      this.again = iconButton("again", "Answer again", regenerate, () => actions.regenerate(this));
+      this.actions.append(this.again);
+    }
+    this.actions.append(this.meta);
+    const answered = [this.notices, content, this.progress, this.ending, this.actions];
+    this.root = element("article", { class: "turn", "data-testid": "turn" }, this.prompt.root, ...answered);
+  }
+
+  open() {
+    this.stream.open();
+  }
+
+  /** Fetch the state from the API; `whole`: with the prompt. Fails with a BroadcasterError. */
+  async refresh({ whole = false } = {}) {
+    this.state = await this.fetchState(whole);
+    if (whole && !this.isFeed) this.setUser(this.state.prompt);
+    return this.state;
+  }
+
+  setUser(text) {
+    this.user = text;
+    this.prompt.setText(text);
+  }
+
+  /** An id without a generation may be a feed: it has a stream, and no stop. */
+  async fetchState(whole) {
+    if (this.isFeed) return getStream(this.id);
+    try {
+      return await (whole ? getGeneration(this.id) : getGenerationState(this.id));
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+      const state = await getStream(this.id);
+      this.isFeed = true;
+      return state;
+    }
+  }
+
+  /** Whether the stream has been read to its end, and nothing of it is missing. */
+  get isRead() {
+    return this.stream.isAtEnd && !this.stream.notices.some(({ kind }) => MISSING_PARTS.has(kind));
+  }
+
+  /** Whether nothing more will come of its text soon: it is over, or cannot be read. */
+  get isSettled() {
+    return this.copy !== null || this.stream.isAtEnd || ["gone", "closed"].includes(this.stream.state.name);
+  }
+
+  /** What is shown: what the events amount to, or the copy (rules 1 and 2). */
+  get folded() {
+    return this.copy === null || this.isRead ? this.stream.folded : foldedCopy(this.copy, this.copyStatus);
+  }
+
+  /** The status, from the events first and else from the API. */
+  get status() {
+    const { status } = this.folded;
+    const known = this.state?.status;
+    return isOver(status) || (status !== "queued" && !isOver(known)) ? status : known;
+  }
+
+  get isRunning() {
+    return this.status !== undefined && !isOver(this.status) && !["gone", "awaited", "locked"].includes(this.stream.state.name);
+  }
+
+  get stopRequested() {
+    return this.isStopping || (this.state?.stop_requested ?? false);
+  }
+
+  draw({ isLast }) {
+    const { folded, status } = this;
+    const isCopy = folded !== this.stream.folded && !this.isRead && this.copy !== null;
+    this.root.dataset.status = status ?? "";
+    this.root.classList.toggle("is-last", isLast);
+    this.answerView.update(folded, { revision: isCopy ? "copy" : this.stream.revision });
+    this.drawNotices(isCopy ? { notices: [], attempt: 1 } : { notices: this.stream.notices, attempt: folded.attempt });
+    this.drawProgress(folded, status);
+    this.drawEnding(folded);
+    const isComplete = isOver(status) || this.stream.state.name === "gone";
+    show(this.actions, isComplete);
+    show(this.copyButton, folded.text !== "");
+    if (this.again) show(this.again, isLast);
+    const model = this.state?.model ?? folded.metadata.model;
+    setText(this.meta, [model, usageText(folded.usage)].filter((text) => typeof text === "string").join(" · "));
+  }
+
+  drawNotices({ notices, attempt }) {
+    const sentences = notices.map(noticeSentence);
+    if (attempt > 1) sentences.push(`Attempt ${attempt}: the worker was lost, so the answer was restarted.`);
+    if (this.copy !== null && this.isExpired) sentences.push(KEPT_COPY);
+    const key = sentences.join("\n");
+    if (key === this.noticesDrawn) return;
+    this.noticesDrawn = key;
+    this.notices.replaceChildren(...sentences.map((text) => element("li", { text })));
+  }
+
+  /** Whether the server has less of it than there was. */
+  get isExpired() {
+    return this.stream.state.name === "gone" || (this.stream.isAtEnd && !this.isRead);
+  }
+
+  drawProgress({ parts, attempt }, status) {
+    const { name } = this.stream.state;
+    let sentence = null;
+    if (name === "awaited") sentence = "Nothing has been published under this link yet. It appears here as soon as it begins.";
+    else if (name !== "gone" && status !== undefined) {
+      const { stopRequested } = this;
+      sentence = progressSentence({ status, parts, attempt: Math.max(attempt, this.state?.attempt ?? 1), stopRequested });
+    }
+    setText(this.progress, sentence ?? "");
+    show(this.progress, sentence !== null);
+  }
+
+  drawEnding(folded) {
+    let ending = isOver(folded.status) ? endingSentence(folded, { isFeed: this.isFeed }) : null;
+    if (this.stream.state.name === "gone" && this.copy === null) {
+      ending = { tone: "bad", text: this.isInConversation ? LOST_ANSWER : LOST_LINK, code: "unknown_stream" };
+    }
+    const key = JSON.stringify(ending);
+    if (key === this.endingDrawn) return;
+    this.endingDrawn = key;
+    show(this.ending, ending !== null);
+    if (ending === null) return;
+    const { tone, text, code, detail } = ending;
+    this.ending.dataset.tone = tone;
+    this.ending.replaceChildren(element("span", { text }));
+    if (code) this.ending.append(element("code", { text: code }));
+    if (detail) this.ending.append(element("details", {}, element("summary", { text: "Details" }), element("p", { text: detail })));
+  }
+
+  async copyAnswer() {
+    const isCopied = await copyText(this.folded.text);
+    const label = isCopied ? "Copied" : "The browser refused to copy";
+    this.copyButton.setAttribute("aria-label", label);
+    this.copyButton.title = label;
+    this.copyButton.classList.toggle("is-done", isCopied);
+    setTimeout(() => {
+      this.copyButton.setAttribute("aria-label", "Copy the answer");
+      this.copyButton.title = "Copy the answer";
+      this.copyButton.classList.remove("is-done");
+    }, DONE_MS);
+  }
+}
