@@ -37,9 +37,13 @@ SUITE: Final = (
     "server/test_socket_driver.py",
     "server/test_draining.py",
     "viewing/test_sse.py",
+    "websockets/test_hosts.py::test_the_guard_of_the_host_decides_with_its_dependencies",
 )
-# Older versions of uvicorn import names of the package websockets that it announces to remove.
-OLDER_NAMES: Final = ("-W", "ignore:websockets:DeprecationWarning")
+# Older versions of uvicorn import names of the package websockets that it announces to remove, and call it as it was.
+OLDER_NAMES: Final = (
+    *("-W", "ignore:websockets:DeprecationWarning"),
+    *("-W", "ignore:remove second argument of ws_handler:DeprecationWarning"),
+)
 SUITE_S: Final = 120.0
 
 # Attribute → what it is while a response's head is sent and its body is not.
