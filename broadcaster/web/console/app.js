@@ -24,7 +24,7 @@ const CLOCK_MS = 500;
 const COPIED_MS = 2000;
 const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
 
-const chat = new Chat({ onChange: planDraw, onState: noteState, onStarted: noteStarted, report });
+const chat = new Chat({ onChange: planDraw, onState: noteState, onStarted: noteStarted, onDeleted: leave, report });
 const scroller = new Scroller();
 const conversations = new ConversationList({
   onRename: (conversation, title) => chat.rename(conversation, title),
@@ -195,14 +195,19 @@ async function refreshState(turn, { whole = false } = {}) {
   planDraw();
 }
 
-function startNew() {
+/** To the empty page. */
+function leave() {
   if (location.hash !== "") history.pushState(null, "", location.pathname);
   select();
+}
+
+function startNew() {
+  leave();
   chat.composer.focus();
 }
 
 async function deleteConversation(conversation) {
-  if (chat.conversation?.id === conversation.id) startNew();
+  if (chat.conversation?.id === conversation.id) leave();
   const deletion = chat.delete(conversation);
   drawSide();
   await deletion;

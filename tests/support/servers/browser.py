@@ -41,10 +41,14 @@ class Tab:
     def part(self, name: str) -> Locator:
         return self.page.get_by_test_id(name)
 
-    async def send_prompt(self, prompt: str) -> str:
-        """Type a prompt and press Enter; the link of the generation."""
-        await self.part("prompt").fill(prompt)
+    async def send(self, text: str) -> None:
+        """Type a text and press Enter."""
+        await self.part("prompt").fill(text)
         await self.part("prompt").press("Enter")
+
+    async def send_prompt(self, prompt: str) -> str:
+        """Send a prompt whose answer takes its time; the link of the generation."""
+        await self.send(prompt)
         await expect(self.part("stop")).to_be_visible()
         assert "#gen_" in self.page.url
         return self.page.url

@@ -25,11 +25,13 @@ function createKey() {
 export class Chat {
   /**
    * `onChange()`: something new can be drawn. `onState(turn, state)`: the connection of a turn has changed.
-   * `onStarted(id)`: the open conversation has a new last turn. `report(problem)`: show it, null: nothing.
+   * `onStarted(id)`: the open conversation has a new last turn. `onDeleted()`: another tab has deleted it.
+   * `report(problem)`: show it, null: nothing.
    */
-  constructor({ onChange, onState, onStarted, report }) {
+  constructor({ onChange, onState, onStarted, onDeleted, report }) {
     this.onChange = onChange;
     this.onStarted = onStarted;
+    this.onDeleted = onDeleted;
     this.report = report;
     /** The pending request: repeating it must not start a second generation. */
     this.pending = null;
@@ -81,7 +83,7 @@ export class Chat {
   reload() {
     const { conversation } = this;
     const stored = conversation === null ? null : this.store.get(conversation.id);
-    if (stored === null && conversation?.turns.length > 0) this.openLink(conversation.turns.at(-1).id);
+    if (stored === null && conversation?.turns.length > 0) this.onDeleted();
     else if (stored !== null && stored !== conversation) {
       const isNew = stored.turns.at(-1).id !== this.last?.id;
       this.openConversation(stored);
@@ -159,9 +161,10 @@ export class Chat {
     if (this.conversation === null) return;
     let next = this.conversation;
     for (const turn of this.thread.turns) {
-      if (!turn.isRead || turn.stream.folded.text === "") continue;
+      if (turn.isKept || !turn.isRead) continue;
+      turn.isKept = true;
       const { text: answer, status } = turn.stream.folded;
-      next = withAnswer(next, turn.id, { answer, status });
+      if (answer !== "") next = withAnswer(next, turn.id, { answer, status });
     }
     if (next !== this.conversation) this.keep(next);
   }

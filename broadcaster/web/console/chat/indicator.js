@@ -22,7 +22,7 @@ export function indicatorOf({ connection, status, isFeed, stopRequested, quietMs
 }
 
 const indicator = (name, tone, text) => ({ name, tone, text });
-const seconds = (ms) => `${Math.floor(ms / 1000)} s`;
+const span = (ms) => (ms < 120_000 ? `${Math.floor(ms / 1000)} s` : `${Math.floor(ms / 60_000)} min`);
 
 function ofLink({ name, reason }) {
   if (name === "gone") return indicator("expired", "calm", "Not found");
@@ -40,7 +40,7 @@ function ofEnd(status) {
 
 function ofConnection({ name, reason, since }, now) {
   if (name === "connecting" || name === "catching-up") return indicator("loading", "calm", "Loading…");
-  if (name === "reconnecting") return indicator("reconnecting", "warn", `Reconnecting… ${seconds(now - since)}`);
+  if (name === "reconnecting") return indicator("reconnecting", "warn", `Reconnecting… ${span(now - since)}`);
   if (name === "stalled") return indicator("stalled", "warn", STALLS[reason] ?? `Stalled: ${reason}`);
   if (name === "paused") return indicator("paused", "calm", "Paused while the page is hidden");
   return null;
@@ -49,6 +49,8 @@ function ofConnection({ name, reason, since }, now) {
 function ofProgress({ status, isFeed, stopRequested, quietMs }) {
   if (stopRequested) return indicator("stopping", "warn", "Stopping…");
   if (status === "queued") return indicator("queued", "busy", "Waiting for a worker");
-  if (quietMs >= QUIET_MS) return indicator("quiet", "warn", `No news for ${seconds(quietMs)}`);
+  // A job may have nothing to report for minutes; an answer that is silent so long is worth a look.
+  if (quietMs >= QUIET_MS && isFeed) return indicator("quiet", "calm", `Live, the last event ${span(quietMs)} ago`);
+  if (quietMs >= QUIET_MS) return indicator("quiet", "warn", `No news for ${span(quietMs)}`);
   return indicator("live", "busy", isFeed ? "Live" : "Answering");
 }

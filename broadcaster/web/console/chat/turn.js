@@ -47,6 +47,8 @@ export class Turn {
     this.user = turn.user ?? "";
     this.copy = turn.answer ?? null;
     this.copyStatus = turn.status ?? "finished";
+    /** Whether the browser has a copy of the whole answer. */
+    this.isKept = false;
     /** The API's newest document. */
     this.state = null;
     this.isFeed = false;

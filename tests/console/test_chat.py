@@ -1,0 +1,177 @@
+"""Conversations in a real browser: follow-up turns, edits, other tabs, and what is kept when streams expire."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import expect
+
+from tests.console.conftest import DEADLINE_S, Worker
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.browser import Tab, Tabs
+
+SCROLLED = "document.getElementById('scroll')"
+
+
+def messages_of(*texts: str) -> list[dict[str, str]]:
+    """Messages of the user and the assistant in turns."""
+    return [{"role": "assistant" if index % 2 else "user", "content": text} for index, text in enumerate(texts)]
+
+
+async def converse(tab: Tab, worker: Worker, text: str, answer: str) -> list[dict[str, str]]:
+    """Send a text that is answered at once; the messages of its request."""
+    await tab.send(text)
+    request = await worker.answer(answer)
+    await tab.has_status("finished")
+    await expect(tab.part("answer").last).to_contain_text(answer)
+    messages: list[dict[str, str]] = request["messages"]
+    return messages
+
+
+async def shows_turns(tab: Tab, *texts: str) -> None:
+    """The page has exactly these turns: a text and its answer, and so on."""
+    await expect(tab.part("prompt-shown")).to_have_text(texts[::2])
+    await expect(tab.part("answer")).to_have_text(texts[1::2])
+
+
+async def is_at_end(tab: Tab) -> None:
+    """The end of the thread is in view. The policy of the page forbids playwright's own waiting."""
+    below_px = f"(({{ scrollHeight, scrollTop, clientHeight }}) => scrollHeight - scrollTop - clientHeight)({SCROLLED})"
+    async with asyncio.timeout(DEADLINE_S):
+        while await tab.page.evaluate(below_px) >= 2:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_conversation_continues_is_edited_and_regenerated(tabs: Tabs, url: str, worker: Worker) -> None:
+    tab = await tabs.open(url)
+    await tab.part("settings-open").click()
+    await tab.page.get_by_label("System prompt").fill("Be brief.")
+    await tab.page.get_by_label("Temperature").fill("0.5")
+    await tab.part("model-choice").select_option("claude*")
+    await tab.send("My name is Robin.")
+    request = await worker.answer("Hello Robin.")
+    settings = {"model": "claude*", "system": "Be brief.", "temperature": 0.5}
+    assert {name: worker.world.requests[-1].request.get(name) for name in ("system", "temperature")} == {
+        "system": "Be brief.",
+        "temperature": 0.5,
+    }
+    assert worker.world.requests[-1].model == settings["model"]
+    assert request["messages"] == messages_of("My name is Robin.")
+    await tab.has_status("finished")
+    first_link = tab.page.url
+    assert await converse(tab, worker, "What is my name?", "Robin.") == messages_of(
+        "My name is Robin.", "Hello Robin.", "What is my name?"
+    )
+    await shows_turns(tab, "My name is Robin.", "Hello Robin.", "What is my name?", "Robin.")
+    assert tab.page.url != first_link
+
+    await tab.page.reload()
+    await shows_turns(tab, "My name is Robin.", "Hello Robin.", "What is my name?", "Robin.")
+    await expect(tab.page.get_by_label("System prompt")).to_have_value("Be brief.")
+    await tab.part("regenerate").last.click()
+    repeated = await worker.answer("It is Robin.")
+    assert repeated["messages"] == messages_of("My name is Robin.", "Hello Robin.", "What is my name?")
+    assert repeated["system"] == "Be brief."
+    await shows_turns(tab, "My name is Robin.", "Hello Robin.", "What is my name?", "It is Robin.")
+
+    await tab.part("prompt-shown").first.hover()
+    await tab.part("edit").first.click()
+    await tab.part("edit-text").fill("My name is Kim.")
+    await tab.part("edit-text").press("Escape")
+    await shows_turns(tab, "My name is Robin.", "Hello Robin.", "What is my name?", "It is Robin.")
+    await tab.part("edit").first.click()
+    await tab.part("edit-text").fill("My name is Kim.")
+    await tab.part("edit-text").press("Enter")
+    assert (await worker.answer("Hello Kim."))["messages"] == messages_of("My name is Kim.")
+    await shows_turns(tab, "My name is Kim.", "Hello Kim.")
+    await tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await tab.part("copy-answer").last.click()
+    assert await tab.page.evaluate("navigator.clipboard.readText()") == "Hello Kim."
+
+
+async def test_conversations_are_found_renamed_followed_in_other_tabs_and_deleted_with_their_answers(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    await converse(tab, worker, "Which bread is easy?", "Soda bread.")
+    await tab.page.get_by_role("link", name="New conversation").click()
+    await expect(tab.part("thread")).to_be_hidden()
+    await converse(tab, worker, "How deep is the sea?", "Deep.")
+    listed = tab.part("conversations").get_by_role("link")
+    await expect(listed).to_have_text(["How deep is the sea?", "Which bread is easy?"])
+    await expect(tab.part("generations")).to_be_hidden()
+
+    await tab.part("search").fill("soda")
+    await expect(listed).to_have_text(["Which bread is easy?"])
+    await tab.part("search").fill("")
+    await tab.page.get_by_role("button", name="Actions for Which bread is easy?").click()
+    await tab.part("row-rename").press("Enter")
+    await tab.part("rename-title").fill("Bread")
+    await tab.part("rename-title").press("Enter")
+    await expect(listed).to_have_text(["How deep is the sea?", "Bread"])
+
+    second = Tab(await tab.page.context.new_page())
+    await second.page.goto(url)
+    await second.part("conversations").get_by_text("Bread").click()
+    await shows_turns(second, "Which bread is easy?", "Soda bread.")
+    await listed.get_by_text("Bread").click()
+    await converse(second, worker, "And rye?", "Harder.")
+    await shows_turns(tab, "Which bread is easy?", "Soda bread.", "And rye?", "Harder.")
+    assert tab.page.url == second.page.url
+
+    removed = tab.page.url.rpartition("#")[2]
+    assert len(world.streams) == 3
+    await tab.page.get_by_role("button", name="Actions for Bread").click()
+    await tab.part("row-delete").click()
+    await expect(tab.part("delete-dialog")).to_contain_text("Bread")
+    await tab.part("delete-confirm").click()
+    for each in (tab, second):
+        await expect(each.part("conversations").get_by_role("link")).to_have_text(["How deep is the sea?"])
+        await expect(each.part("thread")).to_be_hidden()
+    async with asyncio.timeout(DEADLINE_S):
+        while len(world.streams) > 1:
+            await asyncio.sleep(0.01)
+    await tab.page.goto(f"{url}/#{removed}")
+    await expect(tab.part("ending")).to_contain_text("Nothing was found under this link")
+
+
+async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_copy(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    await converse(tab, worker, "first", "one")
+    await converse(tab, worker, "second", "two")
+    for stream in world.streams.values():
+        stream.entries = []
+    oldest = min(world.streams)
+    del world.streams[oldest]
+    world.deleted.add(oldest)
+    await tab.page.reload()
+    await shows_turns(tab, "first", "one", "second", "two")
+    for turn in await tab.part("turn").all():
+        await expect(turn).to_contain_text("This is the copy that this browser kept.")
+    assert await converse(tab, worker, "third", "three") == messages_of("first", "one", "second", "two", "third")
+
+
+async def test_the_page_follows_the_end_unless_its_reader_has_scrolled_up(tabs: Tabs, url: str, worker: Worker) -> None:
+    tab = await tabs.open(url)
+    await tab.send("talk")
+    generation_id, _ = await worker.take()
+    lines = "".join(f"Line {number}.\n\n" for number in range(60))
+    worker.write(generation_id, f"{lines}END-1\n\n")
+    await expect(tab.part("answer")).to_contain_text("END-1")
+    await is_at_end(tab)
+    await expect(tab.page.get_by_role("button", name="Latest")).to_be_hidden()
+    await tab.part("answer").hover()
+    await tab.page.mouse.wheel(0, -400)
+    await expect(tab.page.get_by_role("button", name="Latest")).to_be_visible()
+    place = await tab.page.evaluate(f"{SCROLLED}.scrollTop")
+    worker.write(generation_id, f"{lines}END-2\n\n")
+    await expect(tab.part("answer")).to_contain_text("END-2")
+    assert await tab.page.evaluate(f"{SCROLLED}.scrollTop") == place
+    await tab.page.get_by_role("button", name="Latest").click()
+    await is_at_end(tab)
+    await expect(tab.part("stop")).to_be_visible()
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.part("status")).to_have_text("Stopped")
+    await expect(tab.part("announcer")).to_have_text("The answer was stopped.")

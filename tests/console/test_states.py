@@ -1,0 +1,63 @@
+"""Every state of the page has its own plain text, and the page notices by its own clock that nothing comes."""
+
+from __future__ import annotations
+
+from playwright.async_api import expect
+
+from broadcaster.core import events as ev
+from broadcaster.core.notices import StallReason
+from tests.console.conftest import Worker
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.browser import Tabs
+
+
+async def test_each_state_of_an_answer_has_its_text(tabs: Tabs, url: str, worker: Worker, world: MemoryWorld) -> None:
+    tab = await tabs.open("about:blank")
+    await tab.page.clock.install()
+    await tab.page.goto(url)
+    await expect(tab.part("status")).to_be_hidden()
+    await tab.send("hello")
+    status = tab.part("status")
+    await expect(status).to_have_text("Waiting for a worker")
+    generation_id, _ = await worker.take()
+    worker.write(generation_id, "Well, ")
+    world.viewers[generation_id] = 3
+    await expect(status).to_have_text("Answering")
+    await expect(tab.part("announcer")).to_have_text("The answer has begun.")
+    await tab.page.clock.run_for(2000)
+    await expect(tab.part("viewers")).to_have_text("3 watching")
+    await tab.page.clock.fast_forward(6000)
+    await expect(status).to_contain_text("No news for ")
+    await expect(status).to_have_attribute("data-state", "live")
+    world.stall(generation_id, StallReason.WORKER_LOST)
+    await expect(status).to_have_text("Lost contact with the worker")
+    world.take_over(generation_id, 2)
+    world.stall(generation_id, None)
+    worker.write(generation_id, "Anew, ")
+    await expect(status).to_have_text("Answering")
+    world.append(generation_id, ev.Error(error_text="HTTP 401: set the key", code="provider_auth"))
+    await expect(status).to_have_text("Failed")
+    await expect(tab.part("ending")).to_contain_text(
+        "The answer failed: the model’s provider refused the server’s credentials."
+    )
+    await expect(tab.part("ending")).to_contain_text("provider_auth")
+    await expect(tab.page.get_by_text("HTTP 401: set the key")).to_be_hidden()
+    await expect(tab.part("announcer")).to_have_text("The answer failed.")
+
+
+async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(
+    tabs: Tabs, url: str, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(f"{url}/#nightly")
+    await expect(tab.part("status")).to_have_text("Not started yet")
+    await expect(tab.part("progress")).to_contain_text("Nothing has been published under this link yet.")
+    world.add("nightly", kind="feed", status="running", request={})
+    await expect(tab.part("status")).to_have_text("Live")
+    world.append("nightly", ev.TextDelta(id="0", delta="Copying."))
+    await expect(tab.part("answer")).to_contain_text("Copying.")
+    await expect(tab.part("stop")).to_be_hidden()
+    world.append("nightly", ev.Error(error_text="the disk is full", code="disk_full"))
+    await expect(tab.part("ending")).to_contain_text("the disk is full")
+    expired = await tabs.open(f"{url}/#gen_00000")
+    await expect(expired.part("status")).to_have_text("Not found")
+    await expect(expired.part("ending")).to_contain_text("Nothing was found under this link.")
