@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.world.on_create = self._created.put_nowait
 
-    async def take(self) -> tuple[str, dict[str, Any]]:
+    async def take(self) -> tuple[str, Mapping[str, Any]]:
         """The next generation that the page has started, and its request."""
         async with asyncio.timeout(DEADLINE_S):
             generation_id = await self._created.get()
@@ -45,7 +45,7 @@ class Worker:
             self.write(generation_id, text)
         self.world.append(generation_id, ev.TextEnd(id="0"), ev.Finish(finish_reason="stop"))
 
-    async def answer(self, text: str) -> dict[str, Any]:
+    async def answer(self, text: str) -> Mapping[str, Any]:
         """Answer the next generation whole; its request."""
         generation_id, request = await self.take()
         self.finish(generation_id, text)
