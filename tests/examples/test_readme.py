@@ -29,7 +29,7 @@ PRINTED = {
 BLOCKING = "docs/publishing.md"
 OTHERS = {
     ("README.md", "server"),
-    ("README.md", "sync"),
+    (BLOCKING, "sync"),
     ("docs/library.md", "mount"),
     (BLOCKING, "generation"),
     (BLOCKING, "client"),
@@ -55,7 +55,7 @@ async def test_a_program_prints_what_it_should(server: ValkeyServer, tmp_path: P
 async def test_the_events_of_the_sync_publisher_are_in_the_log_at_each_run(
     server: ValkeyServer, tmp_path: Path
 ) -> None:
-    snippet = marked_blocks("README.md")["sync"].with_addresses({REDIS_URL: server.url})
+    snippet = marked_blocks(BLOCKING)["sync"].with_addresses({REDIS_URL: server.url})
     for _ in range(2):
         await run_to_its_end(snippet, tmp_path)
     async with LogConnection(server.url) as connection:

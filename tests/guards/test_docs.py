@@ -60,6 +60,11 @@ def test_every_metric_has_a_source_that_reads_it() -> None:
     assert not [name for name in METRICS if not any(f'"{name}"' in text for text in sources)]
 
 
+def test_the_readme_has_at_most_150_lines_beside_its_folded_table() -> None:
+    text = re.sub(r"<details>.*?</details>\n", "", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+    assert len(text.splitlines()) <= 150
+
+
 def test_every_setting_named_in_a_document_exists() -> None:
     known = {f"BROADCASTER_{name.upper()}" for name in Settings.model_fields} | {REDIS_VARIABLE}
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
