@@ -27,7 +27,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak check format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
+.PHONY: help install demo test faults soak check docs site format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules durable frameworks-python frameworks-node frameworks-copilotkit \
 	agents js-runtimes nextjs-modules compiled hosts notebook
 
@@ -80,7 +80,7 @@ SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
 
-check: install ## lint, format, types, import layers, guards, audit; prints the size of each room [AUDIT=require]
+check: install site ## lint, format, types, import layers, guards, documents, audit; prints the size of each room [AUDIT=require]
 	@echo "check: ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -90,10 +90,18 @@ check: install ## lint, format, types, import layers, guards, audit; prints the 
 	@$(BIN)/lint-imports --no-logo
 	@echo "check: guards"
 	@$(BIN)/python -m pytest -q tests/guards
+	@echo "check: documents"
+	@$(MKDOCS) build --strict -f deploy/site/mkdocs.yml
 	@echo "check: known holes in pinned packages"
 	@$(BIN)/python -m tests.guards.audit
 	@echo "check: rooms"
 	@$(BIN)/python -m tests.guards.sizes
+
+# mkdocs warns that it has successors. Material for MkDocs is maintained until May 2027; its configuration is that of Zensical.
+MKDOCS := NO_MKDOCS_2_WARNING=1 PYTHONPATH=.venv/site $(BIN)/python -m mkdocs
+
+docs: site ## build the documents as a site in build/site [SERVE=1: serve it on port 8001, and follow changes]
+	@$(MKDOCS) $(if $(SERVE),serve --dev-addr 127.0.0.1:8001,build --strict) -f deploy/site/mkdocs.yml
 
 format: install ## put the code into the project's form
 	@$(BIN)/ruff check --fix .
@@ -108,6 +116,7 @@ requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for
 	@$(COMPILE) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	@$(COMPILE) requirements/hosts.in -c requirements/dev.txt -o requirements/hosts.txt
 	@$(COMPILE) requirements/notebook.in -c requirements/dev.txt -o requirements/notebook.txt
+	@$(COMPILE) requirements/site.in -c requirements/dev.txt -o requirements/site.txt
 	@for name in $(FRAMEWORKS); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	@$(COMPILE) requirements/local-model.in --no-deps -o requirements/local-model.txt
@@ -283,10 +292,11 @@ uvicorns: install
 	done
 
 # Packages in folders of their own, which tests put on the path: other servers and frameworks
-# (tests/web/mounting/test_hosts.py), and a Jupyter kernel (tests/jupyter).
+# (tests/web/mounting/test_hosts.py), a Jupyter kernel (tests/jupyter), and what builds the documents (`make docs`).
 hosts: CONTENT := hypercorn, granian and the frameworks that mount us
 notebook: CONTENT := a Jupyter kernel
-hosts notebook: install
+site: CONTENT := what builds the documents
+hosts notebook site: install
 	@if cmp -s requirements/$@.txt .venv/$@/requirements.txt; then exit 0; fi; \
 	echo "$@: $(CONTENT)"; \
 	rm -rf .venv/$@ .venv/$@.part && \

@@ -30,10 +30,13 @@ _REASONS: Final = frozenset(
         *("timeout", "truncated", "unreachable"),
     )
 )
-_CODES: Final = _REASONS | {
-    *("abandoned", "crashed", "fenced", "full", "generation_timeout", "internal_error", "log_away", "log_lost"),
-    *("stopped", "tool_outcome_unknown", "unknown_model", "unknown_tool", "worker_out_of_memory"),
+ERROR_CODES: Final = _REASONS | {
+    *("generation_timeout", "internal_error", "tool_outcome_unknown"),
+    *("unknown_model", "unknown_tool", "worker_out_of_memory"),
 }
+"""What a worker writes into the ``error`` that ends a stream; docs/error-codes.md has the meanings."""
+
+_CODES: Final = ERROR_CODES | {"abandoned", "crashed", "fenced", "full", "log_away", "log_lost", "stopped"}
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ OTHERS = {
     (BLOCKING, "generation"),
     (BLOCKING, "client"),
     ("docs/testing.md", "fixtures"),
+    *(("docs/tutorial.md", name) for name in ("up", "ask", "list", "watch", "resume", "feed")),
 }
 # What docs/publishing.md calls the reader's front-end.
 FRONT_END_URL = "http://localhost:8000"

@@ -4,8 +4,9 @@ Rules
 1. A block is run when the line before its fence is ``<!-- run: NAME -->``, which no renderer shows. Names are unique
    within a document.
 2. It is run as it stands, by ``bash`` or ``python``, with one replacement: addresses of a server that a reader has and
-   a test has elsewhere.
+   a test has elsewhere. A block in another language is a file that a test uses.
 3. Commands are those of this environment: ``uvicorn``, ``celery``, ``broadcaster`` and ``python`` beside its Python.
+4. ``<!-- from: PATH -->`` before a block names the file of the checkout that holds its lines; a guard compares them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from tests.support.servers.processes import Running
 ROOT: Final = Path(__file__).parents[2]
 # What the documents call the reader's own servers.
 REDIS_URL: Final = "redis://localhost:6379"
+TIMEOUT_S: Final = 60.0
+"""A program that prints has ended by then."""
 # Lines come as they are printed.
 _UNBUFFERED: Final = {"PYTHONUNBUFFERED": "1"}
 _MARK: Final = "<!-- run: "
 _MARKED: Final = re.compile(
-    r"^<!-- run: (?P<name>[a-z-]+) -->\n```(?P<language>python|sh)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^<!-- run: (?P<name>[a-z-]+) -->\n```(?P<language>[a-z]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
 
@@ -40,6 +43,7 @@ class Block:
     name: str
     language: str
     text: str
+    where: Path = ROOT
 
     def with_addresses(self, addresses: Mapping[str, str]) -> Block:
         """The block with a reader's addresses replaced by a test's (rule 2)."""
@@ -47,6 +51,10 @@ class Block:
         for readers, ours in addresses.items():
             text = text.replace(readers, ours)
         return replace(self, text=text)
+
+    def run_in(self, folder: Path) -> Block:
+        """The block, to be run in this folder and not at the checkout's root."""
+        return replace(self, where=folder)
 
     def with_options(self, *options: str) -> Block:
         """The block with options added to its last command."""
@@ -72,14 +80,14 @@ def marked_blocks(document: str) -> dict[str, Block]:
 
 @asynccontextmanager
 async def started(block: Block, folder: Path, **environment: str) -> AsyncIterator[Running]:
-    """The block, running at the checkout's root, its output in a file of ``folder``; ended when the context is left."""
+    """The block, running, its output in a file of ``folder``; ended when the context is left."""
     log = folder / f"{block.name}.log"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *block.command,
             env={**os.environ, "PATH": path, **_UNBUFFERED, **environment},
-            cwd=ROOT,
+            cwd=block.where,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -91,9 +99,9 @@ async def started(block: Block, folder: Path, **environment: str) -> AsyncIterat
         await running.end()
 
 
-async def run_to_its_end(block: Block, folder: Path, *, timeout_s: float = 60.0, **environment: str) -> str:
+async def run_to_its_end(block: Block, folder: Path, **environment: str) -> str:
     """What the block prints until it ends, which it must do with 0."""
-    async with started(block, folder, **environment) as running, asyncio.timeout(timeout_s):
+    async with started(block, folder, **environment) as running, asyncio.timeout(TIMEOUT_S):
         code = await running.process.wait()
     printed = running.log.read_text("utf-8")
     assert code == 0, printed

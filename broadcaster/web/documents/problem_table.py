@@ -95,7 +95,7 @@ _OF_LAYERS: Final[Mapping[str, ProblemType]] = {
 }
 """Problems that are found before a route runs, without an error class."""
 
-_OF_DURABLE_STREAMS: Final[Mapping[str, ProblemType]] = {
+OF_DURABLE_STREAMS: Final[Mapping[str, ProblemType]] = {
     "producer_fenced": ProblemType(403, "The producer has a newer session", "its epoch is 5 now"),
     "content_type_mismatch": ProblemType(409, "The content type is another one", "the stream is text/plain"),
     "producer_gap": ProblemType(409, "Requests of the producer are missing", "expected 3, received 5"),
@@ -111,5 +111,5 @@ PROBLEMS: Final[Mapping[str, ProblemType]] = {
         for error, (title, example) in _OF_ERRORS.items()
     },
     **_OF_LAYERS,
-    **_OF_DURABLE_STREAMS,
+    **OF_DURABLE_STREAMS,
 }
