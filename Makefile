@@ -33,7 +33,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak check docs site format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules durable frameworks-python frameworks-node frameworks-copilotkit \
-	agents js-runtimes nextjs-modules compiled hosts notebook
+	agents js-runtimes nextjs-modules compiled hosts notebook check-types check-guards check-documents check-style check-layers check-audit
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -75,7 +75,8 @@ bench: install benchtools ## measure us beside a C floor, nchan and others, 15 m
 
 # Bytecode is kept, whatever the shell says: each of the processes of a run would compile all modules anew.
 # The second engine runs what can differ between servers; the rest was run on the first (tests/README.md).
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
+KEEPING_BYTECODE := env -u PYTHONDONTWRITEBYTECODE
+PYTEST := $(KEEPING_BYTECODE) $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
 # Processes that are killed and paused, tests/e2e and tests/faults, run after the rest; tests/guards is `make check`'s and
 # tests/frameworks `make compat`'s.
 NOT_NOW := $(addprefix --ignore=tests/,e2e faults guards frameworks)
@@ -85,21 +86,38 @@ ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
 
 check: install site ## lint, format, types, import layers, guards, documents, audit; prints the size of each room [AUDIT=require]
+	@$(MAKE) --no-print-directory --keep-going -j $(CORES) $(WHOLE_OUTPUTS) $(CHECKS)
+	@echo "check: rooms"
+	@$(BIN)/python -m tests.guards.sizes
+
+# Several at once, the longest first; each prints what it has to say when it has ended, where make can keep outputs apart.
+CHECKS := check-types check-guards check-documents check-style check-layers check-audit
+WHOLE_OUTPUTS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+check-types:
+	@echo "check: mypy"
+	@$(BIN)/mypy --num-workers $(CORES)
+
+check-guards:
+	@echo "check: guards"
+	@$(KEEPING_BYTECODE) $(BIN)/python -m pytest -q tests/guards
+
+check-documents:
+	@echo "check: documents"
+	@$(MKDOCS) build --strict -f deploy/site/mkdocs.yml
+
+check-style:
 	@echo "check: ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@echo "check: mypy"
-	@$(BIN)/mypy --num-workers $(CORES)
+
+check-layers:
 	@echo "check: import layers"
 	@$(BIN)/lint-imports --no-logo
-	@echo "check: guards"
-	@$(BIN)/python -m pytest -q tests/guards
-	@echo "check: documents"
-	@$(MKDOCS) build --strict -f deploy/site/mkdocs.yml
+
+check-audit:
 	@echo "check: known holes in pinned packages"
 	@$(BIN)/python -m tests.guards.audit
-	@echo "check: rooms"
-	@$(BIN)/python -m tests.guards.sizes
 
 # mkdocs warns that it has successors. Material for MkDocs is maintained until May 2027; its configuration is that of Zensical.
 MKDOCS := NO_MKDOCS_2_WARNING=1 PYTHONPATH=.venv/site $(BIN)/python -m mkdocs
