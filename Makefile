@@ -19,6 +19,8 @@ PYTHON ?=
 ENGINE ?= valkey
 # make requirements UPGRADE=1 moves every pin to its newest release; without it, only what pyproject.toml asks for moves.
 UPGRADE ?=
+# The public repository, to which the links of a published README lead; of origin, if that is on GitHub.
+REPOSITORY ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -33,7 +35,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak check docs site format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules durable frameworks-python frameworks-node frameworks-copilotkit \
-	agents js-runtimes nextjs-modules compiled hosts notebook check-types check-guards check-documents check-style check-layers check-audit
+	agents js-runtimes nextjs-modules compiled hosts notebook check-types check-guards check-documents check-style check-layers check-audit release releasetools publish-modules
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -125,6 +127,10 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 PYTHONPATH=.venv/site $(BIN)/python -m mkdocs
 docs: site ## build the documents as a site in build/site [SERVE=1: serve it on port 8001, and follow changes]
 	@$(MKDOCS) $(if $(SERVE),serve --dev-addr 127.0.0.1:8001,build --strict) -f deploy/site/mkdocs.yml
 
+release: install programs releasetools publish-modules ## check, build and try a version, upload nothing: VERSION=1.2.3 [TESTS=1] [REPOSITORY=owner/name]
+	@$(BIN)/python -m tests.release $(or $(VERSION),$(error name the version: make release VERSION=1.2.3)) \
+		$(if $(TESTS),--tests) $(if $(REPOSITORY),--repository $(REPOSITORY))
+
 format: install ## put the code into the project's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -140,6 +146,7 @@ requirements: .venv/bin/uv ## pin requirements/*.txt afresh, with hashes for eve
 	@$(COMPILE) requirements/site.in -c requirements/dev.txt -o requirements/site.txt
 	@for name in $(FRAMEWORKS); do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+	@$(COMPILE) requirements/release.in -c requirements/dev.txt -o requirements/release.txt
 	@$(COMPILE) requirements/local-model.in --no-deps -o requirements/local-model.txt
 	@$(COMPILE) requirements/lock.in -o requirements/lock.txt
 
@@ -279,7 +286,8 @@ frameworks-copilotkit: MODULES := tests/frameworks/copilotkit
 agents: MODULES := tests/frameworks/agents
 js-runtimes: MODULES := tests/clients_js/runtimes
 nextjs-modules: MODULES := examples/nextjs_chat
-compat-modules durable frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules: programs
+publish-modules: MODULES := tests/release/node
+compat-modules durable frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules publish-modules: programs
 	@cd $(MODULES) && \
 	if cmp -s package-lock.json node_modules/.installed; then exit 0; fi; \
 	echo "$@: modules of node"; \
@@ -300,6 +308,14 @@ frameworks-python: .venv/bin/uv
 		cp requirements/$$name.txt $$folder/.installed || \
 		echo "frameworks: the packages of requirements/$$name.txt could not be fetched; their rows are left out"; \
 	done
+
+# What builds, reads and tries a release, and assembles its picture.
+releasetools: .venv/bin/uv
+	@if cmp -s requirements/release.txt .venv-release/.installed; then exit 0; fi; \
+	echo "releasetools: packages of requirements/release.txt"; \
+	$(BIN)/python -m venv --clear .venv-release && \
+	$(call packages,.venv-release/bin/python,--require-hashes -r requirements/release.txt) && \
+	cp requirements/release.txt .venv-release/.installed
 
 # Other versions of uvicorn, each in a folder of its own; tests/web/server/test_uvicorn_versions.py puts it on the path.
 uvicorns: install

@@ -1,13 +1,16 @@
-"""Puts the JavaScript client into the wheel, for the console, and builds the part in C.
+"""Puts the JavaScript client into the wheel, for the console, builds the part in C, and describes the package.
 
-Without a compiler the package is pure Python and does the same, slower.
+Without a compiler the package is pure Python and does the same, slower. ``BUILD_WRITES=none`` builds none,
+``BUILD_WRITES=required`` fails where it cannot be built.
 
-``BUILD_WRITES=none`` builds none, ``BUILD_WRITES=required`` fails where it cannot be built.
+``GITHUB_REPOSITORY=owner/name``, which GitHub sets, is where the links of README lead on a package index. Without it
+they stay as they are. What an sdist says of itself, its wheels say too.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,9 +19,41 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 MODULE = Path("broadcaster/hub/live/_writes")
 STABLE_ABI = "0x030B0000"  # of CPython 3.11, the oldest that is served
+SERVER = "https://github.com"
+# Relative, so neither an address nor a place in README itself.
+IMAGE = re.compile(r"""(!\[[^\]]*\]\(|<img\s[^>]*?src=["'])(?![a-z]+:|#|/)""")
+LINK = re.compile(r"""(\]\(|<a\s[^>]*?href=["'])(?![a-z]+:|#|/)""")
+
+
+class Describe(MetadataHookInterface):
+    """The hook ``custom`` of hatchling's metadata."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """README, and the project's addresses."""
+        if "readme" in metadata:  # it is built from an sdist
+            return
+        text = (Path(self.root) / "README.md").read_text("utf-8")
+        metadata["urls"] = {}
+        if name := os.environ.get("GITHUB_REPOSITORY"):
+            address = f"{os.environ.get('GITHUB_SERVER_URL', SERVER)}/{name}"
+            tag = f"v{metadata['version']}"
+            text = with_whole_links(text, address, tag=tag)
+            metadata["urls"] = {
+                "Homepage": address,
+                "Documentation": f"{address}/blob/{tag}/docs/index.md",
+                "Changelog": f"{address}/blob/{tag}/CHANGELOG.md",
+                "Issues": f"{address}/issues",
+            }
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
+
+
+def with_whole_links(text: str, address: str, *, tag: str) -> str:
+    """A document whose relative links and pictures lead to the files of a tag."""
+    return LINK.sub(rf"\1{address}/blob/{tag}/", IMAGE.sub(rf"\1{address}/raw/{tag}/", text))
 
 
 class Compile(BuildHookInterface):  # type: ignore[type-arg]
@@ -53,7 +88,7 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
         compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
         command = [
             *shlex.split(compiler), "-O2", "-shared", "-fPIC", f"-DPy_LIMITED_API={STABLE_ABI}",
-            *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []),
+            *(["-undefined", "dynamic_lookup", *_architectures()] if sys.platform == "darwin" else []),
             f"-I{sysconfig.get_path('include')}", "-o", str(target), str(Path(self.root) / MODULE.with_suffix(".c")),
         ]  # fmt: skip
         try:
@@ -61,3 +96,9 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"{command[0]}: {error}"
         return done.stderr.strip() or f"exit {done.returncode}" if done.returncode else ""
+
+
+def _architectures() -> list[str]:
+    """``-arch …``: a Python that was built for two kinds of Mac calls its wheels so, and what is in them must be it."""
+    flags = os.environ.get("ARCHFLAGS") or sysconfig.get_config_var("CFLAGS") or ""
+    return [word for name in re.findall(r"-arch\s+(\S+)", flags) for word in ("-arch", name)]

@@ -7,7 +7,6 @@ import ipaddress
 import json
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from broadcaster import __version__
 from broadcaster.log.redis.embedded import find_server, server_version
 from broadcaster.settings import Settings
 from tests.deploy.files import DEPLOY, ROOT, instructions, of_kind, unit
@@ -102,10 +102,9 @@ def test_every_file_that_a_container_mounts_is_there(services: Mapping[str, Any]
 def test_one_image_of_this_version_serves_front_ends_and_workers(
     services: Mapping[str, Any], resources: Resources
 ) -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert {services[name]["image"] for name in OURS} == {f"broadcaster:{version}"}
+    assert {services[name]["image"] for name in OURS} == {f"broadcaster:{__version__}"}
     images = {pods(resources)[name]["containers"][0]["image"] for name in ("front-end", "worker")}
-    assert images == {f"registry.example.com/broadcaster:{version}"}
+    assert images == {f"registry.example.com/broadcaster:{__version__}"}
     assert {tuple(services[name]["command"]) for name in OURS} == {("serve",), ("worker",)}
     assert pods(resources)["front-end"]["containers"][0]["args"] == ["serve"]
     assert pods(resources)["worker"]["containers"][0]["args"] == ["worker"]

@@ -28,12 +28,13 @@ def folders_with(mark: str) -> set[str]:
     return {path.relative_to(ROOT / "tests").parts[0] for path in paths} - {"guards"}
 
 
-def test_tests_that_make_test_leaves_out_are_run_by_make_compat_or_make_faults() -> None:
+def test_tests_that_make_test_leaves_out_are_run_by_make_compat_make_faults_or_make_release() -> None:
     assert 'not thorough"' in recipe("test")
     assert "thorough" not in recipe("faults")
     assert "tests.compat" in recipe("compat")
+    assert "tests.release" in recipe("release")
     [chosen] = re.findall(r"-m thorough((?: tests/\w+)+)", recipe("compat"))
-    run = {"compat", *re.findall(r"tests/(\w+)", recipe("faults") + chosen)}
+    run = {"compat", "release", *re.findall(r"tests/(\w+)", recipe("faults") + chosen)}
     assert folders_with("thorough") <= run
 
 

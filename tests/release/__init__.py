@@ -1,0 +1,1 @@
+"""What is published: built, read, and used in fresh environments. `make release` is `python -m tests.release`."""
