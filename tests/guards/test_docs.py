@@ -28,7 +28,8 @@ from tests.guards.source import modules
 from worker import counts
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/guides/*.md")]
+CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/guides/*.md"), CONTRIBUTING]
 # Documents beside docs/guides whose blocks all have to be run.
 GUIDES_BESIDE = ("tutorial", "how-it-works", "comparison", "faq")
 # The fixtures for users' tests, of which some are named as metrics are.
