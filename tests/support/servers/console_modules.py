@@ -39,11 +39,38 @@ const jobs = {
     return { messages, lastEventId: decoder.lastEventId, retryMs: decoder.retryMs };
   },
   texts: ([name, ...given]) => texts[name](...given),
+  async call([path, name, ...given]) {
+    return (await import(`./${path}`))[name](...given);
+  },
+  /** The blocks of a text that comes in portions: each with its type and its text. */
+  async blocks(portions) {
+    const { MarkdownSource } = await import("./render/markdown/source.js");
+    const source = new MarkdownSource();
+    const whole = [];
+    let text = "";
+    const read = (isOver) => {
+      source.write(text, { isOver });
+      while (source.isBehind) whole.push(...source.step());
+    };
+    for (const portion of portions) {
+      text += portion;
+      read(false);
+    }
+    read(true);
+    return whole.map(({ type, raw, text }) => [type, type === "code" ? text : raw]);
+  },
+  /** What is left of a job's time, in seconds, after these progresses: [done, total, ms]. */
+  async left({ progresses, at }) {
+    const { Eta } = await import("./render/eta.js");
+    const eta = new Eta();
+    for (const [done, total, ms] of progresses) eta.note({ done, total }, ms);
+    return eta.secondsLeft(at);
+  },
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const [job, given] = JSON.parse(line);
-  console.log(JSON.stringify({ answer: jobs[job](given) }));
+  console.log(JSON.stringify({ answer: await jobs[job](given) }));
 }
 """
 

@@ -1,0 +1,153 @@
+"""What a browser keeps of its conversations, and what it sends of them: the pure modules under node."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.servers.console_modules import ConsoleModules, console_modules
+
+MAX_CHARS = 3_000_000
+MAX_CONVERSATIONS = 200
+MAX_COPY_CHARS = 200_000
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleModules]:
+    folder = tmp_path_factory.mktemp("conversations")
+    shutil.copy(Path(__file__).with_name("driver.mjs"), folder)
+    with console_modules(folder) as running:
+        yield running
+
+
+def kept(modules: ConsoleModules, *saved: dict[str, Any], **given: Any) -> dict[str, Any]:
+    result: dict[str, Any] = modules.run("call", ["driver.mjs", "kept", {"saved": saved, **given}])
+    return result
+
+
+def test_conversations_are_listed_newest_first_by_the_next_page_too(modules: ConsoleModules) -> None:
+    result = kept(modules, {"id": "old", "turns": [3, 4]}, {"id": "new", "turns": [5, None]})
+    assert result["here"] == result["later"] == [["new", [5, None]], ["old", [3, 4]]]
+
+
+def test_beyond_its_bounds_the_store_forgets_the_oldest(modules: ConsoleModules) -> None:
+    result = kept(modules, {"id": "c", "turns": [1], "times": MAX_CONVERSATIONS + 5})
+    assert len(result["here"]) == MAX_CONVERSATIONS
+    assert result["here"] == result["later"]
+    assert result["here"][-1][0] == "c-5"
+    large = kept(modules, {"id": "large", "turns": [MAX_COPY_CHARS], "times": 20})
+    assert large["chars"] < MAX_CHARS + 10_000
+    assert large["here"] == large["later"]
+    assert large["here"][0][0] == "large-19"
+
+
+def test_a_conversation_that_is_too_long_loses_the_copies_of_its_oldest_answers(modules: ConsoleModules) -> None:
+    result = kept(modules, {"id": "long", "turns": [MAX_COPY_CHARS + 1] * 10})
+    assert result["here"] == [["long", [MAX_COPY_CHARS] * 10]]
+    [[name, copies]] = result["later"]
+    assert (name, copies[:3], copies[-1]) == ("long", [None] * 3, MAX_COPY_CHARS)
+
+
+def test_a_storage_that_is_full_or_forbidden_is_no_error(modules: ConsoleModules) -> None:
+    conversations = [{"id": name, "turns": [1000]} for name in ("a", "b", "c")]
+    full = kept(modules, *conversations, maxChars=3000)
+    assert full["here"] == full["later"] == [["c", [1000]], ["b", [1000]]]
+    nothing = kept(modules, *conversations, maxChars=10)
+    assert (len(nothing["here"]), nothing["later"]) == (3, [])
+    forbidden = kept(modules, *conversations, isForbidden=True)
+    assert (len(forbidden["here"]), forbidden["later"]) == (3, [])
+
+
+def test_entries_of_another_version_are_left_alone_and_not_shown(modules: ConsoleModules) -> None:
+    entries = {
+        "broadcaster.chat.newer": '{"version": 2, "id": "newer"}',
+        "broadcaster.chat.broken": "{",
+        "broadcaster.chat.other": '{"version": 1, "id": "x", "title": "", "turns": [], "dropped": []}',
+    }
+    before = sum(len(key) + len(text) for key, text in entries.items())
+    assert kept(modules, entries=entries) == {"here": [], "later": [], "chars": before}
+
+
+def test_the_key_of_another_tenant_clears_what_is_stored(modules: ConsoleModules) -> None:
+    conversation = {"id": "a", "turns": [1]}
+    assert kept(modules, conversation, tenants=["web", "web"])["later"] == [["a", [1]]]
+    other = kept(modules, conversation, tenants=["web", "jobs"])
+    assert other["here"] == other["later"] == []
+
+
+def test_a_request_has_the_earlier_turns_whose_answers_are_known(modules: ConsoleModules) -> None:
+    answers = {"1": "one", "2": "", "3": "three"}
+    settings = {"model": "m", "system": "s", "temperature": 0, "maxTokens": None}
+    turns = [{"user": f"turn {number}", "id": number} for number in answers]
+    assert modules.run("call", ["driver.mjs", "asked", {"turns": turns, "settings": settings}, answers]) == {
+        "messages": [
+            {"role": "user", "content": "turn 1"},
+            {"role": "assistant", "content": "one"},
+            {"role": "user", "content": "turn 3"},
+            {"role": "assistant", "content": "three"},
+            {"role": "user", "content": "next"},
+        ],
+        "model": "m",
+        "system": "s",
+        "temperature": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"connection": {"name": "live"}, "status": "queued"}, ["queued", "busy", "Waiting for a worker"]),
+        ({"connection": {"name": "live"}, "status": "running"}, ["live", "busy", "Answering"]),
+        ({"connection": {"name": "live"}, "status": "running", "isFeed": True}, ["live", "busy", "Live"]),
+        ({"connection": {"name": "live"}, "status": "running", "quietMs": 5000}, ["quiet", "warn", "No news for 5 s"]),
+        (
+            {"connection": {"name": "live"}, "status": "running", "isFeed": True, "quietMs": 180_000},
+            ["quiet", "calm", "Live, the last event 3 min ago"],
+        ),
+        (
+            {"connection": {"name": "live"}, "status": "running", "stopRequested": True, "quietMs": 9000},
+            ["stopping", "warn", "Stopping…"],
+        ),
+        (
+            {"connection": {"name": "reconnecting", "since": 1000}, "status": "running"},
+            ["reconnecting", "warn", "Reconnecting… 4 s"],
+        ),
+        (
+            {"connection": {"name": "stalled", "reason": "log_unavailable"}, "status": "running"},
+            ["stalled", "warn", "The server’s storage does not respond"],
+        ),
+        ({"connection": {"name": "catching-up"}, "status": "finished"}, ["finished", "calm", "Finished"]),
+        ({"connection": {"name": "ended"}, "status": "aborted"}, ["stopped", "calm", "Stopped"]),
+        ({"connection": {"name": "ended"}, "status": "failed"}, ["failed", "bad", "Failed"]),
+        ({"connection": {"name": "gone"}, "status": "finished"}, ["expired", "calm", "Not found"]),
+        ({"connection": {"name": "locked"}, "status": None}, ["signed-out", "warn", "Signed out: a key is needed"]),
+        (
+            {"connection": {"name": "closed", "reason": "revoked"}, "status": "running"},
+            ["closed", "warn", "This link was revoked"],
+        ),
+        ({"connection": {"name": "awaited"}, "status": None}, ["awaited", "calm", "Not started yet"]),
+    ],
+)
+def test_the_indicator_shows_what_the_reader_must_know_first(
+    modules: ConsoleModules, given: dict[str, Any], shown: list[str]
+) -> None:
+    whole = {"isFeed": False, "stopRequested": False, "quietMs": 0, "now": 5000, **given}
+    assert list(modules.run("call", ["chat/indicator.js", "indicatorOf", whole]).values()) == shown
+
+
+def test_an_answer_fails_in_plain_words_and_a_feed_in_its_programs_own(modules: ConsoleModules) -> None:
+    failed = {"status": "failed", "error": {"code": "provider_auth", "message": "HTTP 401: set the key"}}
+    assert modules.run("call", ["texts.js", "endingSentence", failed]) == {
+        "tone": "bad",
+        "text": "The answer failed: the model’s provider refused the server’s credentials.",
+        "code": "provider_auth",
+        "detail": "HTTP 401: set the key",
+    }
+    unknown = {"status": "failed", "error": {"code": "newer", "message": "secret"}}
+    assert modules.run("call", ["texts.js", "endingSentence", unknown])["text"] == "The answer failed."
+    feed = modules.run("call", ["texts.js", "endingSentence", failed, {"isFeed": True}])
+    assert feed == {"tone": "bad", "text": "HTTP 401: set the key", "code": "provider_auth"}
