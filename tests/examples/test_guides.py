@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from playwright.async_api import Page, expect
 
 from broadcaster import Broadcaster
@@ -156,6 +157,7 @@ async def test_the_database_guides_program_stores_its_answer_and_settles_those_o
     assert stored == [("ended", "finished", "Old."), ("open", "open", ""), ("expired", "lost", "")]
 
 
+@pytest.mark.thorough  # tests/examples/test_celery_progress.py is the same in `make test`
 async def test_the_celery_guides_task_moves_the_bar_of_its_page_and_of_no_other_users(
     server: ValkeyServer, tmp_path: Path
 ) -> None:
