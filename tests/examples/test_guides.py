@@ -38,6 +38,8 @@ RUN = {
     MOVING: ["resumable", "sse-starlette"],
 }
 MODEL = "gpt-5-mini"  # of the guide's app
+# A process that imports much, on a machine that is busy with other tests.
+START_S = 60.0
 
 
 def block_of(document: str, name: str, **addresses: str) -> Block:
@@ -53,7 +55,7 @@ async def uvicorn(block: Block, folder: Path, **environment: str) -> AsyncIterat
     serving = block.with_addresses({"--port 8000": f"--port {port}"}).run_in(folder)
     async with started(serving, folder, **environment) as running:
         running.url = f"http://127.0.0.1:{port}"
-        await running.logged("Uvicorn running on")
+        await running.logged("Uvicorn running on", START_S)
         yield running
 
 
@@ -171,7 +173,7 @@ async def test_the_celery_guides_task_moves_the_bar_of_its_page_and_of_no_other_
             uvicorn(block_of(CELERY, "serve"), tmp_path) as web,
             httpx2.AsyncClient(base_url=web.url, trust_env=False, timeout=30) as http,
         ):
-            await worker.logged(" ready.")
+            await worker.logged(" ready.", START_S)
             family = children(worker.pid)
             begun = await http.post("/films", json={"film": "sunrise"}, headers={"x-user": "ann"})
             events_url = begun.json()["events_url"]
@@ -206,9 +208,9 @@ async def test_the_authentication_guides_key_is_known_and_its_token_opens_one_st
     port = ("--port", at.partition(":")[2])
     variables = {"BROADCASTER_REDIS_URL": server.url}
     async with started(block_of(AUTHENTICATION, "keys").with_options(*port), tmp_path, **variables) as front_end:
-        await front_end.logged(at)
+        await front_end.logged(at, START_S)
         async with httpx2.AsyncClient(base_url=f"http://{at}", trust_env=False) as http:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(START_S):
                 while not await is_ready(http):
                     await asyncio.sleep(0.05)
             caller = json.loads(await run_to_its_end(block_of(AUTHENTICATION, "caller", at=at), tmp_path))

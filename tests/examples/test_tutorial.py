@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from broadcaster.testing import Script, ScriptedProvider
 from tests.support.documents import marked_blocks, run_to_its_end, started
 
 TUTORIAL = "docs/tutorial.md"
 MODEL = "claude-scripted"
+# A server, a worker and a front-end on a machine that is busy with other tests.
+START_S = 60.0
 
 
+# Eleven processes, one after the other: too much for every run.
+@pytest.mark.thorough
+@pytest.mark.timeout(300)
 async def test_every_command_of_the_tutorial_prints_the_answer(tmp_path: Path) -> None:
     blocks = marked_blocks(TUTORIAL)
     async with ScriptedProvider() as scripted:
@@ -24,7 +31,7 @@ async def test_every_command_of_the_tutorial_prints_the_answer(tmp_path: Path) -
         }
         starting = blocks.pop("up").with_addresses({"--port 8000": "--port 0"}).run_in(tmp_path)
         async with started(starting, tmp_path, **variables) as up:
-            url = (await up.logged("broadcaster is up: ")).partition("is up: ")[2].strip()
+            url = (await up.logged("broadcaster is up: ", START_S)).partition("is up: ")[2].strip()
             printed = {}
             for name, block in blocks.items():
                 ours = block.with_addresses({"http://127.0.0.1:8000": url}).run_in(tmp_path)
