@@ -49,8 +49,8 @@ test: install programs compiled browser nginx haproxy prometheus uvicorns hosts 
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
-	$(PYTEST) -m alone tests/log && \
-	$(PYTEST) $(SHARED) -m "not thorough" tests/e2e tests/faults
+	$(PYTEST) $(WAITING) -m alone tests/log$(if $(LATER), && \
+	$(PYTEST) $(SHARED) -m "not thorough" $(LATER))
 
 faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
@@ -79,11 +79,14 @@ bench: install benchtools ## measure us beside a C floor, nchan and others, 15 m
 # The second engine runs what can differ between servers; the rest was run on the first (tests/README.md).
 KEEPING_BYTECODE := env -u PYTHONDONTWRITEBYTECODE
 PYTEST := $(KEEPING_BYTECODE) $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
-# Processes that are killed and paused, tests/e2e and tests/faults, run after the rest; tests/guards is `make check`'s and
-# tests/frameworks `make compat`'s.
-NOT_NOW := $(addprefix --ignore=tests/,e2e faults guards frameworks)
-# More at once than there are cores: many tests wait for a process or a deadline.
+# Processes that are killed and paused run after the rest; the second engine has few of them, which run with it.
+LATER := $(if $(filter valkey,$(ENGINE)),tests/e2e tests/faults)
+# tests/guards is `make check`'s and tests/frameworks `make compat`'s.
+NOT_NOW := $(addprefix --ignore=,$(LATER) tests/guards tests/frameworks)
+# More at once than there are cores: many tests wait for a process or a deadline. Those of milliseconds wait nearly all of
+# their time: so few of them find a core idle whenever they need one.
 SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
+WAITING := -n $(shell expr $(CORES) + 1) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
 

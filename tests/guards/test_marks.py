@@ -39,13 +39,15 @@ def test_tests_that_make_test_leaves_out_are_run_by_make_compat_make_faults_or_m
 
 
 def test_tests_that_run_alone_are_run_by_make_test() -> None:
-    assert "-m alone tests/log" in recipe("test")
+    assert "$(WAITING) -m alone tests/log" in recipe("test")
     assert folders_with("alone") == {"log"}
 
 
 def test_the_first_part_of_make_test_ignores_only_folders_that_another_part_or_command_runs() -> None:
-    assert variable("NOT_NOW") == "$(addprefix --ignore=tests/,e2e faults guards frameworks)"
-    assert '-m "not thorough" tests/e2e tests/faults' in recipe("test")
+    assert variable("NOT_NOW") == "$(addprefix --ignore=,$(LATER) tests/guards tests/frameworks)"
+    # Where the engine is another one nothing is run later, and nothing is ignored for it.
+    assert variable("LATER") == "$(if $(filter valkey,$(ENGINE)),tests/e2e tests/faults)"
+    assert '-m "not thorough" $(LATER))' in recipe("test")
     assert "check-guards" in variable("CHECKS")
     assert "tests/guards" in recipe("check-guards")
     assert "tests.frameworks" in recipe("compat")
