@@ -10,9 +10,11 @@ from typing import Annotated
 
 import typer
 import uvloop
+from pydantic import ValidationError
 
 from broadcaster.cli.processes.listening import LOOPBACK_OF, bind, url_of
 from broadcaster.cli.processes.serving import being_served, count_of, create_serving, has_started, own_metrics
+from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.errors import SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.metrics_server import MetricsAddress
@@ -45,9 +47,21 @@ def serve(
 
 
 def with_options(**options: object) -> Settings:
-    """The settings of the environment, with what was given on the command line in front."""
+    """The settings of the environment, with what was given on the command line in front.
+
+    Raises CommandFailed for an option that its setting cannot have, ValidationError for anything else.
+    """
     given = {name: value for name, value in options.items() if value is not None}
-    return Settings.model_validate({**Settings().model_dump(), **given})
+    environment = Settings().model_dump()
+    try:
+        return Settings.model_validate({**environment, **given})
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_context=False, include_input=False):
+            name = str(fault["loc"][0]) if fault["loc"] else ""
+            if name in given:
+                text = f"--{name.replace('_', '-')} {given[name]}: {fault['msg'].removeprefix('Value error, ')}"
+                raise CommandFailed(text, ExitCode.USAGE) from error
+        raise
 
 
 def start_logging(settings: Settings) -> None:

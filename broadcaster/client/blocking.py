@@ -187,6 +187,10 @@ class Client:
         """As ``AsyncClient.workers``."""
         return self._call(lambda client: client.workers(after=after))
 
+    def models(self) -> Sequence[str]:
+        """As ``AsyncClient.models``."""
+        return self._call(lambda client: client.models())
+
     def queue(self) -> QueueCounts:
         """As ``AsyncClient.queue``."""
         return self._call(lambda client: client.queue())

@@ -29,6 +29,7 @@ from broadcaster.client.documents import (
     CreatedToken,
     Generation,
     GenerationList,
+    ModelsPage,
     QueueCounts,
     StreamList,
     StreamState,
@@ -265,6 +266,11 @@ class AsyncClient:
         """A page of the workers. Raises ClientError ``forbidden`` without the right ``admin``."""
         params = {} if after is None else {"after": after}
         return await self._fetch(WorkersPage, "GET", "/v1/admin/workers", params=params)
+
+    async def models(self) -> Sequence[str]:
+        """The names of the models that the front-end lists. A route of a pattern serves more."""
+        page = await self._fetch(ModelsPage, "GET", "/v1/models")
+        return [model.id for model in page.data]
 
     async def queue(self) -> QueueCounts:
         """What waits for workers, over all tenants. Raises ClientError ``forbidden`` without the right ``admin``."""

@@ -194,6 +194,18 @@ class WorkersPage(msgspec.Struct, frozen=True, kw_only=True):
     next_after: str | None = None
 
 
+class NamedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that can be requested by this name."""
+
+    id: str
+
+
+class ModelsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The models that a front-end lists."""
+
+    data: list[NamedModel]
+
+
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Generations of all tenants: ``waiting`` for a worker, ``delayed`` before another attempt, ``running``.
 

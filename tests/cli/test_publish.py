@@ -180,7 +180,18 @@ async def test_a_refused_event_is_reported_with_its_line(server):
     server.routes["POST", f"{PATH}/events"] = refuse
     code, _, err = await piped(server, b'[{"type":"data-a","data":1},{"type":"data-a","data":1}]\n\n{"type":"x"}\n')
     assert code == 1
-    assert "line 3: invalid_event" in err
+    assert err.endswith('error: line 3, field type ("x"): invalid_event: not a type\n')
+
+
+async def test_a_refused_event_of_an_array_is_reported_with_its_number_field_and_value(server):
+    async def refuse(exchange: Exchange) -> None:
+        detail = "body #/1/a~1b: this type has no such field; body #/1/c: this type has no such field"
+        await exchange.answer(400, json.dumps({"code": "invalid_event", "detail": detail, "retry": False}).encode())
+
+    server.routes["POST", f"{PATH}/events"] = refuse
+    result = await run('[{"type":"data-a","data":1},{"type":"data-a","a/b":[1]}]')
+    assert result.exit_code == 1
+    assert result.stderr.endswith("error: event 2, field a/b ([1]): invalid_event: this type has no such field\n")
 
 
 async def test_a_missing_feed_is_reported_with_its_remedy(server):

@@ -20,6 +20,26 @@ async def test_generate_prints_the_answer_and_the_id_beside_it(server):
     assert server.requests[0].body == {"prompt": "Why?", "model": "local", "max_tokens": 5}
 
 
+async def test_an_unknown_model_is_named_with_those_that_are_nearest(server):
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.problem(400, "unknown_model")
+
+    async def models(exchange: Exchange) -> None:
+        names = ("claude-sonnet-4-5", "gpt-5-mini", "local")
+        await exchange.answer(200, json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
+
+    server.routes["POST", "/v1/generations"] = refuse
+    server.routes["GET", "/v1/models"] = models
+    near = await run("generate", "Why?", "--model", "claud-sonet-4.5")
+    assert near.exit_code == 1
+    assert "no route serves the model 'claud-sonet-4.5'" in near.stderr
+    assert "the nearest of the 3 listed: claude-sonnet-4-5;" in near.stderr
+    far = await run("generate", "Why?", "--model", "xyz")
+    assert "3 listed: claude-sonnet-4-5, gpt-5-mini, local;" in far.stderr
+    del server.routes["GET", "/v1/models"]
+    assert "unknown_model: it is unknown_model" in (await run("generate", "Why?", "--model", "xyz")).stderr
+
+
 async def test_generate_without_watching_prints_the_id_alone(server):
     result = await run("generate", "Why?", "--no-watch")
     assert (result.exit_code, result.stdout) == (0, f"{ID}\n")

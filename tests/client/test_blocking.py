@@ -145,6 +145,7 @@ CALLS: Final[dict[str, tuple[str, str, object, Callable[[Any], Any]]]] = {
         {"waiting": 1, "delayed": 0, "running": 2, "dead_letters": 0},
         lambda each: each.queue(),
     ),
+    "models": ("GET", "/v1/models", {"object": "list", "data": [{"id": "local"}]}, lambda each: each.models()),
     "revoke_tokens": ("POST", "/v1/tokens/revoke", None, lambda each: each.revoke_tokens(jti="j")),
 }
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from broadcaster.cli.front_end_client import Plain, Url, Visit
 from broadcaster.cli.streams.generate import MaxTokens, Model, System, Temperature
+from broadcaster.cli.streams.unknown_models import unknown_model
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.stdin_text import reading_stdin
 from broadcaster.client import AsyncClient, ClientError
@@ -105,7 +106,7 @@ class _Conversation:
         try:
             answer = await self._answer(messages)
         except ClientError as error:
-            self._fail(self._visit.failure(error))
+            self._fail(await unknown_model(self._client, error, self._model) or self._visit.failure(error))
             return
         if answer:
             self._messages = [*messages, {"role": "assistant", "content": answer}]

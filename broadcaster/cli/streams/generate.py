@@ -10,11 +10,12 @@ import msgspec
 import typer
 
 from broadcaster.cli.front_end_client import Json, Plain, Url, Visit
+from broadcaster.cli.streams.unknown_models import unknown_model
 from broadcaster.cli.terminal.completion import complete_models
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import as_json
 from broadcaster.cli.terminal.stdin_text import reading_stdin
-from broadcaster.client import AsyncClient
+from broadcaster.client import AsyncClient, ClientError
 
 STDIN: Final = "-"
 
@@ -65,17 +66,20 @@ def generate(
     extra = None if metadata is None else _parsed(metadata, dict[str, Any], place="--metadata")
 
     async def work(client: AsyncClient) -> ExitCode:
-        generation = await client.start(
-            **conversation,
-            model=model,
-            idempotency_key=idempotency_key,
-            system=system,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            metadata=extra,
-            on_worker_loss=on_worker_loss,
-            on_provider_loss=on_provider_loss,
-        )
+        try:
+            generation = await client.start(
+                **conversation,
+                model=model,
+                idempotency_key=idempotency_key,
+                system=system,
+                temperature=temperature,
+                max_tokens=max_tokens,
+                metadata=extra,
+                on_worker_loss=on_worker_loss,
+                on_provider_loss=on_provider_loss,
+            )
+        except ClientError as error:
+            raise await unknown_model(client, error, model) or error from error
         if no_watch:
             visit.screen.line(as_json(generation) if json else generation.id)
             return ExitCode.OK

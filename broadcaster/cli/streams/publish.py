@@ -36,7 +36,8 @@ GIVE_UP_S: Final = 60.0
 RETRY_S: Final = 0.5
 RENEWALS_PER_LEASE: Final = 3
 
-_PLACE: Final = re.compile(r"#/(\d+)")
+_PLACE: Final = re.compile(r"#/(?P<index>\d+)(?:/(?P<field>[^:;]*))?: (?P<what>[^;]*)")
+_SHOWN_CHARS: Final = 60
 _Reply = TypeVar("_Reply")
 
 
@@ -228,8 +229,25 @@ def _events_in(text: str | bytes, *, place: str) -> list[Any]:
 
 
 def _placed(error: ClientError, sourced: Sequence[_SourceEvent]) -> CommandFailed | None:
-    """The refusal with the number of its line; None if it concerns no line."""
+    """The refusal with the event that it concerns, its field and what stands there; None if it concerns no event."""
     found = _PLACE.search(error.detail) if error.code == "invalid_event" else None
-    if found is None or int(found[1]) >= len(sourced) or sourced[int(found[1])].line == 0:
+    if found is None or int(found["index"]) >= len(sourced):
         return None
-    return CommandFailed(f"line {sourced[int(found[1])].line}: {error.code}: {error.detail}", ExitCode.FAILED)
+    index = int(found["index"])
+    refused = sourced[index]
+    of_line = [at for at, each in enumerate(sourced) if each.line == refused.line]
+    places = [f"line {refused.line}"] if refused.line else []
+    if len(of_line) > 1 or not places:
+        places.append(f"event {of_line.index(index) + 1}")
+    field = (found["field"] or "").replace("~1", "/").replace("~0", "~")
+    if field:
+        places.append(f"field {field}{_shown(refused.event, field)}")
+    return CommandFailed(f"{', '.join(places)}: {error.code}: {found['what']}", ExitCode.FAILED)
+
+
+def _shown(event: Any, field: str) -> str:
+    """What the event has in this field, in parentheses; empty for a field within another one."""
+    if not isinstance(event, dict) or field not in event:
+        return ""
+    text = as_json(event[field])
+    return f" ({text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + '…'})"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,8 @@ UNWRITABLE: Final = f"NaN, Infinity, lone surrogates and more than {MAX_LEVELS} 
 # Names that need no escaping in any dialect, header or log line.
 _DATA_TYPE: Final = re.compile(r"data-[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 _HUB_PREFIX: Final = "hub."
+# Longer texts resemble no known type, and a comparison takes their length squared.
+_LONGEST_TYPE: Final = 64
 _DATA_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(ev.DataEvent)) | {"type"}
 _BYTES: Final = "bytes are not JSON: send a text (content.decode(), or base64.b64encode(content).decode())"
 _FIELDS: Final = {
@@ -88,10 +91,19 @@ def encode_published(value: object, *, is_writable: bool = False) -> bytes:
     if kind.startswith(_HUB_PREFIX):
         raise InvalidEvent("types beginning hub. are the hub's own", pointer="/type")
     if kind == "attempt" or (kind not in ev.KNOWN_TYPES and not kind.startswith("data-")):
-        raise InvalidEvent("not a type that may be published: a known part type or data-<name>", pointer="/type")
+        raise InvalidEvent(
+            f"not a type that may be published: a known part type or data-<name>{_nearest(kind)}", pointer="/type"
+        )
     if kind not in ev.KNOWN_TYPES and _DATA_TYPE.fullmatch(kind) is None:
         raise InvalidEvent("the name after data- has 1 to 64 of A-Z a-z 0-9 _ . : -", pointer="/type")
     return _encode(kind, fields, is_writable=is_writable)
+
+
+def _nearest(kind: str) -> str:
+    """The known type that a mistyped one resembles, as the rest of a sentence; empty: there is none."""
+    published = sorted(ev.KNOWN_TYPES - ev.TERMINAL_TYPES - {"attempt"})
+    near = get_close_matches(kind[:_LONGEST_TYPE], published, n=1)
+    return f"; the nearest is {near[0]}" if near else ""
 
 
 def encode_end(value: object, *, is_writable: bool = False) -> bytes:

@@ -74,6 +74,12 @@ def test_an_event_that_may_not_be_published_is_refused_where_its_fault_is(value:
     assert SECRET not in refused.value.detail
 
 
+def test_a_mistyped_type_is_refused_with_the_known_one_that_it_resembles() -> None:
+    for kind, rest in (("text-delt", "; the nearest is text-delta"), ("tokens", ""), ("x" * 10_000, "")):
+        with pytest.raises(InvalidEvent, match=f"a known part type or data-<name>{rest}$"):
+            encode_published({"type": kind})
+
+
 def test_every_known_type_but_the_terminal_ones_and_attempt_may_be_published() -> None:
     filled = {
         "id": "0", "delta": "a", "toolCallId": "t", "toolName": "n", "inputTextDelta": "{", "input": {}, "output": 1,
