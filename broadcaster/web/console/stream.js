@@ -25,6 +25,9 @@ const MADE_BEFORE_ITS_LINK = /^gen_/;
 const WAIT_S = 5;
 const LOOK_AGAIN_MS = 1000;
 
+/** Functions that are called with each stream and each of its updates. */
+export const observers = new Set();
+
 export class Stream {
   constructor(id, { onState, onChange }) {
     this.id = id;
@@ -87,6 +90,7 @@ export class Stream {
       if (update.kind === "gap") this.note(update);
       if (update.kind === "entry" || update.name === "live") this.newsAt = performance.now();
       if (update.event?.type === "attempt") this.revision += 1;
+      for (const observe of observers) observe(this, update);
       if (update.kind !== "notice") this.onChange();
     }
   }

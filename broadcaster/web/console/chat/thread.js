@@ -50,6 +50,7 @@ export class Thread {
     this.reading.delete(turn);
     this.changed.delete(turn);
     turn.stream.close();
+    turn.timeline.close();
   }
 
   note(turn, state) {

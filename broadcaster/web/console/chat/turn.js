@@ -13,6 +13,7 @@ import { copyText } from "../clipboard.js";
 import { element, iconButton, setText, show } from "../dom.js";
 import { Stream } from "../stream.js";
 import { endingSentence, isOver, noticeSentence, progressSentence, usageText } from "../texts.js";
+import { AnswerTimeline } from "../timeline/answer.js";
 import { AnswerView } from "../view.js";
 import { Prompt } from "./prompt.js";
 
@@ -74,7 +75,8 @@ export class Turn {
       this.actions.append(this.again);
     }
     this.actions.append(this.meta);
-    const answered = [this.notices, content, this.progress, this.ending, this.actions];
+    this.timeline = new AnswerTimeline(this.stream);
+    const answered = [this.notices, content, this.progress, this.ending, this.timeline.root, this.actions];
     this.root = element("article", { class: "turn", "data-testid": "turn" }, this.prompt.root, ...answered);
   }
 
@@ -85,6 +87,7 @@ export class Turn {
   /** Fetch the state from the API; `whole`: with the prompt. Fails with a BroadcasterError. */
   async refresh({ whole = false } = {}) {
     this.state = await this.fetchState(whole);
+    if (!this.isFeed) this.timeline.setState(this.state);
     if (whole && !this.isFeed) this.setUser(this.state.prompt);
     return this.state;
   }

@@ -5,6 +5,8 @@
 
 import { getTimeline } from "../api.js";
 import { isOver, statusText } from "../texts.js";
+import { courseOf } from "../timeline/course.js";
+import { Picture } from "../timeline/picture.js";
 import { clock, count } from "./formats.js";
 import { Section, Table } from "./tables.js";
 
@@ -27,7 +29,8 @@ const COLUMNS = [{ title: "Time" }, { title: "Step" }, { title: "Detail" }];
 export class Timeline {
   constructor() {
     this.table = new Table("Timeline", COLUMNS, "Nothing is known of this generation yet.");
-    this.section = new Section("timeline", "Timeline", this.table.root);
+    this.picture = new Picture({ hasLines: false });
+    this.section = new Section("timeline", "Timeline", this.picture.root, this.table.root);
     this.select(null);
   }
 
@@ -45,6 +48,7 @@ export class Timeline {
     this.section.report(null);
     this.section.setFacts(id === null ? [] : [id]);
     this.table.draw([]);
+    this.picture.root.hidden = true;
   }
 
   /** Read what is new. Fails with a BroadcasterError. */
@@ -82,6 +86,8 @@ export class Timeline {
       view.stop_requested && !isOver(view.status) ? "stop requested" : null,
       this.isCut ? `only the first ${ROWS_KEPT} steps are shown` : null,
     ]);
+    const { created_at: createdAt, ended_at: endedAt } = view;
+    this.picture.draw(courseOf({ createdAt, endedAt, now: Date.now() / 1000, rows }));
     let isFirst = true;
     const shown = [this.row("queued", view.created_at, view.created_at, "Queued", "")];
     for (const row of rows) {
