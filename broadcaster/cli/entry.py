@@ -14,6 +14,7 @@ from broadcaster.errors import SetupError
 from broadcaster.extras import EXIT_USAGE, Extra, check_extra
 
 EXTRAS: Final[Mapping[str, Extra]] = {
+    "demo": "all",
     "up": "all",
     "serve": "server",
     "worker": "worker",

@@ -23,6 +23,7 @@ from broadcaster.cli.terminal.exit_codes import ReportingGroup, describe_exit_co
 PROGRAM: Final = "broadcaster"
 
 MODULES: Final = {
+    "demo": "demo.command",
     "up": "up",
     "serve": "serve",
     "worker": "worker",
@@ -44,6 +45,7 @@ MODULES: Final = {
 """Command → the module here that defines a function or group of that name; in the order of ``--help``."""
 
 SUMMARIES: Final = {
+    "demo": "Watch answers survive: everything of `up`, and a page that kills the worker, the front-end and Redis.",
     "up": "Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it.",
     "serve": "Run a front-end, or several on one port; BROADCASTER_REDIS_URL names its Redis.",
     "worker": "Run a worker (the same as `python -m worker`); BROADCASTER_REDIS_URL names its Redis.",

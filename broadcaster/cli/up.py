@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 import uvloop
@@ -38,6 +38,9 @@ from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.settings.contradictions import check_worker
 
+if TYPE_CHECKING:
+    from broadcaster.cli.demo.run import Demo
+
 _DRAIN_WINDOW_S: Final = 0.2
 
 
@@ -52,6 +55,11 @@ def up(
     settings = with_options(port=port, host=host, workers=workers, processes=processes, data_dir=data_dir)
     check_worker(settings)
     start_logging(settings)
+    run_up(settings, default_model(settings))
+
+
+def run_up(settings: Settings, model: DefaultModel, *, demo: Demo | None = None) -> None:
+    """Run everything until a signal. ``demo``: its page has buttons that break what runs."""
     with only_one(Path(settings.data_dir)) as lock:
         if not lock.is_first:
             where = lock.url or "it is just starting"
@@ -59,7 +67,7 @@ def up(
             return
         with bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             typer.echo(f"broadcaster {__version__} is starting{_parts(settings)}")
-            runner.run(_up(settings, listener, lock))
+            runner.run(_up(settings, listener, lock, model=model, demo=demo))
 
 
 def _parts(settings: Settings) -> str:
@@ -70,45 +78,61 @@ def _parts(settings: Settings) -> str:
     return ": " + ", ".join(parts)
 
 
-def _default_model(settings: Settings) -> DefaultModel:
+def default_model(settings: Settings) -> DefaultModel:
+    """The model of requests that name none, and what is to be printed about it."""
     is_set = "default_model" in Settings().model_fields_set
     return choose_default_model(settings, os.environ, is_set=is_set, has_local=has_local_model())
 
 
-async def _up(settings: Settings, listener: socket.socket, lock: RunningUp) -> None:
+async def _up(
+    settings: Settings, listener: socket.socket, lock: RunningUp, *, model: DefaultModel, demo: Demo | None
+) -> None:
     async with AsyncExitStack() as stack:
+        embedded = None
         if settings.redis_url is None:
-            settings = settings.model_copy(update={"redis_url": await stack.enter_async_context(_redis(settings))})
-        model = _default_model(settings)
-        settings = settings.model_copy(update={"default_model": model.name})
+            embedded = await stack.enter_async_context(_redis(settings))
+            settings = settings.model_copy(update={"redis_url": embedded.url})
         # On one machine no other front-end takes the viewers: spreading them out would only delay the end.
-        settings = settings.model_copy(update={"drain_window_s": _DRAIN_WINDOW_S})
+        settings = settings.model_copy(update={"default_model": model.name, "drain_window_s": _DRAIN_WINDOW_S})
         folder = await stack.enter_async_context(summed_metrics(MetricsAddress.of(settings)))
-        server = create_serving(settings, listener, environment=_front_end_environment(settings), folder=folder)
-        await asyncio.sleep(0)  # a Ctrl-C that came during the imports ends the start here
-        await stack.enter_async_context(own_metrics(server, address=None, folder=folder))
         workers = WorkerProcesses(
             settings.workers,
             {**_worker_environment(settings), **folder_variables(folder)},
             on_end=None if folder is None else folder.settle,
         )
         await stack.enter_async_context(running(workers.run()))
-        await _serve(settings, server, lock=lock, model=model)
+        await workers.until_begun()  # they import beside this process, which imports the front-end
+        server = create_serving(
+            settings,
+            listener,
+            environment=_front_end_environment(settings),
+            folder=folder,
+            demo=None if demo is None or embedded is None else demo.over(embedded, workers),
+        )
+        await asyncio.sleep(0)  # a Ctrl-C that came during the imports ends the start here
+        await stack.enter_async_context(own_metrics(server, address=None, folder=folder))
+        await _serve(settings, server, lock=lock, model=model, demo=demo)
 
 
-async def _serve(settings: Settings, server: Serving, *, lock: RunningUp, model: DefaultModel) -> None:
+async def _serve(
+    settings: Settings, server: Serving, *, lock: RunningUp, model: DefaultModel, demo: Demo | None
+) -> None:
     async with being_served(server) as serving:
         if await has_started(server, serving):
             tune_collector()
             url = url_of(settings, server.port)
             lock.announce(url)
-            _print_banner(settings, url, model=model)
+            _print_banner(settings, url, model=model, is_demo=demo is not None)
+            if demo is not None:
+                await demo.report_ready(url, serving)
         await serving
     typer.echo("broadcaster has ended")
 
 
-def _print_banner(settings: Settings, url: str, *, model: DefaultModel) -> None:
+def _print_banner(settings: Settings, url: str, *, model: DefaultModel, is_demo: bool) -> None:
     typer.echo(f"broadcaster is up: {url}\n  open it in a browser, or: {_command(settings, url)}")
+    if is_demo:
+        typer.echo("  the page has buttons that kill the worker, restart the front-end and cut Redis off")
     if model.note:
         typer.echo(f"  {model.note}")
     if settings.auth == "keys":
@@ -132,8 +156,8 @@ def _command(settings: Settings, url: str) -> str:
 
 
 @asynccontextmanager
-async def _redis(settings: Settings) -> AsyncIterator[str]:
-    """The URL of the embedded server, which is restarted when it dies."""
+async def _redis(settings: Settings) -> AsyncIterator[EmbeddedServer]:
+    """The embedded server, which is restarted when it dies."""
     server = EmbeddedServer(
         Path(settings.data_dir),
         binary=find_server(settings.redis_server),
@@ -142,7 +166,7 @@ async def _redis(settings: Settings) -> AsyncIterator[str]:
     await server.start()
     try:
         async with running(server.supervise()):
-            yield server.url
+            yield server
     finally:
         await server.stop()
 
@@ -151,6 +175,7 @@ def _front_end_environment(settings: Settings) -> dict[str, str]:
     """The additional variables of front-end processes."""
     return {
         "BROADCASTER_REDIS_URL": settings.redis_url or "",
+        "BROADCASTER_LOG_LEVEL": settings.log_level,
         "BROADCASTER_DRAIN_WINDOW_S": str(settings.drain_window_s),
         "BROADCASTER_DEFAULT_MODEL": settings.default_model,
     }
@@ -161,6 +186,7 @@ def _worker_environment(settings: Settings) -> dict[str, str]:
     preload = settings.default_model == LOCAL and has_local_model()
     return {
         "BROADCASTER_REDIS_URL": settings.redis_url or "",
+        "BROADCASTER_LOG_LEVEL": settings.log_level,
         "BROADCASTER_DRAIN_S": "0",
         "BROADCASTER_LOCAL_MODEL_PRELOAD": str(preload).lower(),
     }

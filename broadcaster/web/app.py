@@ -27,6 +27,7 @@ from broadcaster.observability.counting import Reading, counted_by
 from broadcaster.observability.tracing.opening import open_tracing
 from broadcaster.observability.tracing.spans import Tracing
 from broadcaster.settings import Settings
+from broadcaster.web.demo import DemoPort, add_demo
 from broadcaster.web.documents.problem_shapes import ShapedProblems
 from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, problem_schema
 from broadcaster.web.guards.cors import CrossOrigin
@@ -77,12 +78,19 @@ _TAGS: Final = [
 ]
 
 
-def create_app(settings: Settings, *, services: Services | None = None, tracing: Tracing | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    services: Services | None = None,
+    tracing: Tracing | None = None,
+    demo: DemoPort | None = None,
+) -> FastAPI:
     """The front-end for these settings.
 
     Given ``services`` are used as they are and stay open at the end. Without them the app's lifespan opens the log, the
     tail and the hub, and closes them. The lifespan closes ``tracing`` at its end; None: as the settings have it. Raises
     SetupError when the file of keys cannot be used, and when the settings want traces without the extra `otel`.
+    ``demo``: the page has buttons that break this machine's processes (demo.py); only `broadcaster demo` gives it.
     """
     tracing = tracing or open_tracing(settings.traces, service=_SERVICE)
 
@@ -124,6 +132,8 @@ def create_app(settings: Settings, *, services: Services | None = None, tracing:
     for routes in (*(module.routes for module in own), *optional, *SURFACES, health.routes):
         for row in routes:
             row.add_to(app.router)
+    if demo is not None:
+        add_demo(app, demo)
     app.include_router(console.router)
     _describe(app, has_keys=settings.auth == "keys")
     _serve_document(app)

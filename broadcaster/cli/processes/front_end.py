@@ -10,7 +10,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -26,6 +26,7 @@ from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.web.app import app_readings, create_app
+from broadcaster.web.demo import DemoPort
 from broadcaster.web.guards.cors import unread_headers
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import ConnectionLimits
@@ -35,9 +36,9 @@ from broadcaster.web.services import drain
 DRAIN_MARGIN_S: Final = 0.5
 
 
-def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer:
-    """The front-end's server, which drains its viewers before it ends."""
-    app = create_app(settings)
+def create_server(settings: Settings, listener: socket.socket, *, demo: DemoPort | None = None) -> FrontEndServer:
+    """The front-end's server, which drains its viewers before it ends. ``demo``: see ``create_app``."""
+    app = create_app(settings, demo=demo)
 
     async def leave() -> None:
         await drain(app.state.services)
@@ -61,15 +62,19 @@ def create_server(settings: Settings, listener: socket.socket) -> FrontEndServer
     )
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The child process of `serve`. It sends a failure with a remedy to the parent, which reports it once."""
+def main(arguments: Sequence[str], *, demo_over: Callable[[ChildEnd], DemoPort] | None = None) -> None:
+    """The child process of `serve`. It sends a failure with a remedy to the parent, which reports it once.
+
+    ``demo_over``: what the faults of `broadcaster demo` are sent with.
+    """
     signal.signal(ENDS_IMPORTS, signal.SIG_IGN)
     number, descriptor, beat_s, *inherited = arguments
     channel = ChildEnd(int(descriptor))
     structlog.contextvars.bind_contextvars(front_end=int(number))
     try:
         if channel.is_wanted:
-            _run(channel, float(beat_s), inherited)
+            demo = None if demo_over is None else demo_over(channel)
+            _run(channel, float(beat_s), inherited, demo=demo)
     except Exception as error:
         failure = failure_of(error)
         if failure is None:
@@ -78,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(failure.code) from None
 
 
-def _run(channel: ChildEnd, beat_s: float, inherited: Sequence[str]) -> None:
+def _run(channel: ChildEnd, beat_s: float, inherited: Sequence[str], *, demo: DemoPort | None) -> None:
     settings = Settings()
     set_up_logging(settings.log_level, format=settings.log_format)
     if inherited:
@@ -86,7 +91,7 @@ def _run(channel: ChildEnd, beat_s: float, inherited: Sequence[str]) -> None:
     else:
         listener = bind(settings, is_shared=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(create_server(settings, listener), channel, beat_s))
+        runner.run(_serve(create_server(settings, listener, demo=demo), channel, beat_s))
 
 
 async def _serve(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:

@@ -25,7 +25,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from broadcaster.cli.processes.parent_channel import DRAIN, END, ENDS_IMPORTS, SERVING, read_failure
+from broadcaster.cli.processes.parent_channel import (
+    DRAIN,
+    END,
+    ENDS_IMPORTS,
+    SERVING,
+    RequestedFault,
+    read_failure,
+    read_fault,
+)
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.core.backoff import BackOff
 from broadcaster.observability.logs import get_logger
@@ -37,6 +45,7 @@ _log = get_logger(__name__)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _END_AT_ONCE_S: Final = 1.0
 _PAUSES: Final = BackOff(0.2, 30.0)
+_MODULE: Final = "broadcaster.cli.processes.front_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,13 @@ class Supervision:
     tries: int = 3
     pauses: BackOff = _PAUSES
     end_spare_s: float = 4.0
+
+
+class DemoFrontEnd(NamedTuple):
+    """The module that a front-end of `broadcaster demo` runs, and what is called with a fault that it names."""
+
+    module: str
+    cause: Callable[[RequestedFault, FrontEndProcesses], None]
 
 
 class _End(NamedTuple):
@@ -116,7 +132,7 @@ class FrontEndProcesses:
 
     ``environment`` is added to the part of ours that a front-end may have; ``provider_keys`` are the variables of
     providers' keys, which are removed. ``spreads``: each child has its own socket; otherwise all share ``listener``.
-    ``on_end`` is called with the process id of each that has ended.
+    ``on_end`` is called with the process id of each that has ended. ``demo``: they serve `broadcaster demo`.
     """
 
     def __init__(
@@ -131,7 +147,9 @@ class FrontEndProcesses:
         spreads: bool = SPREADS,
         rng: random.Random | None = None,
         on_end: Callable[[int], None] | None = None,
+        demo: DemoFrontEnd | None = None,
     ) -> None:
+        self._demo = demo
         self._count = count
         self._on_end = on_end
         self._listener = listener
@@ -178,6 +196,12 @@ class FrontEndProcesses:
         """Drain and end. Calls after the first, or after a signal, change nothing."""
         if not self._is_stopping.is_set():
             self.request_stop()
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL for this front-end, which is then restarted."""
+        for each in self._front_ends:
+            if each.process.pid == pid:
+                each.signal(signal.SIGKILL)
 
     async def serve(self) -> None:
         """Supervise them until a signal or ``request_stop``. Raises CommandFailed if they cannot be started."""
@@ -250,7 +274,11 @@ class FrontEndProcesses:
             with contextlib.suppress(ConnectionError):  # it has ended with unread messages
                 async for line in lines:
                     had_served = front_end.has_served
-                    front_end.record(line.decode("utf-8", "replace").rstrip("\n"))
+                    message = line.decode("utf-8", "replace").rstrip("\n")
+                    front_end.record(message)
+                    fault = None if self._demo is None else read_fault(message, front_end.process.pid)
+                    if self._demo is not None and fault is not None:
+                        self._demo.cause(fault, self)
                     if front_end.has_served and not had_served:
                         self._note_served(number, front_end.process.pid)
             await front_end.process.wait()
@@ -274,7 +302,7 @@ class FrontEndProcesses:
             lines, line = await asyncio.open_unix_connection(sock=ours)
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "broadcaster.cli.processes.front_end", str(number)),
+                    *(sys.executable, "-m", _MODULE if self._demo is None else self._demo.module, str(number)),
                     *(str(inherited[0]), str(self._supervision.beat_s), *map(str, inherited[1:])),
                     stdin=asyncio.subprocess.DEVNULL,
                     env=self._environment,

@@ -1,7 +1,8 @@
 """The channel between `serve` and each of its front-end processes: the two ends of a socket pair.
 
 1. The child sends ``serving`` once, ``alive`` at every beat of its event loop, and ``failed``, with an exit code and a
-   text, if it ends for a reason that the user can remedy: the parent reports it once for all processes.
+   text, if it ends for a reason that the user can remedy: the parent reports it once for all processes. The front-end
+   of `broadcaster demo` also sends ``fault``, with the name of one and what it concerns.
 2. The parent sends ``drain`` once, and perhaps ``end``. When the parent ends or is killed, the channel closes, which
    also means ``drain``: no child outlives its parent, on any system.
 3. Messages replace signals, because a second signal would end a child without its drain. A supervisor that signals the
@@ -17,13 +18,14 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 
 SERVING: Final = "serving"
 ALIVE: Final = "alive"
 FAILED: Final = "failed"
+FAULT: Final = "fault"
 DRAIN: Final = "drain"
 END: Final = "end"
 ENDS_IMPORTS: Final = signal.SIGUSR1
@@ -68,6 +70,21 @@ class ChildEnd:
     def send_failure(self, failure: CommandFailed) -> None:
         """Send the failure that ends this process, its last message."""
         self.send(f"{FAILED} {failure.code.value} {' '.join(str(failure).split())}")
+
+
+class RequestedFault(NamedTuple):
+    """A fault that the demo's front-end of this process id has named, and what it concerns."""
+
+    name: str
+    concerned: str
+    front_end_pid: int
+
+
+def read_fault(line: str, pid: int) -> RequestedFault | None:
+    """The fault in a message of the child of this process id, if it is one."""
+    message, _, rest = line.partition(" ")
+    name, _, concerned = rest.partition(" ")
+    return RequestedFault(name, concerned, pid) if message == FAULT else None
 
 
 def read_failure(line: str) -> CommandFailed | None:

@@ -6,10 +6,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from broadcaster.cli.processes.cores import usable_cores
-from broadcaster.cli.processes.front_ends import FrontEndProcesses
+from broadcaster.cli.processes.front_ends import DemoFrontEnd, FrontEndProcesses, Supervision
+from broadcaster.core.backoff import BackOff
 from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import process_metrics
 from broadcaster.observability.shared_folder import SharedFolder
@@ -18,6 +19,9 @@ from broadcaster.settings import Settings
 
 if TYPE_CHECKING:
     from broadcaster.web.server.runner import FrontEndServer
+
+# A front-end that a person kills repeatedly comes back as fast as after the first time.
+_DEMO_PAUSES: Final = BackOff(0.2, 0.2)
 
 Serving: TypeAlias = "FrontEndServer | FrontEndProcesses"
 """Has ``port``; ``serve``, until a signal or ``request_drain`` has drained it; and ``until_started``, to be awaited
@@ -35,14 +39,15 @@ def create_serving(
     *,
     environment: Mapping[str, str] | None = None,
     folder: SharedFolder | None = None,
+    demo: DemoFrontEnd | None = None,
 ) -> Serving:
     """One front-end in this process, or as many child processes as the settings request.
 
     ``environment``: the variables for child processes where these settings differ from the environment. ``folder``:
-    where they write their metrics.
+    where they write their metrics. ``demo``: the front-end of the demo, which may be killed, and so is a child.
     """
     count = count_of(settings)
-    if count == 1:
+    if count == 1 and demo is None:
         from broadcaster.cli.processes.front_end import create_server  # noqa: PLC0415 - the parent of several does not need it
 
         return create_server(settings, listener)
@@ -53,6 +58,8 @@ def create_serving(
         provider_keys={variable for variables in settings.key_variables.values() for variable in variables},
         drain_s=settings.drain_window_s,
         on_end=None if folder is None else folder.settle,
+        supervision=None if demo is None else Supervision(pauses=_DEMO_PAUSES),
+        demo=demo,
     )
 
 

@@ -32,12 +32,30 @@ class WorkerProcesses:
         self._count = count
         self._on_end = on_end
         self._environment = {**worker_environment(os.environ), **environment, PARENT_VARIABLE: str(os.getpid())}
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._begun: set[int] = set()
+        self._have_begun = asyncio.Event()
 
     async def run(self) -> None:
         """Keep them running until cancelled; then end them within two seconds each, all at once."""
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(self._count):
-                tasks.create_task(self._keep_one(number))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(self._count):
+                    tasks.create_task(self._keep_one(number))
+        finally:
+            self._have_begun.set()
+
+    async def until_begun(self) -> None:
+        """Wait until each has been started once: from then on they import beside this process."""
+        await self._have_begun.wait()
+
+    def kill(self, pid: int) -> bool:
+        """SIGKILL for this worker, which is then restarted; False: it is none of these, or has ended."""
+        process = self._running.get(pid)
+        if process is None or process.returncode is not None:
+            return False
+        process.kill()
+        return True
 
     async def _keep_one(self, number: int) -> None:
         failures = 0
@@ -47,9 +65,14 @@ class WorkerProcesses:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "worker", env=self._environment, start_new_session=True
             )
+            self._running[process.pid] = process
+            self._begun.add(number)
+            if len(self._begun) == self._count:
+                self._have_begun.set()
             try:
                 code = await process.wait()
             finally:
+                del self._running[process.pid]
                 await end_process(process, timeout_s=_END_TIMEOUT_S)
                 if self._on_end is not None:
                     self._on_end(process.pid)

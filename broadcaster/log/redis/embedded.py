@@ -38,6 +38,7 @@ MAX_SOCKET_PATH_BYTES: Final = 100
 OLDEST_VERSION: Final = (7, 0)
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 5.0
+_CUT_TIMEOUT_S: Final = 1.0
 _POLL_S: Final = 0.01
 _SUPERVISED_EVERY_S: Final = 0.05
 _DEFAULT_MAX_MEMORY_BYTES: Final = 2**30
@@ -175,6 +176,14 @@ class EmbeddedServer:
                 await self.start()
             await asyncio.sleep(_SUPERVISED_EVERY_S)
 
+    async def cut(self, *, for_s: float) -> None:
+        """Close the connections of all its clients, and answer none of them for so long: the demo's outage.
+
+        The server measures the time, so that no fault of this process makes it longer. A second call beside the first
+        has no effect.
+        """
+        await asyncio.to_thread(self._cut, int(for_s * 1000))
+
     async def stop(self) -> None:
         """Terminate it, so that it saves its data; kill it after ``STOP_TIMEOUT_S``."""
         process, self._process = self._process, None
@@ -197,6 +206,21 @@ class EmbeddedServer:
                 return probe.recv(16).startswith(b"+PONG")
             except OSError:
                 return False
+
+    def _cut(self, pause_ms: int) -> None:
+        commands = ("CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub", f"CLIENT PAUSE {pause_ms} ALL")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_CUT_TIMEOUT_S)
+            try:
+                client.connect(str(self._socket))
+                client.sendall("".join(f"{command}\r\n" for command in commands).encode())
+                replies = b""
+                while replies.count(b"\r\n") < len(commands) and (part := client.recv(256)):
+                    replies += part
+            except OSError as error:  # it is cut already, or is being restarted
+                _log.warning("embedded_redis_not_cut", error=str(error))
+                return
+        _log.warning("embedded_redis_cut", pause_ms=pause_ms, replies=replies.decode("ascii", "replace"))
 
     def _end_of_log(self) -> str:
         log = self._data_dir / "redis.log"

@@ -28,6 +28,7 @@ POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-
 
 
 _CLIENT_FOLDER: Final = "console/client"
+_END_OF_HEAD: Final = b"</head>"
 
 
 class _File(NamedTuple):
@@ -37,10 +38,13 @@ class _File(NamedTuple):
 
 
 class StaticFiles:
-    """One folder below ``broadcaster/web`` with those below it; ``policy`` is its Content-Security-Policy."""
+    """One folder below ``broadcaster/web`` with those below it; ``policy`` is its Content-Security-Policy.
 
-    def __init__(self, folder: str, *, policy: str = POLICY) -> None:
-        self._files = _load(folder)
+    ``head``: tags that are added to the head of its pages.
+    """
+
+    def __init__(self, folder: str, *, policy: str = POLICY, head: str = "") -> None:
+        self._files = _load(folder, head=head.encode())
         self._policy = policy
 
     async def page(self, request: Request) -> Response:
@@ -64,13 +68,13 @@ class StaticFiles:
         return Response(file.content, media_type=file.media_type, headers=headers)
 
 
-def _load(folder: str) -> Mapping[str, _File]:
+def _load(folder: str, *, head: bytes) -> Mapping[str, _File]:
     """Every file whose type is in the table, by its path below the folder."""
     files = {}
     for name, path in _below(_place_of(folder)):
         media_type = _MEDIA_TYPES.get("." + name.rpartition(".")[2])
         if media_type is not None:
-            content = path.read_bytes()
+            content = path.read_bytes().replace(_END_OF_HEAD, head + _END_OF_HEAD, 1)
             files[name] = _File(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:16]}"')
     return files
 

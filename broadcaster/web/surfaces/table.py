@@ -35,7 +35,7 @@ _SDK_PREFIX: Final = "/v1"
 """Several surfaces have their routes right below it."""
 _OWN_PATHS: Final = (
     *("/v1/generations", "/v1/streams", "/v1/tokens"),
-    *("/v1/usage", "/v1/admin", "/v1/caller"),
+    *("/v1/usage", "/v1/admin", "/v1/caller", "/v1/demo"),
 )
 _ANTHROPIC_HEADERS: Final = ("anthropic-version", "x-api-key")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broadcaster.cli.processes.default_model import INSTALL_LOCAL, choose_default_model
+from broadcaster.cli.processes.default_model import INSTALL_LOCAL, DefaultModel, choose_default_model
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec
 
@@ -43,7 +43,7 @@ def test_a_model_of_that_name_at_another_provider_is_not_the_local_one() -> None
         routes={"local": "mine/llama"},
         providers={"mine": ProviderSpec(wire="openai", base_url="http://127.0.0.1:9/v1")},
     )
-    assert choose_default_model(settings, ANTHROPIC, is_set=False, has_local=False) == ("local", "")
+    assert choose_default_model(settings, ANTHROPIC, is_set=False, has_local=False) == DefaultModel("local")
 
 
 def test_without_a_model_that_can_answer_the_note_has_the_command_that_installs_one() -> None:
@@ -57,4 +57,4 @@ def test_what_the_operator_has_set_stays() -> None:
     local = choose_default_model(Settings(), ANTHROPIC, is_set=True, has_local=False)
     assert (local.name, INSTALL_LOCAL in local.note) == ("local", True)
     other = choose_default_model(Settings(default_model="gpt-5"), ANTHROPIC, is_set=True, has_local=False)
-    assert other == ("gpt-5", "")
+    assert other == DefaultModel("gpt-5")
