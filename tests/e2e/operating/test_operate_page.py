@@ -98,6 +98,7 @@ async def test_an_operator_sees_what_runs_opens_its_timeline_and_requeues_a_dead
     await conversation.send_text("two ")
     await conversation.finish()
     await expect(timeline).to_contain_text("Finished")
+    await expect(timeline.locator("svg .course-attempt")).to_have_count(1)
     await shoot(tab, "timeline")
 
     letters = tab.part("operate-dead-letters")
