@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,12 @@ def test_another_branch_and_a_tag_of_another_commit_are_refused(checkout: Checko
 def test_the_repository_is_that_of_an_origin_on_github(checkout: Checkout, address: str, name: str) -> None:
     checkout.git("remote", "set-url", "origin", address)
     assert checkout.repository() == name
+
+
+def test_what_a_release_starts_trusts_the_authorities_that_it_trusts_itself() -> None:
+    program = "import os\nfrom tests.support.authorities import trusting\nassert trusting() == dict(os.environ)"
+    environment = {"PATH": "/usr/bin:/bin", "SSL_CERT_FILE": "/some/bundle.pem"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, timeout=60)
 
 
 def test_the_links_of_a_published_readme_lead_to_the_files_of_its_tag() -> None:

@@ -26,6 +26,8 @@ def trust_none() -> None:
 
 def trusting() -> dict[str, str]:
     """The environment of a process that fetches something from elsewhere."""
+    if os.environ.get("SSL_CERT_DIR") != _NOWHERE:  # this process is not one of the tests
+        return dict(os.environ)
     kept = {name: os.environ.get(_KEPT.format(name)) for name in _VARIABLES}
     others = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
     return {**others, **{name: value for name, value in kept.items() if value is not None}}
