@@ -69,15 +69,6 @@ export function progressSentence({ status, parts, attempt, stopRequested }) {
   return contents.every(({ type, text }) => type === "reasoning" && text === "") ? "Thinking…" : null;
 }
 
-/** A job's progress from the data of its `data-progress`: {done, total, percent, message}, or null without amounts. */
-export function stepOf(data) {
-  const isAmount = (value) => typeof value === "number" && Number.isFinite(value) && value >= 0;
-  const { done, total, message } = data ?? {};
-  if (!isAmount(done) || !isAmount(total) || total === 0) return null;
-  const percent = Math.min(100, Math.floor((100 * done) / total));
-  return { done, total, percent, message: typeof message === "string" ? message : "" };
-}
-
 /**
  * The ending of a stream: {tone, text, code?, detail?}, or null where nothing needs to be said. `detail` is what the event
  * says itself; that of a feed is its own program's, so it is the text.

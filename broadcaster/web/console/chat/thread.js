@@ -51,6 +51,7 @@ export class Thread {
     this.changed.delete(turn);
     turn.stream.close();
     turn.timeline.close();
+    turn.answerView.close();
   }
 
   note(turn, state) {

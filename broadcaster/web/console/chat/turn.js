@@ -11,10 +11,10 @@
 import { getGeneration, getGenerationState, getStream } from "../api.js";
 import { copyText } from "../clipboard.js";
 import { element, iconButton, setText, show } from "../dom.js";
+import { AnswerView } from "../render/answer.js";
 import { Stream } from "../stream.js";
 import { endingSentence, isOver, noticeSentence, progressSentence, usageText } from "../texts.js";
 import { AnswerTimeline } from "../timeline/answer.js";
-import { AnswerView } from "../view.js";
 import { Prompt } from "./prompt.js";
 
 const DONE_MS = 2000;
@@ -145,8 +145,9 @@ export class Turn {
     const isCopy = folded !== this.stream.folded && !this.isRead && this.copy !== null;
     this.root.dataset.status = status ?? "";
     this.root.classList.toggle("is-last", isLast);
-    this.answerView.update(folded, { revision: isCopy ? "copy" : this.stream.revision });
-    this.drawNotices(isCopy ? { notices: [], attempt: 1 } : { notices: this.stream.notices, attempt: folded.attempt });
+    const isLive = this.stream.state.name === "live";
+    this.answerView.update(folded, { revision: isCopy ? "copy" : this.stream.revision, isLive });
+    this.drawNotices(isCopy ? [] : this.stream.notices);
     this.drawProgress(folded, status);
     this.drawEnding(folded);
     const isComplete = isOver(status) || this.stream.state.name === "gone";
@@ -157,9 +158,8 @@ export class Turn {
     setText(this.meta, [model, usageText(folded.usage)].filter((text) => typeof text === "string").join(" · "));
   }
 
-  drawNotices({ notices, attempt }) {
+  drawNotices(notices) {
     const sentences = notices.map(noticeSentence);
-    if (attempt > 1) sentences.push(`Attempt ${attempt}: the worker was lost, so the answer was restarted.`);
     if (this.copy !== null && this.isExpired) sentences.push(KEPT_COPY);
     const key = sentences.join("\n");
     if (key === this.noticesDrawn) return;

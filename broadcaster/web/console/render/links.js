@@ -1,0 +1,17 @@
+/** Which links a page may have that a model wrote. Pure. */
+
+const PROTOCOLS = new Set(["http:", "https:", "mailto:"]);
+
+/** The address of a link that may be followed, or null: a `javascript:` link is a script, a `data:` page not ours. */
+export function safeUrl(url) {
+  if (typeof url !== "string" || !URL.canParse(url)) return null;
+  const { protocol, href } = new URL(url);
+  return PROTOCOLS.has(protocol) ? href : null;
+}
+
+/** Where a link leads, to be shown beside its label; "" when the label shows it already. */
+export function targetOf(href, label) {
+  const { protocol, host, pathname } = new URL(href);
+  const target = protocol === "mailto:" ? pathname : host.replace(/^www\./, "");
+  return label.toLowerCase().includes(target.toLowerCase()) ? "" : target;
+}

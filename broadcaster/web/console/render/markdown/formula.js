@@ -1,0 +1,80 @@
+/** Formulas: TeX → MathML by Temml, which is loaded with the first formula. Until then, and when it fails, the TeX stays. */
+
+import { element } from "../../dom.js";
+import { growText } from "../nodes.js";
+
+const MATHML = "http://www.w3.org/1998/Math/MathML";
+const MAX_CHARS = 5000;
+// Attributes that run something, load something, or name an element of the page.
+const FORBIDDEN = /^(id|href|src|on.*|xlink.*)$/i;
+const OPTIONS = { throwOnError: true, trust: false, maxSize: [50, 500], maxExpand: 200, wrap: "tex" };
+
+let temml = null;
+
+/** Temml, or null when the server does not give it: the next formula tries once more. */
+async function load() {
+  temml ??= import("../../vendor/temml/temml.js");
+  try {
+    return (await temml).default;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    temml = null;
+    return null;
+  }
+}
+
+export class FormulaView {
+  #drawn = null;
+  #drawnTex = null;
+
+  constructor({ type }) {
+    this.isBlock = type === "formula";
+    this.text = document.createTextNode("");
+    this.source = element("code", { class: "formula-source" }, this.text);
+    this.node = element(this.isBlock ? "div" : "span", { class: this.isBlock ? "formula is-block" : "formula" });
+    this.node.append(this.source);
+    if (!this.isBlock) return;
+    // A wide one scrolls by itself, and by the keyboard too.
+    for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "aria-label": "Formula" })) {
+      this.node.setAttribute(name, value);
+    }
+  }
+
+  async update({ text, isOpen }) {
+    growText(this.text, text);
+    this.tex = text;
+    if (isOpen || text.length > MAX_CHARS) return;
+    const loaded = await load();
+    if (loaded === null || this.tex !== text || this.#drawnTex === text) return;
+    this.#drawnTex = text;
+    this.#draw(loaded);
+  }
+
+  #draw(loaded) {
+    const target = element("span");
+    try {
+      loaded.render(this.tex, target, { ...OPTIONS, displayMode: this.isBlock });
+    } catch (error) {
+      if (!(error instanceof loaded.ParseError) && !(error instanceof RangeError)) throw error;
+      this.#show(null);
+      return;
+    }
+    this.#show(isFormula(target) ? [...target.childNodes] : null);
+  }
+
+  #show(nodes) {
+    this.#drawn?.remove();
+    this.#drawn = nodes === null ? null : element("span", { class: "formula-drawn" }, ...nodes);
+    if (this.#drawn !== null) this.node.append(this.#drawn);
+    this.source.hidden = nodes !== null;
+  }
+}
+
+/** Whether there is nothing but MathML below the node; takes away the attributes that it must not have. */
+function isFormula(root) {
+  for (const node of root.querySelectorAll("*")) {
+    if (node.namespaceURI !== MATHML) return false;
+    for (const { name } of [...node.attributes]) if (FORBIDDEN.test(name)) node.removeAttribute(name);
+  }
+  return root.firstChild !== null;
+}

@@ -1,0 +1,75 @@
+/**
+ * Markdown text → tokens, as marked gives them, with formulas: `$…$`, `\(…\)` and, in lines of their own, `$$…$$` and
+ * `\[…\]`. Pure.
+ *
+ * Text that is nested too deep is one token of type `plain`, and emphasis and links of a paragraph that is too long are
+ * left as they were written: reading those takes time that grows with the square of the length.
+ */
+
+import { Lexer, Marked } from "../../vendor/marked/marked.esm.js";
+
+const BLOCKS = [
+  [/^ {0,3}\$\$((?:(?!\n[ \t]*\n)[^])*?)\$\$[ \t]*(?:\n|$)/, /^ {0,3}\$\$(?!\$)((?:(?!\n[ \t]*\n|\$\$)[^])*)$/],
+  [/^ {0,3}\\\[((?:(?!\n[ \t]*\n)[^])*?)\\\][ \t]*(?:\n|$)/, /^ {0,3}\\\[((?:(?!\n[ \t]*\n|\\\])[^])*)$/],
+];
+// An amount of money is no formula: no space inside the dollars, no digit behind them.
+const INLINE = [
+  /^\$\$((?:\\[^]|[^\\$\n])+)\$\$/,
+  /^\$(?![\s$])((?:\\[^]|[^\\$\n])*(?:\\[^]|[^\\$\s]))\$(?!\d)/,
+  /^\\\(((?:(?!\\\))[^])+)\\\)/,
+  /^\\\[((?:(?!\\\])[^])+)\\\]/,
+];
+const MAX_FORMULA_CHARS = 2000;
+const MAX_INLINE_CHARS = 6000;
+const TOO_DEEP = /^(?:[ \t]*>){32}/m;
+
+function formulaBlock(source) {
+  for (const [closed, open] of BLOCKS) {
+    const found = closed.exec(source) ?? open.exec(source);
+    if (found) return { type: "formula", raw: found[0], text: found[1].trim(), isOpen: !closed.test(source) };
+  }
+  return undefined;
+}
+
+function formula(source) {
+  if (!/^[$\\]/.test(source)) return undefined;
+  const start = source.slice(0, MAX_FORMULA_CHARS);
+  const found = INLINE.map((pattern) => pattern.exec(start)).find(Boolean);
+  return found && { type: "inlineFormula", raw: found[0], text: found[1].trim() };
+}
+
+const startOf = (pattern) => (source) => {
+  const at = source.search(pattern);
+  return at < 0 ? undefined : at;
+};
+
+const marked = new Marked({
+  gfm: true,
+  extensions: [
+    { name: "formula", level: "block", start: startOf(/(?<=\n) {0,3}(?:\$\$|\\\[)/), tokenizer: formulaBlock },
+    { name: "inlineFormula", level: "inline", start: startOf(/\$|\\[([]/), tokenizer: formula },
+  ],
+});
+
+/** The blocks of a text. `links` are the link definitions found so far: those of this text are added. */
+export function blocksOf(source, links) {
+  if (TOO_DEEP.test(source)) return [plain(source)];
+  const lexer = new Lexer(marked.defaults);
+  lexer.tokens.links = links;
+  try {
+    lexer.blockTokens(source, lexer.tokens);
+    for (const { src, tokens } of lexer.inlineQueue) readInline(lexer, src, tokens);
+    return [...lexer.tokens];
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return [plain(source)];
+  }
+}
+
+const plain = (source) => ({ type: "plain", raw: source, text: source });
+
+function readInline(lexer, source, tokens) {
+  lexer.state.inRawBlock = false;
+  if (source.length > MAX_INLINE_CHARS) tokens.push({ type: "escape", raw: source, text: source });
+  else lexer.inlineTokens(source, tokens);
+}

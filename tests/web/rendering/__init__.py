@@ -1,0 +1,1 @@
+"""How the console draws one answer."""

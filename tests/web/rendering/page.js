@@ -1,0 +1,64 @@
+// The page of test_answer_page.py: one AnswerView, and the tokens of a model that writes.
+import { AnswerView } from "/console/render/answer.js";
+
+const view = new AnswerView(document.getElementById("root"));
+const STATE = { attempt: 1, text: "", reasoning: "", usage: null, error: null, metadata: {} };
+
+window.show = ({ parts, status = "running", attempt = 1 }, { revision = 0, isLive = true } = {}) =>
+  view.update({ ...STATE, status, attempt, parts }, { revision, isLive });
+
+window.showText = (text, { isOver = false } = {}) =>
+  show({ status: isOver ? "finished" : "running", parts: [{ type: "text", text, state: isOver ? "done" : "streaming" }] });
+
+window.since = (began) => performance.now() - began;
+
+const blocks = () => [...document.querySelectorAll(".text-section > *")];
+
+/** Write the tokens of a text at a rate; what was taken out of finished blocks, and the times of the frames. */
+window.write = async ({ text, tokenChars, perSecond }) => {
+  const finished = new Set();
+  let removed = 0;
+  const isFinished = (node) => [...finished].some((block) => block.contains(node));
+  const observer = new MutationObserver((records) => {
+    for (const { target, removedNodes } of records) {
+      const touched = removedNodes.length > 0 && (isFinished(target) || [...removedNodes].some(isFinished));
+      if (touched) removed += removedNodes.length;
+    }
+  });
+  observer.observe(document.getElementById("root"), { childList: true, subtree: true });
+  const count = Math.ceil(text.length / tokenChars);
+  const work = [];
+  const frames = [];
+  const began = performance.now();
+  let last = began;
+  for (let written = 0; written < count; ) {
+    const now = await new Promise(requestAnimationFrame);
+    frames.push(now - last);
+    last = now;
+    written = Math.min(count, Math.floor(((performance.now() - began) / 1000) * perSecond));
+    const before = performance.now();
+    showText(text.slice(0, written * tokenChars), { isOver: written === count });
+    document.body.getBoundingClientRect();
+    work.push(performance.now() - before);
+    // The last one is being written; the one before it may be a paragraph that the next line continues.
+    for (const block of blocks().slice(0, -2)) finished.add(block);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 1000)); // colours and formulas follow
+  observer.takeRecords();
+  observer.disconnect();
+  return { removed, finished: finished.size, work, frames: frames.slice(1) };
+};
+
+/** The elements below the answer, and the attributes that run or load something. */
+window.inventory = () => {
+  const elements = [...document.querySelectorAll("#root *")];
+  const attributes = elements.flatMap((each) => [...each.attributes].map(({ name, value }) => [name, value]));
+  return {
+    tags: [...new Set(elements.map(({ localName }) => localName))],
+    bad: attributes.filter(([name, value]) => /^(on|src|srcdoc|action|formaction|style)/.test(name) || /^\s*(java|vb)script:/i.test(value)),
+    links: [...document.querySelectorAll("#root [href]")].map((link) => [link.localName, link.protocol, link.rel, link.target]),
+    ids: elements.filter(({ id }) => id !== "").length,
+  };
+};
+
+document.documentElement.dataset.ready = "yes";
