@@ -38,7 +38,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults soak check docs site format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules durable frameworks-python frameworks-node frameworks-copilotkit \
-	agents js-runtimes nextjs-modules compiled hosts notebook check-types check-guards check-documents check-style check-layers check-audit release releasetools publish-modules
+	agents js-runtimes nextjs-modules compiled hosts notebook check-types check-guards check-documents check-style check-layers check-audit release releasetools publish-modules picture
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -136,6 +136,10 @@ docs: site ## build the documents as a site in build/site [SERVE=1: serve it on 
 release: install programs releasetools publish-modules ## check, build and try a version, upload nothing: VERSION=1.2.3 [TESTS=1] [REPOSITORY=owner/name]
 	@$(BIN)/python -m tests.release $(or $(VERSION),$(error name the version: make release VERSION=1.2.3)) \
 		$(if $(TESTS),--tests) $(if $(REPOSITORY),--repository $(REPOSITORY))
+
+picture: install browser releasetools ## record docs/demo.webp, the moving picture of README: an answer survives its worker
+	@$(BIN)/python -m tests.release.picture.record build/picture
+	@.venv-release/bin/python -m tests.release.picture.assemble build/picture docs/demo.webp
 
 format: install ## put the code into the project's form
 	@$(BIN)/ruff check --fix .

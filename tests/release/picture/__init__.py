@@ -1,0 +1,1 @@
+"""The moving picture of README: recorded from `broadcaster demo` in Chromium, then assembled (`make picture`)."""
