@@ -45,7 +45,7 @@ const CHAPTERS = {
 const OPENINGS = {
   "kill-worker": ({ pid }) => `kill -9 of the worker that writes this answer (process ${pid}).`,
   "restart-front-end": () => "kill -9 of the front-end that this page is connected to.",
-  "cut-redis": ({ seconds: cutS }) => `Every connection to Redis is cut, and Redis answers nobody for ${cutS} s.`,
+  "cut-redis": ({ seconds: cutS }) => `Every connection to Redis is cut, and Redis does not answer for ${cutS} s.`,
 };
 
 export class Story {
