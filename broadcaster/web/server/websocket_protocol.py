@@ -46,7 +46,6 @@ class ViewerSocket(WebSocketsSansIOProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.logger = self.conn.logger = _faults
-        self.conn.debug = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is taken over."""
