@@ -115,7 +115,7 @@ def texts() -> Iterator[tuple[Path, str]]:
             ".env.example",
         )
     )
-    for path in (*top, *(each for each in DEPLOY.rglob("*") if each.is_file())):
+    for path in (*top, *(each for each in DEPLOY.rglob("*") if each.is_file() and each.suffix != ".pyc")):
         yield path, path.read_text()
 
 

@@ -209,13 +209,13 @@ class EmbeddedServer:
 
     def _cut(self, pause_ms: int) -> None:
         commands = ("CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub", f"CLIENT PAUSE {pause_ms} ALL")
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(_CUT_TIMEOUT_S)
+        with socket.socket(socket.AF_UNIX) as cutter:
+            cutter.settimeout(_CUT_TIMEOUT_S)
             try:
-                client.connect(str(self._socket))
-                client.sendall("".join(f"{command}\r\n" for command in commands).encode())
+                cutter.connect(str(self._socket))
+                cutter.sendall("".join(f"{command}\r\n" for command in commands).encode())
                 replies = b""
-                while replies.count(b"\r\n") < len(commands) and (part := client.recv(256)):
+                while replies.count(b"\r\n") < len(commands) and (part := cutter.recv(256)):
                     replies += part
             except OSError as error:  # it is cut already, or is being restarted
                 _log.warning("embedded_redis_not_cut", error=str(error))
