@@ -76,6 +76,7 @@ async def test_the_command_makes_a_token_and_revokes_it(front_end: Running) -> N
     assert await statuses(front_end, text) == [200, 403]
     made = json.loads(await command("job", "--watch", "--append", "--ttl", "60", "--sub", "ann", "--json"))
     assert made["events_url"].endswith(made["token"])
+    assert re.fullmatch("[0-9a-f]{32}", made["jti"])  # an argument of a command: never an option
     assert 50 < made["expires_at"] - time.time() <= 60
     prefix = await command("create", "revoke", "--prefix")
     assert await statuses(front_end, prefix, ["revoke", "job"]) == [200, 403]

@@ -82,6 +82,14 @@ async def subscriber_ids(world: FaultWorld) -> set[bytes]:
 
 async def last_message_lost(world: FaultWorld, relay: RedisRelay, answers: list[Answer], figures: Figures) -> None:
     """Nothing follows it that would show the hole: only the tail check does."""
+    redis, live_of = world.connection.redis, world.connection.keys.live
+
+    async def is_pushed() -> bool:
+        """To every front-end: one that is still connecting anew would read the end from the log."""
+        counts = [await redis.pubsub_shardnumsub(live_of(each.stream)) for each in answers]
+        return all(count >= len(world.front_ends) for ((_, count),) in counts)
+
+    await until_so(is_pushed, REPAIR_S)
     lost_before = relay.pushes_lost
     relay.lose_pushes(b'"type":"finish"')
     began = time.monotonic()

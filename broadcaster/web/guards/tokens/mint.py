@@ -56,7 +56,7 @@ class TokenMint:
             return self.signer.mint(
                 [grant],
                 tenant=tenant,
-                token_id=secrets.token_urlsafe(_ID_BYTES),
+                token_id=secrets.token_hex(_ID_BYTES),  # a command takes it: it must not begin with a dash
                 subject=subject,
                 minted_by=minted_by,
                 now_s=time.time(),
