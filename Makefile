@@ -26,8 +26,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # $(call packages,PYTHON,OPTIONS): uv takes seconds where pip takes a minute. It does not read pip's configuration: where
 # that alone names a package index, pip installs.
-packages = { $(BIN)/uv pip install --quiet --compile-bytecode --python $(1) $(2) || \
-	{ echo "uv could not install them: pip tries"; $(1) -m pip --disable-pip-version-check install -q $(2); }; }
+packages = { [ -x $(BIN)/uv ] && $(BIN)/uv pip install --quiet --compile-bytecode --python $(1) $(2) || \
+	$(1) -m pip --disable-pip-version-check install -q $(2); }
 # $(call measured,NAME,COMMAND): run it, and print how many megabytes and seconds it took.
 measured = { echo "$(1)"; size=$$(du -sm .venv | cut -f1); begun=$$(date +%s); { $(2); } && \
 	echo "$(1): $$(($$(du -sm .venv | cut -f1) - size)) MB in $$(($$(date +%s) - begun)) s"; }
@@ -411,8 +411,8 @@ OURS := pyproject.toml hatch_build.py broadcaster/hub/live/_writes.c
 	@$(call install_pins,dev)
 	@touch .venv/.runnable $@
 
-# What `make demo` runs: a part of the packages of the tests, of the same versions.
-.venv/.runnable: requirements/demo.txt requirements/local-model.txt $(OURS) | .venv/bin/uv
+# What `make demo` runs: a part of the packages of the tests, of the same versions. By pip: uv would be a tenth of what it installs.
+.venv/.runnable: requirements/demo.txt requirements/local-model.txt $(OURS) | .venv/bin/python
 	@$(call install_pins,demo)
 	@touch $@
 
