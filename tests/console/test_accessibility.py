@@ -138,6 +138,16 @@ async def test_the_keyboard_is_enough(tabs: Tabs, url: str, worker: Worker) -> N
     await expect(tab.part("row-delete")).to_be_focused()
     await keyboard.press("Escape")
     await expect(more).to_be_focused()
+    await more.press("Enter")
+    await tab.part("row-rename").press("Enter")
+    await tab.part("rename-title").fill("numbers")
+    await keyboard.press("Enter")
+    renamed = tab.page.get_by_role("button", name="Actions for numbers")
+    await expect(renamed).to_be_focused(timeout=1000)  # at once, and not with the next poll after 2 s
+    await renamed.press("Enter")
+    await tab.part("row-delete").press("Enter")
+    await tab.part("delete-confirm").press("Enter")
+    await expect(tab.page.get_by_role("link", name="New conversation")).to_be_focused()
 
     await tab.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     await tab.page.get_by_role("button", name="Conversations").focus()

@@ -139,6 +139,21 @@ def test_the_indicator_shows_what_the_reader_must_know_first(
     assert list(modules.run("call", ["chat/indicator.js", "indicatorOf", whole]).values()) == shown
 
 
+@pytest.mark.parametrize(
+    ("usage", "text"),
+    [
+        ({"inputTokens": 1, "cachedInputTokens": 34, "outputTokens": 99}, "35 tokens in, 99 tokens out"),
+        ({"inputTokens": 2, "cacheWriteInputTokens": 3}, "5 tokens in"),
+        ({"outputTokens": 1, "estimated": True}, "about 1 token out"),
+        ({}, None),
+    ],
+)
+def test_the_tokens_of_a_request_include_those_that_the_provider_cached(
+    modules: ConsoleModules, usage: dict[str, Any], text: str | None
+) -> None:
+    assert modules.run("call", ["texts.js", "usageText", usage]) == text
+
+
 def test_an_answer_fails_in_plain_words_and_a_feed_in_its_programs_own(modules: ConsoleModules) -> None:
     failed = {"status": "failed", "error": {"code": "provider_auth", "message": "HTTP 401: set the key"}}
     assert modules.run("call", ["texts.js", "endingSentence", failed]) == {

@@ -27,7 +27,10 @@ const TITLE_MARKS = { finished: "✓", failed: "✕", aborted: "■" };
 const chat = new Chat({ onChange: planDraw, onState: noteState, onStarted: noteStarted, onDeleted: leave, report });
 const scroller = new Scroller();
 const conversations = new ConversationList({
-  onRename: (conversation, title) => chat.rename(conversation, title),
+  onRename: (conversation, title) => {
+    chat.rename(conversation, title);
+    drawSide();
+  },
   onDelete: deleteConversation,
 });
 const streamList = new StreamList();
@@ -210,6 +213,8 @@ async function deleteConversation(conversation) {
   if (chat.conversation?.id === conversation.id) leave();
   const deletion = chat.delete(conversation);
   drawSide();
+  // The dialog returned the focus to the row that is gone.
+  if (document.activeElement === document.body) byId("new").focus();
   await deletion;
   drawSide();
 }

@@ -90,13 +90,16 @@ function failure({ code, message }, isFeed) {
   return { tone: "bad", text, code, detail: message };
 }
 
-/** The tokens of an answer in words; null where they are not known. */
+const count = (tokens) => (tokens === 1 ? "1 token" : `${tokens} tokens`);
+
+/** The tokens of an answer in words; null where they are not known. The events count cached ones apart. */
 export function usageText(usage) {
   if (usage == null || (usage.inputTokens == null && usage.outputTokens == null)) return null;
   const about = usage.estimated === true ? "about " : "";
+  const input = (usage.inputTokens ?? 0) + (usage.cachedInputTokens ?? 0) + (usage.cacheWriteInputTokens ?? 0);
   const counts = [
-    usage.inputTokens == null ? null : `${usage.inputTokens} tokens in`,
-    usage.outputTokens == null ? null : `${about}${usage.outputTokens} tokens out`,
+    usage.inputTokens == null ? null : `${count(input)} in`,
+    usage.outputTokens == null ? null : `${about}${count(usage.outputTokens)} out`,
   ];
   return counts.filter(Boolean).join(", ");
 }
