@@ -79,6 +79,12 @@ def test_the_key_of_another_tenant_clears_what_is_stored(modules: ConsoleModules
     assert other["here"] == other["later"] == []
 
 
+def test_the_key_of_another_tenant_clears_entries_of_other_versions_too(modules: ConsoleModules) -> None:
+    entries = {"broadcaster.chat.newer": '{"version": 2, "id": "newer"}'}
+    owner = len("broadcaster.chats-of") + len("jobs")
+    assert kept(modules, entries=entries, tenants=["web", "jobs"]) == {"here": [], "later": [], "chars": owner}
+
+
 def test_a_request_has_the_earlier_turns_whose_answers_are_known(modules: ConsoleModules) -> None:
     answers = {"1": "one", "2": "", "3": "three"}
     settings = {"model": "m", "system": "s", "temperature": 0, "maxTokens": None}

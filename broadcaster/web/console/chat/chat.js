@@ -25,7 +25,7 @@ function createKey() {
 export class Chat {
   /**
    * `onChange()`: something new can be drawn. `onState(turn, state)`: the connection of a turn has changed.
-   * `onStarted(id)`: the open conversation has a new last turn. `onDeleted()`: another tab has deleted it.
+   * `onStarted(id)`: the open conversation has a new last turn. `onDeleted()`: it is gone, by another tab or tenant.
    * `report(problem)`: show it, null: nothing.
    */
   constructor({ onChange, onState, onStarted, onDeleted, report }) {
@@ -92,9 +92,13 @@ export class Chat {
     this.onChange();
   }
 
-  /** The conversations of the tenant whose key was entered. */
+  /** The conversations of the tenant whose key was entered: what an earlier tenant's key had opened is closed. */
   belongTo(tenant) {
-    this.store.belongTo(tenant);
+    const { isOther } = this.store.belongTo(tenant);
+    if (!isOther) return;
+    this.pending = null;
+    if (this.conversation === null) this.openLink(this.last.id);
+    else this.onDeleted();
   }
 
   // -------------------------------------------------------------- asking

@@ -20,6 +20,7 @@ export const MAX_CHARS = 3_000_000;
 export class ConversationStore {
   #choose;
   #storage = null;
+  #owner = null; // where the storage is forbidden
   #onChange;
   #known = new Map();
   #sizes = new Map();
@@ -75,12 +76,15 @@ export class ConversationStore {
     this.#attempt((storage) => storage.removeItem(PREFIX + id));
   }
 
-  /** Rule 4. */
+  /** Rule 4, whatever the version of an entry. `isOther`: what was stored was another tenant's. */
   belongTo(tenant) {
     this.load();
-    const owner = this.#attempt((storage) => storage.getItem(OWNER));
-    if (owner !== null && owner !== undefined && owner !== tenant) for (const { id } of this.list()) this.delete(id);
+    const owner = this.#attempt((storage) => storage.getItem(OWNER)) ?? this.#owner;
+    const isOther = owner !== null && owner !== tenant;
+    if (isOther) for (const [key] of this.#entries()) this.delete(key.slice(PREFIX.length));
+    this.#owner = tenant;
     this.#attempt((storage) => storage.setItem(OWNER, tenant));
+    return { isOther };
   }
 
   /** A StorageEvent: another tab has written. */

@@ -1,0 +1,60 @@
+"""What the page shows after the key of another tenant was entered in the same tab."""
+
+from __future__ import annotations
+
+import json
+
+from playwright.async_api import Route, expect
+
+from tests.console.conftest import Worker
+from tests.console.test_chat import converse, shows_turns
+from tests.support.servers.browser import Tab, Tabs
+
+REFUSED = {"type": "about:blank", "title": "Unauthorized", "status": 401, "code": "unauthorized", "detail": "a key"}
+
+
+class Gate:
+    """Stands before the server: it refuses every call until a key is entered, and says whose it is."""
+
+    def __init__(self) -> None:
+        self.tenant: str | None = None
+
+    async def decide(self, route: Route) -> None:
+        if route.request.url.endswith("/v1/caller") and "authorization" in route.request.headers:
+            self.tenant = route.request.headers["authorization"].removeprefix("Bearer key-of-")
+        body: object = {"tenant": self.tenant, "rights": []}
+        if self.tenant is None:
+            await route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(REFUSED))
+        elif route.request.url.endswith("/v1/caller"):
+            await route.fulfill(content_type="application/json", body=json.dumps(body))
+        else:
+            await route.continue_(headers={**route.request.headers, "authorization": ""})
+
+
+async def enter(tab: Tab, tenant: str) -> None:
+    await expect(tab.page.locator("#key-dialog")).to_be_visible()
+    await tab.page.locator("#key").fill(f"key-of-{tenant}")
+    await tab.page.locator("#key").press("Enter")
+    await expect(tab.page.locator("#key-dialog")).to_be_hidden()
+
+
+async def test_the_open_conversation_of_another_tenant_is_closed(tabs: Tabs, url: str, worker: Worker) -> None:
+    gate = Gate()
+    tab = await tabs.open("about:blank")
+    await tab.page.route(f"{url}/v1/**", gate.decide)
+    await tab.page.goto(url)
+    await enter(tab, "first")
+    await converse(tab, worker, "a secret question", "a secret answer")
+    gate.tenant = None
+    await enter(tab, "first")
+    await shows_turns(tab, "a secret question", "a secret answer")
+    gate.tenant = None
+    await enter(tab, "second")
+    await expect(tab.part("prompt-shown")).to_have_count(0)
+    await expect(tab.page.locator("#thread")).to_be_hidden()
+    await expect(tab.page.locator("#conversations")).to_be_empty()
+    assert "gen_" not in tab.page.url
+    kept = await tab.page.evaluate("JSON.stringify({ ...sessionStorage, ...localStorage })")
+    assert "secret answer" not in kept
+    messages = await converse(tab, worker, "mine", "yours")
+    assert messages == [{"role": "user", "content": "mine"}]
