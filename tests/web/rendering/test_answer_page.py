@@ -166,6 +166,27 @@ async def test_text_of_a_model_makes_no_element_and_no_link_but_those_of_markdow
         assert await page.evaluate("({}).polluted === undefined")
 
 
+async def test_data_and_formulas_that_are_made_to_be_huge_do_not_stop_the_page(live_client: httpx2.AsyncClient) -> None:
+    deep = "[" * 50_000 + "]" * 50_000
+    tool = {"type": "tool", "toolCallId": "1", "toolName": "t", "state": "output-available", "input": {}}
+    async with page_of(live_client) as (page, _):
+        parts = [
+            {"type": "data-x", "data": deep},
+            {"type": "data-y", "data": {"text": "x" * 1_000_000}},
+            {**tool, "output": deep},
+            text_part("$$\n\\def\\b{" + "x" * 4000 + "}" + "\\b" * 180 + "\n$$\n\n$x^2$ is drawn."),
+            {"type": "data-log", "data": "the last line"},
+        ]
+        await page.evaluate("(parts) => show({ parts, status: 'finished' })", parts)
+        await page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        await page.wait_for_selector("#root math")
+        assert await page.locator("#root mi").count() == 1
+        await expect(page.get_by_test_id("log")).to_contain_text("the last line")
+        await expect(page.locator(".fold pre").last).to_contain_text("[[[")
+        longest = "Math.max(...[...document.querySelectorAll('#root pre')].map((pre) => pre.textContent.length))"
+        assert await page.evaluate(longest) <= 100_001
+
+
 async def test_an_answer_grows_without_touching_what_is_finished(live_client: httpx2.AsyncClient) -> None:
     async with page_of(live_client) as (page, _):
         written = await page.evaluate("write", {"text": SAMPLE * 22, "tokenChars": 4, "perSecond": 1000})

@@ -63,11 +63,24 @@ def test_a_long_block_is_read_in_portions_and_whole(modules: ConsoleModules, tex
 
 
 @pytest.mark.parametrize(
-    "hostile", ["> " * 20_000, "[" * 40_000, "*a " * 20_000, "**a *b " * 9000, "`a``b```" * 5000, "[a](b " * 9000]
-)
+    "hostile",
+    [
+        "> " * 20_000, "[" * 40_000, "*a " * 20_000, "**a *b " * 9000, "`a``b```" * 5000, "[a](b " * 9000,
+        ">" * 60_000 + "a", "\\(" * 30_000 + "\\)", "$$ a\n" * 3000,
+    ],
+)  # fmt: skip
 def test_a_text_that_is_made_to_be_slow_is_read_in_time(modules: ConsoleModules, hostile: str) -> None:
     read = modules.run("blocks", [hostile])
     assert sum(len(text) for _, text in read) == len(hostile)
+
+
+def test_a_table_is_not_filled_up_to_a_million_cells(modules: ConsoleModules) -> None:
+    """Markdown gives each row as many cells as the table has columns, whatever is written in it."""
+    wide = "|a" * 3000 + "|\n" + "|-" * 3000 + "|\n"
+    assert {kind for kind, _ in blocks(modules, [wide + "|b\n" * 500])} == {"paragraph"}
+    whole = "| a | b | c |\n|---|---|---|\n" + "| 1 | 2 | 3 |\n" * 1500
+    assert {kind for kind, _ in blocks(modules, [whole])} == {"table"}
+    assert {kind for kind, _ in blocks(modules, ["| a | b |\n|---|---|\n" + "| 1\n" * 300])} == {"table"}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +118,8 @@ def test_the_open_end_of_a_line_is_shown_as_it_will_be_read(modules: ConsoleModu
         ("Text\n\n| a | b |\n|--", "Text"),
         ("| a |\n|---|\n| 1", "| a |\n|---|\n| 1"),
         ("0 1 ", "0 1 "),
+        ("- a\n- " + "x" * 7000 + " **b", "- a\n- " + "x" * 7000 + " **b"),
+        ("x" * 7000 + "\n", "x" * 7000 + "\n"),
     ],
 )
 def test_a_line_that_may_become_anything_is_held_back(modules: ConsoleModules, source: str, shown: str) -> None:

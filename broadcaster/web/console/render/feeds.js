@@ -2,7 +2,7 @@
 
 import { element, setText, show } from "../dom.js";
 import { Eta, leftText } from "./eta.js";
-import { readable } from "./folded.js";
+import { MAX_CHARS, readable } from "./folded.js";
 import { safeUrl } from "./links.js";
 import { linkTo } from "./markdown/inline.js";
 import { droppedText, levelOf, lineOf, stepOf } from "./reports.js";
@@ -136,6 +136,8 @@ export class LinksPart {
   }
 }
 
+const shortened = (text) => (text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text);
+
 /** Any other data, as JSON, with the link that it may have. */
 export class DataPart {
   constructor() {
@@ -149,7 +151,7 @@ export class DataPart {
     const name = type.slice("data-".length);
     setText(this.name, id === undefined ? name : `${name} · ${id}`);
     this.value.setAttribute("aria-label", name);
-    setText(this.value, readable(data));
+    setText(this.value, shortened(readable(data)));
     const href = safeUrl(data?.url);
     this.link.replaceChildren(...(href === null ? [] : [linkTo(href, href)]));
     show(this.link, href !== null);

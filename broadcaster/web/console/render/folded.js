@@ -65,8 +65,9 @@ const STATES = {
   "output-error": "failed",
 };
 const BRIEF_CHARS = 160;
-// What one field of a tool may put on the page; the button copies all of it.
-const MAX_CHARS = 100_000;
+// What one field of a tool, or of a job's data, may put on the page; the button of a tool's field copies all of it.
+export const MAX_CHARS = 100_000;
+const MAX_LEVELS = 20;
 
 export class ToolView extends Fold {
   constructor() {
@@ -119,15 +120,27 @@ function briefOf({ input, inputText = "" }) {
   return text.length > BRIEF_CHARS ? `${text.slice(0, BRIEF_CHARS)}…` : text;
 }
 
-/** A value as indented JSON; a text that is JSON too, and any other text as it is. */
+/** A value as JSON, a text as it is; indented if it is a JSON object or array, not too long and not nested too deep. */
 export function readable(value) {
   if (value === undefined) return "";
-  if (typeof value !== "string") return JSON.stringify(value, null, 2);
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  if (text.length > MAX_CHARS || isDeep(text)) return text;
   try {
-    const parsed = JSON.parse(value);
-    return typeof parsed === "object" && parsed !== null ? JSON.stringify(parsed, null, 2) : value;
+    const parsed = JSON.parse(text);
+    return typeof parsed === "object" && parsed !== null ? JSON.stringify(parsed, null, 2) : text;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
-    return value;
+    return text;
   }
+}
+
+/** Each level makes every line of the indented text longer. Brackets within texts count, too. */
+function isDeep(text) {
+  let levels = 0;
+  for (const sign of text) {
+    if (sign === "[" || sign === "{") levels += 1;
+    if (sign === "]" || sign === "}") levels -= 1;
+    if (levels > MAX_LEVELS) return true;
+  }
+  return false;
 }

@@ -5,6 +5,8 @@ import { growText } from "../nodes.js";
 
 const MATHML = "http://www.w3.org/1998/Math/MathML";
 const MAX_CHARS = 5000;
+// A macro of a few lines can become a million nodes: a formula that defines one is not drawn.
+const DEFINITION = /\\(?:[gex]?def|let|futurelet|(?:re)?newcommand|providecommand)(?![a-z])/i;
 // Attributes that run something, load something, or name an element of the page.
 const FORBIDDEN = /^(id|href|src|on.*|xlink.*)$/i;
 const OPTIONS = { throwOnError: true, trust: false, maxSize: [50, 500], maxExpand: 200, wrap: "tex" };
@@ -43,7 +45,7 @@ export class FormulaView {
   async update({ text, isOpen }) {
     growText(this.text, text);
     this.tex = text;
-    if (isOpen || text.length > MAX_CHARS) return;
+    if (isOpen || text.length > MAX_CHARS || DEFINITION.test(text)) return;
     const loaded = await load();
     if (loaded === null || this.tex !== text || this.#drawnTex === text) return;
     this.#drawnTex = text;

@@ -20,12 +20,15 @@ const INLINE = [
   /^\\\[((?:(?!\\\])[^])+)\\\]/,
 ];
 const MAX_FORMULA_CHARS = 2000;
+const MAX_BLOCK_CHARS = 6000;
 const MAX_INLINE_CHARS = 6000;
+const MAX_SPARSE_CELLS = 2000;
 const TOO_DEEP = /^(?:[ \t]*>){32}/m;
 
-function formulaBlock(source) {
+function formulaBlock(given) {
+  const source = given.slice(0, MAX_BLOCK_CHARS);
   for (const [closed, open] of BLOCKS) {
-    const found = closed.exec(source) ?? open.exec(source);
+    const found = closed.exec(source) ?? (source === given ? open.exec(source) : null);
     if (found) return { type: "formula", raw: found[0], text: found[1].trim(), isOpen: !closed.test(source) };
   }
   return undefined;
@@ -43,8 +46,21 @@ const startOf = (pattern) => (source) => {
   return at < 0 ? undefined : at;
 };
 
+const DELIMITERS = /^[^\n]*\n([ \t:|-]*)(?:\n|$)/;
+
+/** Whether a table would have more cells than characters: marked fills up each row to the number of the columns. */
+function isSparse(source) {
+  const [head, delimiters] = DELIMITERS.exec(source) ?? ["", ""];
+  const end = source.indexOf("\n\n", head.length);
+  const body = end < 0 ? source.slice(head.length) : source.slice(head.length, end);
+  const cells = (delimiters.split("|").length + 1) * (body.split("\n").length + 1);
+  return cells > Math.max(MAX_SPARSE_CELLS, body.length);
+}
+
 const marked = new Marked({
   gfm: true,
+  // undefined: it is no table; false: marked decides.
+  tokenizer: { table: (source) => (DELIMITERS.test(source) && isSparse(source) ? undefined : false) },
   extensions: [
     { name: "formula", level: "block", start: startOf(/(?<=\n) {0,3}(?:\$\$|\\\[)/), tokenizer: formulaBlock },
     { name: "inlineFormula", level: "inline", start: startOf(/\$|\\[([]/), tokenizer: formula },

@@ -8,19 +8,24 @@ const UNDECIDED = /(?:^|\n)[ \t]*(?:>[ \t]*)*(?:[-+*_=#>~`|:$]+|\d{1,9}[.)]?|[-+
 const TABLE_HEAD = /(?:^|\n)[ \t]*\|[^\n]*(?:\n[ \t|:-]*)?$/;
 const OPENING = /^(?:\s|>|[-*+]\s|\d{1,9}[.)]\s|\[[ xX]\]\s|#{1,6}\s)*/;
 const OPEN_LINK = /!?\[([^\]\n]*)\]\([^)\n]*$/;
+// Reading a line takes time that grows with the square of its length, and longer ones have no markup (lexer.js).
+const MAX_LINE_CHARS = 6000;
 const RUN = /^(?:\*{1,3}|_{1,3}|~~)/;
 
-/** The source of the open block with its end held back, or completed. */
+/** The source of the open block with its end held back, or completed. A last line that is very long is left as it is. */
 export function settled(source) {
+  if (source.length - source.lastIndexOf("\n", source.length - 2) > MAX_LINE_CHARS) return source;
   const held = decided(source).replace(/\n$/, "");
   const at = held.lastIndexOf("\n") + 1;
-  return held.slice(0, at) + completed(held.slice(at));
+  const last = held.slice(at);
+  return held.slice(0, at) + (last.length > MAX_LINE_CHARS ? last : completed(last));
 }
 
 /** Without a last line whose meaning the next characters decide. */
 function decided(source) {
-  const undecided = headOfTable(source) ?? UNDECIDED.exec(source);
-  return undecided ? source.slice(0, undecided.index) : source;
+  const at = Math.max(0, source.lastIndexOf("\n"));
+  const undecided = headOfTable(source)?.index ?? (UNDECIDED.test(source.slice(at)) ? at : null);
+  return undecided === null ? source : source.slice(0, undecided);
 }
 
 /** The first row of a table, and the line under it: a table only when both are there. */

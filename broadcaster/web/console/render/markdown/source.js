@@ -15,7 +15,7 @@ import { settled } from "./pending.js";
 
 const WINDOW_CHARS = 16_384;
 const MAX_WINDOW_CHARS = 65_536;
-const FENCE = /^( {0,3})(`{3,}(?=[^`\n]*\n)|~{3,})([^\n]*)\n/;
+const FENCE = /^( {0,3})(`{3,}(?=[^`\n]*\n)|~{3,}(?!~))([^\n]*)\n/;
 
 export class MarkdownSource {
   #text = "";
