@@ -29,6 +29,7 @@ from typing import Final, NamedTuple, TypeAlias
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("broadcaster", "worker", "clients", "tests", "deploy", "examples", "pyproject.toml", "README.md")
 NODE_PACKAGES: Final = Path("tests/compat/node/node_modules")
+LINKED: Final = (NODE_PACKAGES, Path(".venv"))
 RECORD: Final = Path(__file__).with_name("red_tests.json")
 LIMIT_S: Final = 1200
 _RED: Final = re.compile(r"^(\S+::.+?) (?:FAILED|ERROR) +\[ *\d+%\]$", re.MULTILINE)
@@ -109,8 +110,9 @@ def copy_checkout(folder: Path) -> None:
             shutil.copytree(source, folder / name, ignore=leave)
         else:
             shutil.copy(source, folder / name)
-    if (ROOT / NODE_PACKAGES).is_dir():
-        (folder / NODE_PACKAGES).symlink_to((ROOT / NODE_PACKAGES).resolve())
+    for packages in LINKED:
+        if (ROOT / packages).is_dir():
+            (folder / packages).symlink_to((ROOT / packages).resolve())
 
 
 Run: TypeAlias = Callable[[Path, Sequence[str]], tuple[int, str]]

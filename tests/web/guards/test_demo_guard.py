@@ -75,6 +75,7 @@ async def test_the_demos_own_page_causes_each_fault(
         {"origin": "https://app.example.com", "sec-fetch-site": "cross-site"},
         {"origin": "https://evil.example"},
         {"origin": f"http://{HOST}", "sec-fetch-site": "cross-site"},
+        {"origin": f"http://{HOST}", "sec-fetch-site": "same-site"},
         {"origin": f"http://{HOST}.evil.example"},
         {"origin": f"https://{HOST}"},
         {"host": "evil.example:8000", "origin": "http://evil.example:8000", "sec-fetch-site": "same-origin"},
