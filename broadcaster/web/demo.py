@@ -73,11 +73,7 @@ def _routes(demo: DemoPort) -> RouteTable:
 def is_of_own_page(headers: Headers) -> bool:
     """Whether the page that this front-end serves sent the request: rule 2."""
     hosts, origins = headers.getlist("host"), headers.getlist("origin")
-    return (
-        len(hosts) == 1
-        and is_loopback_host(hosts[0])
-        and origins == [f"http://{hosts[0]}"]
-    )
+    return len(hosts) == 1 and is_loopback_host(hosts[0]) and origins == [f"http://{hosts[0]}"]
 
 
 def _pid_of(worker: str | None) -> int | None:
