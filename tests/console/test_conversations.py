@@ -62,6 +62,14 @@ def test_a_storage_that_is_full_or_forbidden_is_no_error(modules: ConsoleModules
     assert (len(forbidden["here"]), forbidden["later"]) == (3, [])
 
 
+def test_a_conversation_that_does_not_fit_beside_other_entries_costs_no_other_one(modules: ConsoleModules) -> None:
+    small = [{"id": name, "turns": [1000]} for name in ("a", "b", "c")]
+    entries = {"of another program": "x" * 10_000}
+    result = kept(modules, *small, {"id": "big", "turns": [9000]}, entries=entries, maxChars=16_000)
+    assert result["later"] == [["c", [1000]], ["b", [1000]], ["a", [1000]]]
+    assert result["here"][0] == ["big", [9000]]
+
+
 def test_entries_of_another_version_are_left_alone_and_not_shown(modules: ConsoleModules) -> None:
     entries = {
         "broadcaster.chat.newer": '{"version": 2, "id": "newer"}',

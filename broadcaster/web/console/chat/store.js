@@ -2,8 +2,8 @@
  * The conversations of this browser: one entry of a Storage each, so that tabs that write different ones do not meet.
  *
  * Rules
- * 1. At most MAX_CONVERSATIONS and MAX_CHARS are kept. Beyond that, and when the browser refuses to store more, the oldest
- *    are forgotten; then the copies of this conversation's older answers.
+ * 1. At most MAX_CONVERSATIONS and MAX_CHARS are kept. Beyond that the oldest are forgotten, and so they are when the browser
+ *    refuses to store more, if that helps. A conversation that is too long by itself loses the copies of its older answers.
  * 2. A storage that is full or forbidden is no error: what is not stored lives as long as the page.
  * 3. An entry that cannot be read, or is of another version, is left where it is and not shown.
  * 4. What is stored belongs to one tenant: the key of another one clears it.
@@ -65,9 +65,19 @@ export class ConversationStore {
     this.#sizes.delete(id);
     const text = fitting(conversation);
     if (text === null) return;
-    while (this.#isOverfull(text.length) && this.#forgetOldest());
-    while (!this.#write(id, text)) if (!this.#forgetOldest()) return;
-    this.#sizes.set(id, text.length);
+    while (this.#isOverfull(text.length) && this.#forgetOldest() !== null);
+    const forgotten = [];
+    while (!this.#write(id, text)) {
+      const oldest = this.#forgetOldest();
+      // Something else fills the storage: to forget conversations was of no use.
+      if (oldest === null) return forgotten.forEach((each) => this.#restore(each));
+      forgotten.push(oldest);
+    }
+  }
+
+  #restore(conversation) {
+    this.#known.set(conversation.id, conversation);
+    this.#write(conversation.id, fitting(conversation));
   }
 
   delete(id) {
@@ -124,17 +134,17 @@ export class ConversationStore {
     return this.#sizes.size >= MAX_CONVERSATIONS || chars > MAX_CHARS;
   }
 
-  /** Of those that are stored. Returns whether there was one. */
+  /** Of those that are stored. Returns it, or null when there was none. */
   #forgetOldest() {
-    const oldest = this.list().findLast(({ id }) => this.#sizes.has(id));
-    if (oldest === undefined) return false;
-    this.delete(oldest.id);
-    return true;
+    const oldest = this.list().findLast(({ id }) => this.#sizes.has(id)) ?? null;
+    if (oldest !== null) this.delete(oldest.id);
+    return oldest;
   }
 
   #write(id, text) {
     return this.#attempt((storage) => {
       storage.setItem(PREFIX + id, text);
+      this.#sizes.set(id, text.length);
       return true;
     });
   }
