@@ -5,6 +5,7 @@ import { byId, element, show } from "../dom.js";
 import { NO_SETTINGS } from "./conversations.js";
 
 const OTHER = "\u0000other";
+const isPattern = (name) => name.includes("*");
 
 export class Settings {
   /** `onChange` is called with the new settings. */
@@ -64,13 +65,16 @@ export class Settings {
 
   drawMenu() {
     const { model } = this.value;
-    const names = this.names ?? [];
+    // A route such as gpt-* is a pattern, and no model: its names are written under "Other…".
+    const names = (this.names ?? []).filter((name) => !isPattern(name));
     const isListed = model === null || names.includes(model);
     const option = (value, text) => element("option", { value, text });
-    const first = names.length === 0 ? "Default model" : `Default (${names[0]})`;
+    const [preset = "*"] = this.names ?? [];
+    const first = isPattern(preset) ? "Default model" : `Default (${preset})`;
     this.menu.replaceChildren(option("", first), ...names.map((name) => option(name, name)), option(OTHER, "Other…"));
     this.menu.value = model === null ? "" : isListed ? model : OTHER;
     this.other.value = isListed ? "" : model;
+    this.other.placeholder = (this.names ?? []).filter(isPattern).join(", ");
     this.drawOther();
   }
 
