@@ -164,7 +164,8 @@ function select() {
   else if (holder !== null) chat.openConversation(holder);
   else chat.openLink(id);
   if (id !== null) refreshState(chat.last, { whole: holder === null });
-  scroller.follow();
+  if (operate.isOpen) scroller.toTop();
+  else scroller.follow();
   drawSide();
 }
 

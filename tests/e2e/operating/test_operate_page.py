@@ -30,6 +30,7 @@ KEYED = {
 }
 SHOTS = os.environ.get("SHOTS")
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
+LOW = {"width": 1200, "height": 400}
 
 
 @pytest.fixture
@@ -76,6 +77,7 @@ async def test_an_operator_sees_what_runs_opens_its_timeline_and_requeues_a_dead
 
     tab = await tabs.open(front_end.url)
     await enter(tab, OPERATOR)
+    await tab.page.set_viewport_size(LOW)  # type: ignore[arg-type]
     await tab.part("operate-link").click()
     listed = tab.part("operate-workers")
     row = listed.get_by_role("row").filter(has=tab.page.get_by_role("link", name=generation_id))
@@ -88,6 +90,8 @@ async def test_an_operator_sees_what_runs_opens_its_timeline_and_requeues_a_dead
     await idle.kill()
     await expect(listed).to_contain_text("1 silent")
     await expect(listed).to_contain_text("silent for")
+    assert await tab.page.evaluate("document.getElementById('scroll').scrollTop") == 0
+    await tab.page.set_viewport_size(DESK)  # type: ignore[arg-type]
     await shoot(tab, "overview")
 
     await row.get_by_role("link", name=generation_id).click()

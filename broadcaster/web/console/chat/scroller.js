@@ -27,7 +27,7 @@ export class Scroller {
   }
 
   update() {
-    if (this.isFollowing) this.root.scrollTop = this.root.scrollHeight;
+    if (this.isFollowing && byId("operate").hidden) this.root.scrollTop = this.root.scrollHeight;
     this.note();
   }
 
