@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.servers.console_modules import ConsoleModules
@@ -26,6 +26,7 @@ def blocks(modules: ConsoleModules, portions: list[str]) -> list[tuple[str, str]
     return [each for each in found if each[0] != "space"]
 
 
+@example(text="one\n$$ y $$\none\n---\n", sizes=[1])
 @settings(max_examples=120, deadline=None)
 @given(text=TEXTS, sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_a_text_has_the_same_blocks_however_it_comes(modules: ConsoleModules, text: str, sizes: list[int]) -> None:

@@ -57,10 +57,20 @@ function isSparse(source) {
   return cells > Math.max(MAX_SPARSE_CELLS, body.length);
 }
 
+const FORMULA_LINE = /\n {0,3}(?:\$\$|\\\[)/;
+
+// undefined: it is no such block; false: marked decides.
+const tokenizer = {
+  table: (source) => (DELIMITERS.test(source) && isSparse(source) ? undefined : false),
+  // A line below a formula underlines what follows the formula, as it does where the text comes letter by letter.
+  lheading(source) {
+    return FORMULA_LINE.test(this.rules.block.lheading.exec(source)?.[0] ?? "") ? undefined : false;
+  },
+};
+
 const marked = new Marked({
   gfm: true,
-  // undefined: it is no table; false: marked decides.
-  tokenizer: { table: (source) => (DELIMITERS.test(source) && isSparse(source) ? undefined : false) },
+  tokenizer,
   extensions: [
     { name: "formula", level: "block", start: startOf(/(?<=\n) {0,3}(?:\$\$|\\\[)/), tokenizer: formulaBlock },
     { name: "inlineFormula", level: "inline", start: startOf(/\$|\\[([]/), tokenizer: formula },
