@@ -9,6 +9,7 @@ export class Scroller {
     this.root = byId("scroll");
     this.latest = byId("latest");
     this.isFollowing = true;
+    this.top = 0;
     this.latest.addEventListener("click", () => this.follow());
     this.root.addEventListener("scroll", () => this.note(), { passive: true });
     // What is drawn later than the text, such as an unfolded detail, moves the end as well.
@@ -31,10 +32,12 @@ export class Scroller {
     this.note();
   }
 
-  /** Scrolling up stops the following; scrolling back to the end resumes it. */
+  /** Scrolling up stops the following, text that was drawn below does not; scrolling back to the end resumes it. */
   note() {
     const { scrollTop, scrollHeight, clientHeight } = this.root;
-    this.isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    if (scrollHeight - scrollTop - clientHeight < NEAR_PX) this.isFollowing = true;
+    else if (scrollTop < this.top) this.isFollowing = false;
+    this.top = scrollTop;
     show(this.latest, !this.isFollowing && !byId("thread").hidden);
   }
 }
