@@ -25,6 +25,30 @@ async function load() {
   }
 }
 
+// What the formulas of one turn of the event loop may take, and the pause before the next ones.
+const TURN_MS = 8;
+const PAUSE_MS = 8;
+
+const waiting = new Set();
+let isDrawing = false;
+
+/** Draw those that wait, in portions: a text may have thousands. */
+async function drawWaiting() {
+  const loaded = await load();
+  const began = performance.now();
+  isDrawing = false;
+  for (const view of waiting) {
+    if (performance.now() - began > TURN_MS) {
+      isDrawing = true;
+      setTimeout(drawWaiting, PAUSE_MS);
+      return;
+    }
+    waiting.delete(view);
+    // One whose text has left the page meanwhile is not drawn.
+    if (loaded !== null && view.node.isConnected) view.draw(loaded);
+  }
+}
+
 export class FormulaView {
   #drawn = null;
   #drawnTex = null;
@@ -42,17 +66,20 @@ export class FormulaView {
     }
   }
 
-  async update({ text, isOpen }) {
+  update({ text, isOpen }) {
     growText(this.text, text);
     this.tex = text;
+    waiting.delete(this);
     if (isOpen || text.length > MAX_CHARS || DEFINITION.test(text)) return;
-    const loaded = await load();
-    if (loaded === null || this.tex !== text || this.#drawnTex === text) return;
-    this.#drawnTex = text;
-    this.#draw(loaded);
+    waiting.add(this);
+    if (isDrawing) return;
+    isDrawing = true;
+    drawWaiting();
   }
 
-  #draw(loaded) {
+  draw(loaded) {
+    if (this.#drawnTex === this.tex) return;
+    this.#drawnTex = this.tex;
     const target = element("span");
     try {
       loaded.render(this.tex, target, { ...OPTIONS, displayMode: this.isBlock });

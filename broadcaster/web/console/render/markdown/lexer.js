@@ -6,12 +6,11 @@
  * left as they were written: reading those takes time that grows with the square of the length.
  */
 
-import { Lexer, Marked } from "../../vendor/marked/marked.esm.js";
+import { Lexer, Marked, Tokenizer } from "../../vendor/marked/marked.esm.js";
 
-const BLOCKS = [
-  [/^ {0,3}\$\$((?:(?!\n[ \t]*\n)[^])*?)\$\$[ \t]*(?:\n|$)/, /^ {0,3}\$\$(?!\$)((?:(?!\n[ \t]*\n|\$\$)[^])*)$/],
-  [/^ {0,3}\\\[((?:(?!\n[ \t]*\n)[^])*?)\\\][ \t]*(?:\n|$)/, /^ {0,3}\\\[((?:(?!\n[ \t]*\n|\\\])[^])*)$/],
-];
+const OPENING = /^ {0,3}(\$\$|\\\[)/;
+const CLOSING = { $$: "$$", "\\[": "\\]" };
+const BLANK_LINE = /\n[ \t]*\n/g;
 // An amount of money is no formula: no space inside the dollars, no digit behind them.
 const INLINE = [
   /^\$\$((?:\\[^]|[^\\$\n])+)\$\$/,
@@ -25,13 +24,37 @@ const MAX_INLINE_CHARS = 6000;
 const MAX_SPARSE_CELLS = 2000;
 const TOO_DEEP = /^(?:[ \t]*>){32}/m;
 
-function formulaBlock(given) {
-  const source = given.slice(0, MAX_BLOCK_CHARS);
-  for (const [closed, open] of BLOCKS) {
-    const found = closed.exec(source) ?? (source === given ? open.exec(source) : null);
-    if (found) return { type: "formula", raw: found[0], text: found[1].trim(), isOpen: !closed.test(source) };
+// How many characters the search for the ends of formulas may pass in one text: without a bound, each line that opens a
+// formula and has no end would be followed by another look at all that comes after it. Further openings are text.
+const MAX_PASSED_CHARS = 400_000;
+let passedChars = 0;
+
+/** A formula in lines of its own, up to its end or a blank line; without an end it is open, where the text ends. */
+function formulaBlock(source) {
+  const [opening, marker] = OPENING.exec(source) ?? [];
+  if (opening === undefined || passedChars > MAX_PASSED_CHARS) return undefined;
+  const look = source.slice(0, MAX_BLOCK_CHARS);
+  BLANK_LINE.lastIndex = opening.length;
+  const limit = BLANK_LINE.exec(look)?.index ?? look.length;
+  const first = look.indexOf(CLOSING[marker], opening.length);
+  const isOpen = first < 0 && limit === source.length && !look.startsWith("$$$");
+  if (isOpen) return { type: "formula", raw: source, text: source.slice(opening.length).trim(), isOpen };
+  for (let at = first; at >= 0 && at < limit; at = look.indexOf(CLOSING[marker], at + 1)) {
+    const end = endOfLine(source, at + CLOSING[marker].length);
+    if (end === null) continue;
+    passedChars += end;
+    return { type: "formula", raw: source.slice(0, end), text: source.slice(opening.length, at).trim(), isOpen };
   }
+  passedChars += limit;
   return undefined;
+}
+
+/** Behind the line, if nothing but space is left of it; else null. */
+function endOfLine(source, from) {
+  let at = from;
+  while (source[at] === " " || source[at] === "\t") at += 1;
+  if (at === source.length) return at;
+  return source[at] === "\n" ? at + 1 : null;
 }
 
 function formula(source) {
@@ -62,9 +85,11 @@ const FORMULA_LINE = /\n {0,3}(?:\$\$|\\\[)/;
 // undefined: it is no such block; false: marked decides.
 const tokenizer = {
   table: (source) => (DELIMITERS.test(source) && isSparse(source) ? undefined : false),
-  // A line below a formula underlines what follows the formula, as it does where the text comes letter by letter.
+  // A line below a formula underlines what follows the formula, as it does where the text comes letter by letter. Nor is
+  // it looked for there: below each of many lines that open formulas, that would be the whole rest of the text.
   lheading(source) {
-    return FORMULA_LINE.test(this.rules.block.lheading.exec(source)?.[0] ?? "") ? undefined : false;
+    const end = source.search(FORMULA_LINE);
+    return Tokenizer.prototype.lheading.call(this, end < 0 ? source : source.slice(0, end + 1));
   },
 };
 
@@ -82,6 +107,7 @@ export function blocksOf(source, links) {
   if (TOO_DEEP.test(source)) return [plain(source)];
   const lexer = new Lexer(marked.defaults);
   lexer.tokens.links = links;
+  passedChars = 0;
   try {
     lexer.blockTokens(source, lexer.tokens);
     for (const { src, tokens } of lexer.inlineQueue) readInline(lexer, src, tokens);
