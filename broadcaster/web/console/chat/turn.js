@@ -12,6 +12,7 @@ import { getGeneration, getGenerationState, getStream } from "../api.js";
 import { copyText } from "../clipboard.js";
 import { element, iconButton, setText, show } from "../dom.js";
 import { AnswerView } from "../render/answer.js";
+import { MAX_LABEL_CHARS, MAX_LINE_CHARS, cut } from "../render/lengths.js";
 import { Stream } from "../stream.js";
 import { endingSentence, isOver, noticeSentence, progressSentence, usageText } from "../texts.js";
 import { AnswerTimeline } from "../timeline/answer.js";
@@ -155,7 +156,8 @@ export class Turn {
     show(this.copyButton, folded.text !== "");
     if (this.again) show(this.again, isLast);
     const model = this.state?.model ?? folded.metadata.model;
-    setText(this.meta, [model, usageText(folded.usage)].filter((text) => typeof text === "string").join(" · "));
+    const facts = [model, usageText(folded.usage)].filter((text) => typeof text === "string");
+    setText(this.meta, cut(facts.join(" · "), MAX_LABEL_CHARS));
   }
 
   drawNotices(notices) {
@@ -196,9 +198,11 @@ export class Turn {
     if (ending === null) return;
     const { tone, text, code, detail } = ending;
     this.ending.dataset.tone = tone;
-    this.ending.replaceChildren(element("span", { text }));
+    this.ending.replaceChildren(element("span", { text: cut(text, MAX_LINE_CHARS) }));
     if (code) this.ending.append(element("code", { text: code }));
-    if (detail) this.ending.append(element("details", {}, element("summary", { text: "Details" }), element("p", { text: detail })));
+    if (!detail) return;
+    const said = element("p", { text: cut(detail, MAX_LINE_CHARS) });
+    this.ending.append(element("details", {}, element("summary", { text: "Details" }), said));
   }
 
   async copyAnswer() {

@@ -5,16 +5,17 @@
  * 1. A part that has not changed is not touched, and a block of text that is whole keeps its nodes.
  * 2. A new attempt dims what the last one brought; its first content replaces that.
  * 3. Parts of a job that have no id and tell its state now (progress, status) share one place; log lines that follow each
- *    other share one log. Of other data parts the newest are on the page.
+ *    other share one log.
+ * 4. Of parts beyond a number the newest of each kind are on the page (crowd.js).
  */
 
 import { element, setText, show } from "../dom.js";
+import { Crowds } from "./crowd.js";
 import { ReasoningView, ToolView } from "./folded.js";
 import { DataPart, LinkPart, LinksPart, LogView, ProgressView, StatusView } from "./feeds.js";
 import { MarkdownView } from "./markdown/view.js";
 
 const TICK_MS = 1000;
-export const MAX_DATA_PARTS = 300;
 
 class TextPart {
   constructor() {
@@ -53,9 +54,8 @@ export class AnswerView {
   #slots = []; // what draws parts[index]: {view, part}
   #shared = new Map();
   #ticking = new Set();
-  #log = null;
-  #data = []; // the views of nameless data that are on the page
-  #dropped = noneDropped();
+  #log = null; // the slot of the newest log
+  #crowds = new Crowds();
   #attempt = null;
   #revision = null;
   #isOpen = false;
@@ -104,8 +104,7 @@ export class AnswerView {
     this.#shared.clear();
     this.#ticking.clear();
     this.#log = null;
-    this.#data = [];
-    this.#dropped = noneDropped();
+    this.#crowds = new Crowds();
   }
 
   /** Rule 2. */
@@ -138,31 +137,40 @@ export class AnswerView {
   #slotOf(part) {
     const { type, id } = part;
     if (type === "data-log" && id === undefined) return this.#logSlot(part);
-    if (id !== undefined || !SHARED.has(type)) return { view: this.#placed(viewOf(part), part) };
-    if (!this.#shared.has(type)) this.#shared.set(type, this.#placed(viewOf(part), part));
+    if (id !== undefined || !SHARED.has(type)) return this.#placed(viewOf(part), type);
+    if (!this.#shared.has(type)) {
+      this.#shared.set(type, viewOf(part));
+      this.#append(this.#shared.get(type));
+    }
     return { view: this.#shared.get(type) };
   }
 
   #logSlot(part) {
-    if (this.#log === null || this.#log.node !== this.content.lastElementChild) this.#log = this.#placed(new LogView(), part);
-    this.#log.add(part);
-    return { view: this.#log };
+    if (this.#log === null || this.#log.view.node !== this.content.lastElementChild) {
+      const view = new LogView();
+      view.add(part);
+      this.#log = this.#placed(view, part.type);
+    } else {
+      this.#log.view.add(part);
+    }
+    return this.#log;
   }
 
-  #placed(view, { id }) {
-    if (view === null) return null;
+  #placed(view, type) {
+    const slot = { view };
+    if (view === null) return slot;
+    this.#append(view);
+    for (const left of this.#crowds.add(slot, type)) {
+      left.view.close?.();
+      this.#ticking.delete(left.view);
+      left.view = null;
+    }
+    return slot;
+  }
+
+  #append(view) {
     this.content.append(view.node);
     if (view.tick !== undefined) this.#ticking.add(view);
-    if (view instanceof DataPart && id === undefined && this.#data.push(view) > MAX_DATA_PARTS) this.#dropData();
-    return view;
-  }
-
-  /** Take the oldest data away, and say so where it stood. */
-  #dropData() {
-    const [oldest] = this.#data.splice(0, 1);
-    this.#dropped.count += 1;
-    setText(this.#dropped.node, `${this.#dropped.count.toLocaleString("en")} earlier reports are not shown.`);
-    oldest.node.replaceWith(this.#dropped.node);
   }
 
   /** Durations and remaining times go on without events. */
@@ -181,7 +189,5 @@ function viewOf(part) {
   const View = Object.hasOwn(VIEWS, part.type) ? VIEWS[part.type] : part.type.startsWith("data-") ? DataPart : null;
   return View === null ? null : new View();
 }
-
-const noneDropped = () => ({ count: 0, node: element("p", { class: "log-note" }) });
 
 const hasContent = ({ type, text }) => type !== "step-start" && text !== "";

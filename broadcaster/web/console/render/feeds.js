@@ -2,14 +2,16 @@
 
 import { element, setText, show } from "../dom.js";
 import { Eta, leftText } from "./eta.js";
-import { MAX_CHARS, readable } from "./folded.js";
+import { readable } from "./folded.js";
+import { MAX_FIELD_CHARS, MAX_LABEL_CHARS, MAX_LINE_CHARS, cut } from "./lengths.js";
 import { safeUrl } from "./links.js";
 import { linkTo } from "./markdown/inline.js";
 import { droppedText, levelOf, lineOf, stepOf } from "./reports.js";
 
 /** Of longer logs only the newest lines are on the page. */
-export const MAX_LOG_LINES = 500;
-const MAX_LINE_CHARS = 2000;
+const MAX_LOG_LINES = 500;
+// Fewer than fit into a log's box.
+const LINES_IN_VIEW = 5;
 const MAX_LINKS = 200;
 
 export class ProgressView {
@@ -28,18 +30,18 @@ export class ProgressView {
     this.isRunning = isOpen && step !== null && step.done < step.total;
     for (const node of [this.bar, this.count]) show(node, step !== null);
     const label = step === null ? readable(part.data) : step.message || part.id || "Progress";
-    setText(this.label, label);
-    if (step !== null) this.#draw(step, label);
+    setText(this.label, cut(label, MAX_LABEL_CHARS));
+    if (step !== null) this.#draw(step);
     if (step !== null && isLive) this.eta.note(step, now);
     this.tick(now);
   }
 
-  #draw({ done, total, percent }, label) {
+  #draw({ done, total, percent }) {
     const amount = (number) => number.toLocaleString("en", { maximumFractionDigits: 2 });
     setText(this.count, `${percent}% (${amount(done)}/${amount(total)})`);
     this.bar.max = total;
     this.bar.value = Math.min(done, total);
-    this.bar.setAttribute("aria-label", label);
+    this.bar.setAttribute("aria-label", this.label.textContent);
     this.node.classList.toggle("is-done", done >= total);
   }
 
@@ -52,47 +54,58 @@ export class ProgressView {
 export class LogView {
   #waiting = [];
   #dropped = 0;
+  /** How many there were. */
+  lines = 0;
 
   constructor() {
-    this.lines = element("ol", { class: "log-lines" });
+    this.list = element("ol", { class: "log-lines" });
     this.note = element("p", { class: "log-note", hidden: "" });
     const label = { class: "log", tabindex: "0", role: "group", "aria-label": "Log", "data-testid": "log" };
-    this.node = element("div", label, this.note, this.lines);
+    this.node = element("div", label, this.note, this.list);
+  }
+
+  get linesShown() {
+    return Math.min(this.lines, MAX_LOG_LINES);
   }
 
   /** Take a part of type data-log; it is drawn with the others of its frame. */
   add({ data }) {
     if (this.#waiting.length === 0) queueMicrotask(() => this.#draw());
     this.#waiting.push(data);
+    this.lines += 1;
     if (this.#waiting.length <= MAX_LOG_LINES) return;
     this.#waiting.shift();
     this.#dropped += 1;
   }
 
   #draw() {
-    const { scrollTop, scrollHeight, clientHeight } = this.node;
-    const follows = scrollHeight - scrollTop - clientHeight < 24;
-    this.lines.append(...this.#waiting.splice(0).map(lineNode));
-    while (this.lines.childElementCount > MAX_LOG_LINES) {
-      this.lines.firstElementChild.remove();
+    const follows = this.#isAtEnd();
+    this.list.append(...this.#waiting.splice(0).map(lineNode));
+    while (this.list.childElementCount > MAX_LOG_LINES) {
+      this.list.firstElementChild.remove();
       this.#dropped += 1;
     }
     setText(this.note, `${this.#dropped.toLocaleString("en")} earlier lines are not shown.`);
     show(this.note, this.#dropped > 0);
-    if (follows) this.node.scrollTop = this.node.scrollHeight;
+    if (follows && this.list.childElementCount > LINES_IN_VIEW) this.node.scrollTop = this.node.scrollHeight;
+  }
+
+  /** Asks the browser for a layout only where there may be something to scroll. */
+  #isAtEnd() {
+    if (this.list.childElementCount <= LINES_IN_VIEW) return true;
+    const { scrollTop, scrollHeight, clientHeight } = this.node;
+    return scrollHeight - scrollTop - clientHeight < 24;
   }
 }
 
 function lineNode(data) {
-  const text = lineOf(data);
-  const shown = text.length > MAX_LINE_CHARS ? `${text.slice(0, MAX_LINE_CHARS)}…` : text;
   const level = levelOf(data);
   const line = element("li", { class: "log-line" });
   if (level !== "") {
     line.dataset.level = level;
     line.append(element("span", { class: "log-level", text: level }));
   }
-  line.append(element("span", { text: shown }));
+  line.append(element("span", { text: cut(lineOf(data), MAX_LINE_CHARS) }));
   return line;
 }
 
@@ -103,7 +116,7 @@ export class StatusView {
 
   update({ type, data, id }) {
     const text = type === "data-dropped" ? droppedText(data) : lineOf(data);
-    setText(this.node, id === undefined ? text : `${id}: ${text}`);
+    setText(this.node, cut(id === undefined ? text : `${id}: ${text}`, MAX_LINE_CHARS));
     this.node.dataset.level = levelOf(data);
   }
 }
@@ -119,7 +132,8 @@ export class LinkPart {
     const { url = given, title, label: name, filename, mediaType } = given ?? {};
     const label = [title, filename, name, mediaType, url].find((text) => typeof text === "string" && text !== "") ?? "";
     const href = safeUrl(url);
-    this.node.replaceChildren(href === null ? element("span", { text: label }) : linkTo(href, label));
+    const shown = cut(label, MAX_LABEL_CHARS);
+    this.node.replaceChildren(href === null ? element("span", { text: shown }) : linkTo(href, shown));
   }
 }
 
@@ -136,8 +150,6 @@ export class LinksPart {
   }
 }
 
-const shortened = (text) => (text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}…` : text);
-
 /** Any other data, as JSON, with the link that it may have. */
 export class DataPart {
   constructor() {
@@ -149,11 +161,11 @@ export class DataPart {
 
   update({ type, id, data }) {
     const name = type.slice("data-".length);
-    setText(this.name, id === undefined ? name : `${name} · ${id}`);
-    this.value.setAttribute("aria-label", name);
-    setText(this.value, shortened(readable(data)));
+    setText(this.name, cut(id === undefined ? name : `${name} · ${id}`, MAX_LABEL_CHARS));
+    this.value.setAttribute("aria-label", cut(name, MAX_LABEL_CHARS));
+    setText(this.value, cut(readable(data), MAX_FIELD_CHARS));
     const href = safeUrl(data?.url);
-    this.link.replaceChildren(...(href === null ? [] : [linkTo(href, href)]));
+    this.link.replaceChildren(...(href === null ? [] : [linkTo(href, cut(href, MAX_LABEL_CHARS))]));
     show(this.link, href !== null);
   }
 }

@@ -2,6 +2,7 @@
 
 import { element, setText, show } from "../dom.js";
 import { Stopwatch } from "./clock.js";
+import { MAX_FIELD_CHARS, MAX_LABEL_CHARS, cut } from "./lengths.js";
 import { copyButton } from "./markdown/code.js";
 import { MarkdownView } from "./markdown/view.js";
 
@@ -65,8 +66,6 @@ const STATES = {
   "output-error": "failed",
 };
 const BRIEF_CHARS = 160;
-// What one field of a tool, or of a job's data, may put on the page; the button of a tool's field copies all of it.
-export const MAX_CHARS = 100_000;
 const MAX_LEVELS = 20;
 
 export class ToolView extends Fold {
@@ -81,7 +80,7 @@ export class ToolView extends Fold {
     const isOver = part.state.startsWith("output-") && part.preliminary !== true;
     this.part = part;
     this.note(isOpen && !isOver, clock);
-    setText(this.label, part.toolName ?? "tool");
+    setText(this.label, cut(part.toolName ?? "tool", MAX_LABEL_CHARS));
     setText(this.brief, briefOf(part));
     setText(this.state, isOver || isOpen ? (part.preliminary ? "running" : STATES[part.state]) : "not finished");
     this.node.dataset.state = part.state;
@@ -109,8 +108,8 @@ class Field {
   update(text) {
     this.text = text;
     show(this.node, text !== "");
-    setText(this.pre, text.slice(0, MAX_CHARS));
-    const hidden = text.length - MAX_CHARS;
+    setText(this.pre, text.slice(0, MAX_FIELD_CHARS));
+    const hidden = text.length - MAX_FIELD_CHARS;
     setText(this.more, hidden > 0 ? `${hidden.toLocaleString("en")} more characters are not shown; Copy takes them all.` : "");
   }
 }
@@ -124,7 +123,7 @@ function briefOf({ input, inputText = "" }) {
 export function readable(value) {
   if (value === undefined) return "";
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  if (text.length > MAX_CHARS || isDeep(text)) return text;
+  if (text.length > MAX_FIELD_CHARS || isDeep(text)) return text;
   try {
     const parsed = JSON.parse(text);
     return typeof parsed === "object" && parsed !== null ? JSON.stringify(parsed, null, 2) : text;

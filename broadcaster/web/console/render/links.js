@@ -1,10 +1,12 @@
 /** Which links a page may have that a model wrote. Pure. */
 
+// A longer address is no link: browsers and servers refuse those.
+const MAX_URL_CHARS = 8192;
 const PROTOCOLS = new Set(["http:", "https:", "mailto:"]);
 
 /** The address of a link that may be followed, or null: a `javascript:` link is a script, a `data:` page not ours. */
 export function safeUrl(url) {
-  if (typeof url !== "string" || !URL.canParse(url)) return null;
+  if (typeof url !== "string" || url.length > MAX_URL_CHARS || !URL.canParse(url)) return null;
   const { protocol, href } = new URL(url);
   return PROTOCOLS.has(protocol) ? href : null;
 }
