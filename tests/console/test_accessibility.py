@@ -125,6 +125,7 @@ async def test_the_keyboard_is_enough(tabs: Tabs, url: str, worker: Worker) -> N
     generation_id, request = await worker.take()
     assert request["messages"][0]["content"] == "one\ntwo"
     worker.write(generation_id, "on ")
+    await expect(tab.part("stop")).to_be_visible()
     await tab.part("stop").focus()
     await keyboard.press("Enter")
     await tab.has_status("aborted")

@@ -49,7 +49,8 @@ async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(
     tabs: Tabs, url: str, world: MemoryWorld
 ) -> None:
     tab = await tabs.open(f"{url}/#nightly")
-    await expect(tab.part("status")).to_have_text("Not started yet")
+    # At once: long before the server gives up waiting for its first event.
+    await expect(tab.part("status")).to_have_text("Not started yet", timeout=3000)
     await expect(tab.part("progress")).to_contain_text("Nothing has been published under this link yet.")
     world.add("nightly", kind="feed", status="running", request={})
     await expect(tab.part("status")).to_have_text("Live")
@@ -61,3 +62,16 @@ async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(
     expired = await tabs.open(f"{url}/#gen_00000")
     await expect(expired.part("status")).to_have_text("Not found")
     await expect(expired.part("ending")).to_contain_text("Nothing was found under this link.")
+
+
+async def test_opening_a_feed_fails_no_request(tabs: Tabs, url: str, world: MemoryWorld) -> None:
+    world.add("nightly", kind="feed", status="running", request={})
+    world.append("nightly", ev.TextDelta(id="0", delta="Copying."))
+    tab = await tabs.open("about:blank")
+    failed: list[str] = []
+    tab.page.on("response", lambda given: failed.append(given.url) if given.status >= 400 else None)
+    async with tab.page.expect_response(lambda given: given.url.endswith("/v1/streams/nightly")):
+        await tab.page.goto(f"{url}/#nightly")
+    await expect(tab.part("answer")).to_contain_text("Copying.")
+    await expect(tab.part("status")).to_have_text("Live")
+    assert failed == []

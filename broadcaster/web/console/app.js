@@ -276,7 +276,7 @@ async function poll() {
   if (document.hidden) return;
   try {
     const { last } = chat;
-    const isRunning = last !== null && last.stream.isOpen;
+    const isRunning = last !== null && last.stream.isOpen && last.stream.state.name !== "awaited";
     // A token of a shared link lists nothing.
     await Promise.all([isGuest() ? null : refresh(), isRunning ? refreshState(last) : null]);
     document.body.classList.remove("offline");

@@ -19,8 +19,9 @@ import { streamPath } from "./client/server.js";
 import { watch } from "./client/watch.js";
 import { isGuest, keyHeaders, noteRefusal, sentKey } from "./key.js";
 
-// The id of a generation is given after its creation: one that does not exist has expired. Any other may be created later.
-const MADE_BEFORE_ITS_LINK = /^gen_/;
+/** Whether a stream is a generation's: no other id begins so. */
+export const isGeneration = (id) => id.startsWith("gen_");
+
 // Shorter than the time after which `watch` takes a response without a head for one that a proxy holds back.
 const WAIT_S = 5;
 const LOOK_AGAIN_MS = 1000;
@@ -31,7 +32,8 @@ export const observers = new Set();
 export class Stream {
   constructor(id, { onState, onChange }) {
     this.id = id;
-    this.mayComeLater = !MADE_BEFORE_ITS_LINK.test(id);
+    // A generation's link is known after its creation: one that is missing has expired. A feed may be created later.
+    this.mayComeLater = !isGeneration(id);
     this.newsAt = 0; // of the last event, performance.now()
     this.notices = []; // {kind, from, to}
     this.revision = 0; // rises when earlier contents are void: a view must redraw
@@ -96,6 +98,7 @@ export class Stream {
   }
 
   connection({ name, reason }) {
+    if (name === "connecting" && this.state.name === "awaited") return this.state;
     if (name === "stalled") return { name, reason };
     if (name !== "reconnecting") return { name };
     return { name, since: this.state.name === name ? this.state.since : performance.now() };
@@ -114,9 +117,10 @@ export class Stream {
     return { name: "locked" };
   }
 
-  /** The API has no such stream. */
+  /** The API has no such stream. Its events may still be waited for, with a request that the server holds open. */
   noteMissing() {
     if (!this.mayComeLater || this.seq > 0) this.end({ name: "gone" });
+    else if (this.state.name === "connecting") this.become({ name: "awaited" });
   }
 
   /** Close the connection while the page is hidden; `resume` continues after the last cursor. */

@@ -13,7 +13,7 @@ import { copyText } from "../clipboard.js";
 import { element, iconButton, setText, show } from "../dom.js";
 import { AnswerView } from "../render/answer.js";
 import { MAX_LABEL_CHARS, MAX_LINE_CHARS, cut } from "../render/lengths.js";
-import { Stream } from "../stream.js";
+import { Stream, isGeneration } from "../stream.js";
 import { endingSentence, isOver, noticeSentence, progressSentence, usageText } from "../texts.js";
 import { AnswerTimeline } from "../timeline/answer.js";
 import { Prompt } from "./prompt.js";
@@ -53,7 +53,8 @@ export class Turn {
     this.isKept = false;
     /** The API's newest document. */
     this.state = null;
-    this.isFeed = false;
+    /** It has a stream, and no stop. */
+    this.isFeed = !isGeneration(turn.id);
     this.isStopping = false;
     this.isInConversation = actions !== null;
     this.stream = new Stream(turn.id, { onChange: () => onChange(this), onState: (state) => onState(this, state) });
@@ -98,17 +99,9 @@ export class Turn {
     this.prompt.setText(text);
   }
 
-  /** An id without a generation may be a feed: it has a stream, and no stop. */
-  async fetchState(whole) {
+  fetchState(whole) {
     if (this.isFeed) return getStream(this.id);
-    try {
-      return await (whole ? getGeneration(this.id) : getGenerationState(this.id));
-    } catch (problem) {
-      if (problem.status !== 404) throw problem;
-      const state = await getStream(this.id);
-      this.isFeed = true;
-      return state;
-    }
+    return whole ? getGeneration(this.id) : getGenerationState(this.id);
   }
 
   /** Whether the stream has been read to its end, and nothing of it is missing. */
@@ -121,9 +114,14 @@ export class Turn {
     return this.copy !== null || this.stream.isAtEnd || ["gone", "closed"].includes(this.stream.state.name);
   }
 
-  /** What is shown: what the events amount to, or the copy (rules 1 and 2). */
+  /** Rules 1 and 2. */
+  get isCopyShown() {
+    return this.copy !== null && !this.isRead;
+  }
+
+  /** What is shown: what the events amount to, or the copy. */
   get folded() {
-    return this.copy === null || this.isRead ? this.stream.folded : foldedCopy(this.copy, this.copyStatus);
+    return this.isCopyShown ? foldedCopy(this.copy, this.copyStatus) : this.stream.folded;
   }
 
   /** The status, from the events first and else from the API. */
@@ -142,13 +140,12 @@ export class Turn {
   }
 
   draw({ isLast }) {
-    const { folded, status } = this;
-    const isCopy = folded !== this.stream.folded && !this.isRead && this.copy !== null;
+    const { folded, status, isCopyShown } = this;
     this.root.dataset.status = status ?? "";
     this.root.classList.toggle("is-last", isLast);
     const isLive = this.stream.state.name === "live";
-    this.answerView.update(folded, { revision: isCopy ? "copy" : this.stream.revision, isLive });
-    this.drawNotices(isCopy ? [] : this.stream.notices);
+    this.answerView.update(folded, { revision: isCopyShown ? "copy" : this.stream.revision, isLive });
+    this.drawNotices(isCopyShown ? [] : this.stream.notices);
     this.drawProgress(folded, status);
     this.drawEnding(folded);
     const isComplete = isOver(status) || this.stream.state.name === "gone";
