@@ -1,5 +1,5 @@
 // What the tests call of the modules that need no page.
-import { begun, requestOf, withAnswer, withTurn } from "./chat/conversations.js";
+import { begun, cutAt, merged, requestOf, withAnswer, withTurn } from "./chat/conversations.js";
 import { ConversationStore } from "./chat/store.js";
 
 class BoundedStorage {
@@ -63,3 +63,52 @@ export function kept({ maxChars = Infinity, isForbidden = false, tenants = [], e
 
 /** The body of the next request; `answers` has the answers that are known. */
 export const asked = (conversation, answers) => requestOf(conversation, "next", ({ id }) => answers[id]);
+
+/** A conversation after these steps: [user, id, at], or [cut] at an index. */
+const after = (steps) =>
+  steps.reduce(
+    (conversation, [user, id, at]) => (id === undefined ? cutAt(conversation, user) : withTurn(conversation, { user, id }, at)),
+    begun("c", 0),
+  );
+
+/** The turns of two versions of one conversation, merged by either tab; and by a third that merges both. */
+export function merges({ one, other }) {
+  const [a, b] = [after(one), after(other)];
+  const brief = ({ turns }) => turns.map(({ id }) => id);
+  const [here, there] = [merged(a, b), merged(b, a)];
+  return { here: brief(here), there: brief(there), again: brief(merged(here, there)), isSettled: merged(here, a) === here };
+}
+
+/** Two pages of one storage whose tabs hear of each other late: each saves a turn, then each is told what was stored. */
+export function raced({ isStale }) {
+  const storage = new BoundedStorage(Infinity);
+  const told = [];
+  const stores = [0, 1].map(() => {
+    const seen = new BoundedStorage(Infinity);
+    const write = (name, key, text) => {
+      storage[name](key, text);
+      if (isStale) seen[name](key, text);
+      told.push({ key, newValue: text ?? null });
+    };
+    const view = {
+      get length() {
+        return storage.length;
+      },
+      key: (index) => storage.key(index),
+      // What this tab sees of another one's writing may be old.
+      getItem: (key) => (isStale ? seen : storage).getItem(key),
+      setItem: (key, text) => write("setItem", key, text),
+      removeItem: (key) => write("removeItem", key),
+    };
+    return { store: new ConversationStore(() => view), view };
+  });
+  const first = withTurn(begun("c", 0), { user: "?", id: "1" }, 1);
+  for (const { store } of stores) store.save(first);
+  stores[0].store.save(withTurn(first, { user: "a", id: "2a" }, 2));
+  stores[1].store.save(withTurn(first, { user: "b", id: "2b" }, 3));
+  for (let round = 0; told.length > 0 && round < 50; round += 1) {
+    const event = told.shift();
+    for (const { store, view } of stores) store.note({ ...event, storageArea: view });
+  }
+  return { left: told.length, tabs: stores.map(({ store }) => brief(store)), stored: brief(new ConversationStore(() => storage)) };
+}

@@ -139,6 +139,27 @@ async def test_conversations_are_found_renamed_followed_in_other_tabs_and_delete
     await expect(tab.part("ending")).to_contain_text("Nothing was found under this link")
 
 
+async def test_two_tabs_that_write_in_one_conversation_at_the_same_moment_lose_no_turn(
+    tabs: Tabs, url: str, worker: Worker
+) -> None:
+    tab = await tabs.open(url)
+    await converse(tab, worker, "first", "one")
+    other = Tab(await tab.page.context.new_page())
+    await other.page.goto(tab.page.url)
+    await shows_turns(other, "first", "one")
+    await asyncio.gather(tab.send("from here"), other.send("from there"))
+    for _ in range(2):
+        await worker.answer("both")
+    for each in (tab, other):
+        await expect(each.part("prompt-shown")).to_have_count(3)
+        await expect(each.part("answer")).to_have_text(["one", "both", "both"])
+    said = [await each.part("prompt-shown").all_inner_texts() for each in (tab, other)]
+    assert said[0] == said[1]
+    assert set(said[0]) == {"first", "from here", "from there"}
+    await tab.page.reload()
+    await expect(tab.part("prompt-shown")).to_have_text(said[0])
+
+
 async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_copy(
     tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
 ) -> None:

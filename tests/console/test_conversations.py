@@ -93,6 +93,33 @@ def test_the_key_of_another_tenant_clears_entries_of_other_versions_too(modules:
     assert kept(modules, entries=entries, tenants=["web", "jobs"]) == {"here": [], "later": [], "chars": owner}
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "turns"),
+    [
+        ([], [["b", "2b", 3]], ["1", "2b"]),
+        ([["a", "2a", 2]], [["b", "2b", 3]], ["1", "2a", "2b"]),
+        ([["a", "2a", 3]], [["b", "2b", 3]], ["1", "2a", "2b"]),
+        ([["a", "2a", 5], ["a", "3a", 6]], [["b", "2b", 3]], ["1", "2b", "2a", "3a"]),
+        ([[0], ["edited", "1x", 4]], [["b", "2b", 3]], ["2b", "1x"]),
+        ([[0], ["edited", "1x", 4]], [[0], ["edited too", "1y", 3]], ["1y", "1x"]),
+        ([["a", "2a", 0]], [["b", "2b", 0]], ["1", "2a", "2b"]),
+    ],
+)
+def test_of_what_two_tabs_write_at_the_same_time_no_turn_is_lost_whichever_of_them_merges(
+    modules: ConsoleModules, one: list[list[Any]], other: list[list[Any]], turns: list[str]
+) -> None:
+    first = ["?", "1", 1]
+    found = modules.run("call", ["driver.mjs", "merges", {"one": [first, *one], "other": [first, *other]}])
+    assert found == {"here": turns, "there": turns, "again": turns, "isSettled": True}
+
+
+@pytest.mark.parametrize("is_stale", [False, True])
+def test_tabs_that_hear_of_each_other_late_end_with_the_same_turns(modules: ConsoleModules, is_stale: bool) -> None:
+    found = modules.run("call", ["driver.mjs", "raced", {"isStale": is_stale}])
+    both = [["c", [None, None, None]]]
+    assert found == {"left": 0, "tabs": [both, both], "stored": both}
+
+
 def test_a_request_has_the_earlier_turns_whose_answers_are_known(modules: ConsoleModules) -> None:
     answers = {"1": "one", "2": "", "3": "three"}
     settings = {"model": "m", "system": "s", "temperature": 0, "maxTokens": None}

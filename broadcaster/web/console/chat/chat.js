@@ -84,12 +84,16 @@ export class Chat {
     const { conversation } = this;
     const stored = conversation === null ? null : this.store.get(conversation.id);
     if (stored === null && conversation?.turns.length > 0) this.onDeleted();
-    else if (stored !== null && stored !== conversation) {
-      const isNew = stored.turns.at(-1).id !== this.last?.id;
-      this.openConversation(stored);
-      if (isNew) this.onStarted(stored.turns.at(-1).id);
-    }
+    else if (stored !== null && stored !== conversation) this.follow(stored);
     this.onChange();
+  }
+
+  /** Show what another tab has made of the open conversation. */
+  follow(conversation) {
+    const { id } = conversation.turns.at(-1);
+    const isNew = id !== this.last?.id;
+    this.openConversation(conversation);
+    if (isNew) this.onStarted(id);
   }
 
   /** The conversations of the tenant whose key was entered: what an earlier tenant's key had opened is closed. */
@@ -116,13 +120,12 @@ export class Chat {
     const state = await this.start(body);
     if (state === null) return false;
     for (const turn of this.thread.turns.slice(index)) if (turn.isRunning && !turn.isFeed) this.stop(turn);
-    const next = withTurn(kept, { user: text, id: state.id }, Date.now());
-    this.store.save(next);
+    const next = this.store.save(withTurn(kept, { user: text, id: state.id }, Date.now()));
     const isOpen = this.conversation === null || this.conversation.id === next.id;
     if (isOpen) {
       this.openConversation(next);
-      this.last.state = state;
-      this.onStarted(state.id);
+      this.thread.turns.find(({ id }) => id === state.id).state = state;
+      this.onStarted(this.last.id);
     }
     this.onChange();
     return true;
@@ -179,16 +182,22 @@ export class Chat {
   }
 
   rename(conversation, title) {
-    const next = renamed(this.store.get(conversation.id) ?? conversation, title);
-    if (this.conversation?.id === next.id) this.conversation = next;
-    this.store.save(next);
+    this.save(renamed(this.store.get(conversation.id) ?? conversation, title));
     this.onChange();
   }
 
   /** One without turns is not stored. */
   keep(conversation) {
-    this.conversation = conversation;
-    if (conversation.turns.length > 0) this.store.save(conversation);
+    if (conversation.turns.length > 0) this.save(conversation);
+    else this.conversation = conversation;
+  }
+
+  /** With what other tabs have added meanwhile. */
+  save(conversation) {
+    const saved = this.store.save(conversation);
+    if (this.conversation?.id !== saved.id) return;
+    if (saved === conversation) this.conversation = saved;
+    else this.follow(saved);
   }
 
   /** Delete a conversation, here and on the server. It comes back where the server refuses. */

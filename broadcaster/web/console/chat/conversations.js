@@ -3,9 +3,9 @@
  *
  *   {version, id, title, isNamed, createdAt, updatedAt, settings, turns, dropped}
  *
- * `settings` is {model, system, temperature, maxTokens}, each null for the server's default. A turn is {user, id, answer,
- * status}: the user's text, the generation that answers it, and the copy of its answer, null until it is over. `dropped`
- * holds the ids of generations that a new version has replaced. Times are Unix milliseconds.
+ * `settings` is {model, system, temperature, maxTokens}, each null for the server's default. A turn is {user, id, at,
+ * answer, status}: the user's text, the generation that answers it, when it began, and the copy of its answer, null until
+ * it is over. `dropped` holds the ids of generations that a new version has replaced. Times are Unix milliseconds.
  */
 
 export const VERSION = 1;
@@ -23,7 +23,9 @@ export function begun(id, now, settings = NO_SETTINGS) {
 export function withTurn(conversation, { user, id }, now) {
   const { turns, isNamed, title } = conversation;
   const named = turns.length === 0 && !isNamed ? titleOf(user) : title;
-  const turn = { user, id, answer: null, status: null };
+  // Behind the last one, also where the clock was set back.
+  const at = Math.max(now, (turns.at(-1)?.at ?? 0) + 1);
+  const turn = { user, id, at, answer: null, status: null };
   return { ...conversation, title: named, updatedAt: now, turns: [...turns, turn] };
 }
 
@@ -31,6 +33,40 @@ export function withTurn(conversation, { user, id }, now) {
 export function cutAt(conversation, index) {
   const dropped = [...conversation.dropped, ...conversation.turns.slice(index).map(({ id }) => id)].slice(-MAX_DROPPED);
   return { ...conversation, turns: conversation.turns.slice(0, index), dropped };
+}
+
+/**
+ * What two tabs have made of one conversation at the same time: the newer one, and no turn of either is lost. The turns of
+ * both stand in the order of their times, without those that either has dropped, whichever is the newer. The same
+ * conversation when the older one adds nothing.
+ */
+export function merged(newer, older) {
+  const dropped = [...new Set([...newer.dropped, ...older.dropped])].slice(-MAX_DROPPED);
+  const turns = new Map(older.turns.map((turn) => [turn.id, turn]));
+  for (const turn of newer.turns) {
+    const { answer = null, status } = turns.get(turn.id) ?? {};
+    turns.set(turn.id, turn.answer === null && answer !== null ? { ...turn, answer, status } : turn);
+  }
+  for (const id of dropped) turns.delete(id);
+  const whole = { ...newer, updatedAt: Math.max(newer.updatedAt, older.updatedAt), dropped };
+  whole.turns = [...turns.values()].sort((a, b) => (a.at ?? 0) - (b.at ?? 0) || compared(a, b));
+  return isEqual(whole, newer) ? newer : whole;
+}
+
+/** Turns of an earlier version have no time, and keep their order; those of one millisecond have the order of their ids. */
+const compared = (a, b) => (a.at === undefined || b.at === undefined ? 0 : a.id < b.id ? -1 : 1);
+
+const isEqual = (a, b) =>
+  a.updatedAt === b.updatedAt &&
+  a.dropped.length === b.dropped.length &&
+  a.turns.length === b.turns.length &&
+  a.turns.every((turn, index) => turn === b.turns[index]);
+
+/** Whether a conversation lacks turns of the whole, or the news that some were dropped. */
+export function lacks(conversation, whole) {
+  const ids = ({ turns, dropped }) => [...turns.map(({ id }) => id), ...dropped];
+  const known = new Set(ids(conversation));
+  return conversation.turns.length !== whole.turns.length || ids(whole).some((id) => !known.has(id));
 }
 
 /** With the copy of an answer that is over; the same conversation when it has this copy already. */
@@ -91,7 +127,8 @@ export function requestOf({ turns, settings }, user, answerOf) {
 export function checked(value) {
   const isText = (field) => typeof field === "string";
   const isTime = (field) => Number.isFinite(field);
-  const isTurn = (turn) => isText(turn?.user) && isText(turn.id) && (turn.answer === null || isText(turn.answer));
+  const isTurn = (turn) =>
+    isText(turn?.user) && isText(turn.id) && (turn.answer === null || isText(turn.answer)) && isTime(turn.at ?? 0);
   if (value?.version !== VERSION || !isText(value.id) || !isText(value.title)) return null;
   if (!isTime(value.createdAt) || !isTime(value.updatedAt)) return null;
   if (!Array.isArray(value.turns) || value.turns.length === 0 || !value.turns.every(isTurn)) return null;

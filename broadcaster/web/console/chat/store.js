@@ -7,9 +7,11 @@
  * 2. A storage that is full or forbidden is no error: what is not stored lives as long as the page.
  * 3. An entry that cannot be read, or is of another version, is left where it is and not shown.
  * 4. What is stored belongs to one tenant: the key of another one clears it.
+ * 5. Of what two tabs write into one conversation at the same time, no turn is lost: each merges what it finds stored, and
+ *    what it is told of later. Browsers show a tab late what another one has stored, so one of the two is not enough.
  */
 
-import { checked } from "./conversations.js";
+import { checked, lacks, merged } from "./conversations.js";
 
 const PREFIX = "broadcaster.chat.";
 const OWNER = "broadcaster.chats-of";
@@ -59,7 +61,16 @@ export class ConversationStore {
     return new Set(this.list().flatMap(({ turns, dropped }) => [...turns.map(({ id }) => id), ...dropped]));
   }
 
-  save(conversation) {
+  /** Returns what was saved: the conversation, with the turns that other tabs have stored (rule 5). */
+  save(given) {
+    const { id } = given;
+    const stored = this.#attempt((storage) => checked(parsed(storage.getItem(PREFIX + id)))) ?? null;
+    const conversation = stored === null ? given : merged(given, stored);
+    this.#put(conversation);
+    return conversation;
+  }
+
+  #put(conversation) {
     const { id } = conversation;
     this.#known.set(id, conversation);
     this.#sizes.delete(id);
@@ -103,8 +114,18 @@ export class ConversationStore {
     if (key === null) this.load();
     else if (!key.startsWith(PREFIX)) return;
     else if (newValue === null) this.#drop(key.slice(PREFIX.length));
-    else this.#take(key, newValue);
+    else this.#merge(key, newValue);
     this.#onChange();
+  }
+
+  /** Another tab has stored this. Where it lacks what this tab knows, the whole is stored again. */
+  #merge(key, text) {
+    const known = this.get(key.slice(PREFIX.length));
+    const conversation = this.#take(key, text);
+    if (known === null || conversation === null) return;
+    const whole = merged(conversation, known);
+    if (lacks(conversation, whole)) this.#put(whole);
+    else this.#known.set(whole.id, whole);
   }
 
   #drop(id) {
@@ -114,9 +135,10 @@ export class ConversationStore {
 
   #take(key, text) {
     const conversation = checked(parsed(text));
-    if (conversation === null || PREFIX + conversation.id !== key) return;
+    if (conversation === null || PREFIX + conversation.id !== key) return null;
     this.#known.set(conversation.id, conversation);
     this.#sizes.set(conversation.id, text.length);
+    return conversation;
   }
 
   #entries() {
