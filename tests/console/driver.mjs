@@ -112,3 +112,28 @@ export function raced({ isStale }) {
   }
   return { left: told.length, tabs: stores.map(({ store }) => brief(store)), stored: brief(new ConversationStore(() => storage)) };
 }
+
+/**
+ * What both storages hold after a list was read while the key changed: `refused` by a later call of the same reading,
+ * `left` (another tenant's key was entered) while it was under way, or neither.
+ */
+export async function listed({ change }) {
+  Object.assign(globalThis, { location: {}, sessionStorage: new BoundedStorage(Infinity), localStorage: new BoundedStorage(Infinity) });
+  const key = await import("./key.js");
+  const recents = await import("./recents.js");
+  key.keepKey("of-a");
+  recents.remember({ id: "gen_old", status: "running", created_at: 1 });
+  const json = (status, body) => new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json" } });
+  globalThis.fetch = async (url) => {
+    if (!String(url).includes("/v1/streams?")) {
+      return change === "refused" ? json(401, { code: "unauthorized", detail: "no" }) : json(200, { id: "gen_old", status: "finished", created_at: 1 });
+    }
+    if (change === "left") key.keepKey("of-b");
+    return json(200, { streams: [{ id: "secret", kind: "feed", status: "running", created_at: 2 }], next_before: "x" });
+  };
+  if (change === "left") recents.forgetAll();
+  const failure = await recents.refresh().then(() => null, ({ code }) => code);
+  const ids = (storage) => JSON.parse(storage.getItem("broadcaster.recents") ?? "[]").map(({ id }) => id);
+  key.keepKey(null);
+  return { failure, session: ids(sessionStorage), local: ids(localStorage), known: recents.known().map(({ id }) => id) };
+}

@@ -120,6 +120,17 @@ def test_tabs_that_hear_of_each_other_late_end_with_the_same_turns(modules: Cons
     assert found == {"left": 0, "tabs": [both, both], "stored": both}
 
 
+@pytest.mark.parametrize(
+    ("change", "failure", "session"),
+    [("none", None, ["secret", "gen_old"]), ("refused", None, ["gen_old"]), ("left", "superseded", [])],
+)
+def test_a_list_that_was_read_with_an_earlier_key_is_stored_nowhere(
+    modules: ConsoleModules, change: str, failure: str | None, session: list[str]
+) -> None:
+    found = modules.run("call", ["driver.mjs", "listed", {"change": change}])
+    assert found == {"failure": failure, "session": session, "local": [], "known": session}
+
+
 def test_a_request_has_the_earlier_turns_whose_answers_are_known(modules: ConsoleModules) -> None:
     answers = {"1": "one", "2": "", "3": "three"}
     settings = {"model": "m", "system": "s", "temperature": 0, "maxTokens": None}

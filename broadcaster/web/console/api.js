@@ -4,6 +4,8 @@ import { BroadcasterError } from "./client/errors.js";
 import { call, generationPath, streamPath } from "./client/server.js";
 import { keyHeaders, noteRefusal } from "./key.js";
 
+const SUPERSEDED = "superseded";
+
 /** A second call with the same `key` and body returns the generation that the first call created. */
 export const startGeneration = (body, key) => send("POST", "/v1/generations", body, { "idempotency-key": key });
 /** The newest generations and feeds. */
@@ -43,12 +45,20 @@ export function getTimeline(id, after) {
   return send("GET", after === null ? url : `${url}?after=${encodeURIComponent(after)}`);
 }
 
+/** Whether a call failed because another key was entered, or the key was refused, while it was under way. */
+export const isSuperseded = ({ code }) => code === SUPERSEDED;
+
 async function send(method, path, body, given = {}) {
-  const headers = { ...keyHeaders(), ...given };
+  const own = keyHeaders();
+  const headers = { ...own, ...given };
   try {
     // Without repetitions: what fails is shown, and the lists are polled.
-    return await call(method, path, { body, headers, retries: 0 });
+    const response = await call(method, path, { body, headers, retries: 0 });
+    // It may be another tenant's: nothing of it is shown or stored.
+    if (own.authorization === keyHeaders().authorization || given.authorization !== undefined) return response;
+    throw new BroadcasterError(SUPERSEDED, "the key has changed", { status: null, retry: true });
   } catch (error) {
+    if (isSuperseded(error)) throw error;
     if (error.status === 401) noteRefusal(headers);
     const { code, status, retry } = error;
     const sentence = code === "cannot_connect" ? "The server cannot be reached" : error.message;

@@ -3,6 +3,7 @@
  * or feed; where it is a turn of a conversation of this browser, that conversation is open.
  */
 
+import { isSuperseded } from "./api.js";
 import { BroadcasterError } from "./client/errors.js";
 import { Chat } from "./chat/chat.js";
 import { ConversationList } from "./chat/conversation_list.js";
@@ -281,10 +282,10 @@ async function poll() {
     await Promise.all([isGuest() ? null : refresh(), isRunning ? refreshState(last) : null]);
     document.body.classList.remove("offline");
   } catch (problem) {
-    if (keyDialog.handles(problem)) return; // entering a key restarts the polling
+    if (keyDialog.handles(problem) && !isSuperseded(problem)) return; // entering a key restarts the polling
     if (problem.status === 403) return; // a key that may not list
     // The connection's own state shows the failure where it matters; the list stays as it was.
-    document.body.classList.add("offline");
+    if (!isSuperseded(problem)) document.body.classList.add("offline");
   }
   drawSide();
   planDraw();

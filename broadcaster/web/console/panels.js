@@ -5,7 +5,7 @@
  */
 
 import { BroadcasterError } from "./client/errors.js";
-import { createToken, revokeToken, tryKey } from "./api.js";
+import { createToken, isSuperseded, revokeToken, tryKey } from "./api.js";
 import { hasKey, isGuest, isKey, keepKey, onRefused } from "./key.js";
 import { byId, element, place, show } from "./dom.js";
 import { ago, isOver, statusText, viewersText } from "./texts.js";
@@ -27,9 +27,9 @@ export class KeyDialog {
     return this.root.open;
   }
 
-  /** Whether a call failed without a key: only this dialog reports it. */
+  /** Whether a call failed without a key, or with an earlier one: nothing else reports it. */
   handles(problem) {
-    return problem.status === 401 && !isGuest();
+    return isSuperseded(problem) || (problem.status === 401 && !isGuest());
   }
 
   openDialog() {

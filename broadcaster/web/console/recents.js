@@ -1,11 +1,11 @@
 /**
  * The generations and feeds that this browser knows: the newest that the server lists, and those it has seen before.
  * They are stored in localStorage, shared by all tabs; without it (a private window) only the server's list is shown.
- * With a key they are stored where the key is, and another key clears them.
+ * With a key they are stored where the key is, and another key clears them: what was read with an earlier one is not stored.
  */
 
 import { getGenerationState, getStream, listStreams } from "./api.js";
-import { hasKey } from "./key.js";
+import { hasKey, sentKey } from "./key.js";
 import { isOver } from "./texts.js";
 
 const KEY = "broadcaster.recents";
@@ -69,11 +69,13 @@ function store(byId) {
  * missing from a complete list has expired or was deleted.
  */
 export async function refresh() {
+  const key = sentKey();
   const { streams, next_before: rest } = await listStreams(KEPT);
   const listed = new Set(streams.map(({ id }) => id));
   if (rest === null) write(read().filter(({ id, status }) => !isOver(status) || listed.has(id)));
   const vanished = read().filter(({ id, status }) => !isOver(status) && !listed.has(id));
   const found = await Promise.allSettled(vanished.map(({ id, kind }) => (kind === "feed" ? getStream(id) : getGenerationState(id))));
+  if (key !== sentKey()) return;
   const byId = new Map(read().map((each) => [each.id, each]));
   for (const stream of streams) byId.set(stream.id, essence(stream));
   for (const [index, { status, value, reason }] of found.entries()) {

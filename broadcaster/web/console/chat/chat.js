@@ -6,7 +6,7 @@
  */
 
 import { BroadcasterError } from "../client/errors.js";
-import { deleteGeneration, startGeneration, stopGeneration } from "../api.js";
+import { deleteGeneration, isSuperseded, startGeneration, stopGeneration } from "../api.js";
 import { hasKey } from "../key.js";
 import { forget, remember } from "../recents.js";
 import { Composer } from "./composer.js";
@@ -213,6 +213,7 @@ export class Chat {
         forget(generation);
       }
     } catch (problem) {
+      if (isSuperseded(problem)) return; // the storage may be another tenant's by now
       this.store.save(deleted);
       this.report(problem);
     }
