@@ -33,6 +33,7 @@ from broadcaster.cli.terminal.formats import number
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server
 from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import summed_metrics
+from broadcaster.process.demo_faults import PRESENCE_TTL_S
 from broadcaster.process.garbage_collection import tune_collector
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
@@ -94,6 +95,9 @@ async def _up(
             settings = settings.model_copy(update={"redis_url": embedded.url})
         # On one machine no other front-end takes the viewers: spreading them out would only delay the end.
         settings = settings.model_copy(update={"default_model": model.name, "drain_window_s": _DRAIN_WINDOW_S})
+        if demo is not None:  # its button kills front-ends, whose viewers must not count for minutes
+            presence_ttl_s = min(settings.presence_ttl_s, PRESENCE_TTL_S)
+            settings = settings.model_copy(update={"presence_ttl_s": presence_ttl_s})
         folder = await stack.enter_async_context(summed_metrics(MetricsAddress.of(settings)))
         workers = WorkerProcesses(
             settings.workers,
@@ -178,6 +182,7 @@ def _front_end_environment(settings: Settings) -> dict[str, str]:
         "BROADCASTER_LOG_LEVEL": settings.log_level,
         "BROADCASTER_DRAIN_WINDOW_S": str(settings.drain_window_s),
         "BROADCASTER_DEFAULT_MODEL": settings.default_model,
+        "BROADCASTER_PRESENCE_TTL_S": str(settings.presence_ttl_s),
     }
 
 
@@ -188,5 +193,6 @@ def _worker_environment(settings: Settings) -> dict[str, str]:
         "BROADCASTER_REDIS_URL": settings.redis_url or "",
         "BROADCASTER_LOG_LEVEL": settings.log_level,
         "BROADCASTER_DRAIN_S": "0",
+        "BROADCASTER_PRESENCE_TTL_S": str(settings.presence_ttl_s),
         "BROADCASTER_LOCAL_MODEL_PRELOAD": str(preload).lower(),
     }

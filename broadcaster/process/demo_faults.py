@@ -10,5 +10,8 @@ KILL_WORKER: Final = "kill-worker"
 RESTART_FRONT_END: Final = "restart-front-end"
 CUT_REDIS: Final = "cut-redis"
 
-CUT_S: Final = 3.0
-"""How long Redis is cut off: shorter than a lease, so that no generation changes its worker."""
+CUT_S: Final = 7.0
+"""How long Redis is cut off: the page shows for some seconds that it does not respond. No generation changes its worker:
+none counts as lost before Redis has answered for one lease."""
+PRESENCE_TTL_S: Final = 6.0
+"""How long a front-end of the demo that was killed still counts its viewers: a multiple of the interval of its reports."""
