@@ -26,7 +26,7 @@ REMEDIES: Final = {
     "tenant_limit": "retry later, or raise the setting that the error names",
     "idempotency_mismatch": "use another key for another request",
     "stream_exists": "choose another id, or continue the existing stream",
-    "stream_closed": "begin a new stream",
+    "stream_closed": "the stream takes no more events: begin one with another id",
     "stream_replaced": "another program has replaced the stream: begin a new one",
     "stream_full": "begin a new stream, or create it with on_full: trim",
     "event_too_large": "send it in parts",

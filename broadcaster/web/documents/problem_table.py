@@ -57,7 +57,7 @@ _OF_ERRORS: Final[Mapping[type[errors.BroadcasterError], tuple[str, str]]] = {
     ForbiddenOrigin: ("The Origin may not call", "without keys only loopback pages may call"),
     errors.UnknownStream: ("The stream is unknown", "no generation has this id (or it has expired)"),
     errors.StreamExists: ("The id is taken", "a feed of another configuration has this id"),
-    errors.StreamClosed: ("The stream has ended", "nothing can follow its terminal event"),
+    errors.StreamClosed: ("The stream has ended", "this feed has ended: to continue, create another feed"),
     errors.StreamReplaced: ("The stream was replaced", "another creation has replaced this feed"),
     errors.StreamFull: ("The stream is full", "the feed would hold more events than it may"),
     errors.EventTooLarge: ("An event is too large", "one event has at most 1048576 bytes"),

@@ -88,8 +88,8 @@ async def test_an_operator_sees_what_runs_opens_its_timeline_and_requeues_a_dead
     shown = await row.inner_text()
     (idle,) = [worker for worker in workers if f".{worker.pid}." not in shown]
     await idle.kill()
-    await expect(listed).to_contain_text("1 silent")
-    await expect(listed).to_contain_text("silent for")
+    await expect(listed).to_contain_text("1 without a sign of life")
+    await expect(listed).to_contain_text("last sign ")
     assert await tab.page.evaluate("document.getElementById('scroll').scrollTop") == 0
     await tab.page.set_viewport_size(DESK)  # type: ignore[arg-type]
     await shoot(tab, "overview")
@@ -115,7 +115,7 @@ async def test_an_operator_sees_what_runs_opens_its_timeline_and_requeues_a_dead
     await tab.page.keyboard.press("Enter")
     await tab.part("requeue-confirm").click()
     await expect(tab.part("operate-notice")).to_contain_text(f"{dead} was requeued as gen_")
-    await expect(letters).to_contain_text("No generation has failed on every attempt.")
+    await expect(letters).to_contain_text("No answer has failed on every attempt.")
     await tab.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     assert await tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert await tab.page.evaluate("document.getElementById('scroll').scrollWidth <= innerWidth")
@@ -135,7 +135,7 @@ async def test_the_view_is_read_while_it_is_visible_and_not_otherwise(tabs: Tabs
     tab = await tabs.open(f"{front_end.url}#/operate")
     reads: list[str] = []
     tab.page.on("request", lambda request: reads.append(request.url) if "/v1/admin/" in request.url else None)
-    await expect(tab.part("operate-queue")).to_contain_text("No generation waits for a worker.")
+    await expect(tab.part("operate-queue")).to_contain_text("No answer waits for a worker.")
     async with asyncio.timeout(20):
         while sum(url.endswith("/queue") for url in reads) < 2:
             await asyncio.sleep(0.05)

@@ -6,7 +6,7 @@
 import { BroadcasterError } from "../client/errors.js";
 import { getAdmin, getCaller, requeueLetter } from "../api.js";
 import { element, show } from "../dom.js";
-import { clock, count, counts, size, span } from "./formats.js";
+import { QUEUE, REDIS, STREAMS, WORKERS, deadLetters } from "./panels.js";
 import { Section, Table } from "./tables.js";
 import { Timeline } from "./timeline.js";
 
@@ -15,16 +15,12 @@ const NO_RIGHT = "This view needs a key with the right “admin”.";
 const PLACE = /^#\/operate(?:\/([A-Za-z0-9][A-Za-z0-9_.:-]{0,127}))?$/;
 
 const byId = (id) => document.getElementById(id);
-const text = (title) => ({ title });
-const number = (title) => ({ title, isNumber: true });
-const timelineLink = (id) => ({ text: id, href: `#/operate/${id}` });
-
 /** One list of the API, with the table that shows it. */
 class Panel {
-  constructor({ name, title, path, columns, empty, facts, rows }) {
+  constructor({ name, title, about, path, columns, empty, facts, rows }) {
     this.path = path;
     this.table = new Table(title, columns, empty);
-    this.section = new Section(name, title, this.table.root);
+    this.section = new Section({ name, title, about }, this.table.root);
     this.facts = facts;
     this.rows = rows;
   }
@@ -36,101 +32,6 @@ class Panel {
   }
 }
 
-const more = (view) => (view.next_after == null && view.next_before == null ? null : "more exist: see the API");
-
-const WORKERS = {
-  name: "workers",
-  title: "Workers",
-  path: "workers",
-  columns: [text("Worker"), text("State"), number("Slots used"), text("Generation"), text("Model"), number("Attempt"), number("Age")],
-  empty: "No worker is known. Start one with: broadcaster worker",
-  facts: (view) => [`${view.alive} alive`, view.silent > 0 ? `${view.silent} silent` : null, more(view)],
-  rows: (view) => view.workers.flatMap((worker) => workerRows(worker, view.now)),
-};
-
-function workerRows(worker, now) {
-  const reached = worker.limits.length > 0 ? `; limits reached: ${counts(worker.limits)}` : "";
-  const state = worker.alive
-    ? { text: (worker.draining ? "draining" : "alive") + (worker.uptime_s === null ? "" : `, up ${span(worker.uptime_s)}`) + reached }
-    : { text: `silent for ${span(worker.silent_s)}`, tone: "bad" };
-  const used = worker.slots === null ? null : `${worker.running} of ${worker.slots}`;
-  const whole = (cells) => [worker.id, state, used, ...cells];
-  if (worker.generations.length === 0) return [{ key: worker.id, cells: whole([worker.alive ? "idle" : null, null, null, null]) }];
-  return worker.generations.map((each, index) => {
-    const cells = [timelineLink(each.id), each.model, each.attempt, span(now - each.granted_at)];
-    return { key: `${worker.id} ${each.id}`, cells: index === 0 ? whole(cells) : ["", "", "", ...cells] };
-  });
-}
-
-const QUEUE = {
-  name: "queue",
-  title: "Queue",
-  path: "queue",
-  columns: [text("Tenant"), number("Waiting"), number("Oldest wait")],
-  empty: "No generation waits for a worker.",
-  facts: (view) => [
-    `${view.waiting} waiting`,
-    `${view.delayed} delayed`,
-    `${view.running} running`,
-    view.oldest_wait_s === null ? null : `oldest wait ${span(view.oldest_wait_s)}`,
-    more(view),
-  ],
-  rows: (view) =>
-    view.tenants.map((each) => ({ key: each.tenant, cells: [each.tenant, each.waiting, span(each.oldest_wait_s)] })),
-};
-
-const STREAMS = {
-  name: "front-end",
-  title: "This front-end",
-  path: "front-end",
-  columns: [text("Stream"), text("Tenant"), text("State"), number("Viewers"), number("Behind"), number("Lag (events)")],
-  empty: "No stream has a viewer at this front-end.",
-  facts: (view) => [
-    `${view.name}, up ${span(view.uptime_s)}${view.draining ? ", draining" : ""}`,
-    `${view.viewers} of ${count(view.max_viewers, "viewer")}`,
-    `rooms ${size(view.room_bytes)} of ${size(view.max_room_bytes)}`,
-    view.limits.length > 0 ? `limits reached: ${counts(view.limits)}` : "no limit was reached",
-    view.refused.length > 0 ? `refused: ${counts(view.refused)}` : null,
-  ],
-  rows: (view) =>
-    view.streams.map((each) => ({
-      key: each.id,
-      cells: [
-        each.id.startsWith("gen_") ? timelineLink(each.id) : each.id,
-        each.tenant,
-        each.stalled === null ? each.status : { text: `stalled: ${each.stalled}`, tone: "bad" },
-        each.viewers,
-        each.behind,
-        each.lag,
-      ],
-    })),
-};
-
-const REDIS = {
-  name: "redis",
-  title: "Redis",
-  path: "redis",
-  columns: [text("Server"), text("Version"), number("Memory"), number("Limit"), number("Response"), text("State")],
-  empty: "No server is known.",
-  facts: (view) => [
-    view.kind,
-    view.steady ? "steady" : "not steady: it has not answered for a whole lease yet",
-    view.breaks === 0 ? "no break seen" : `${count(view.breaks, "break")}, answers for ${span(view.answered_s)}`,
-  ],
-  rows: (view) =>
-    view.servers.map((each) => ({
-      key: each.name,
-      cells: [
-        each.name || "the server",
-        each.engine === null ? "unknown" : `${each.engine} ${each.version ?? ""}`,
-        size(each.used_bytes),
-        each.max_bytes === 0 ? "none" : size(each.max_bytes),
-        each.round_trip_ms === null ? null : `${each.round_trip_ms.toFixed(1)} ms`,
-        each.fault ?? each.write_fault ? { text: each.fault ?? each.write_fault, tone: "bad" } : "answers",
-      ],
-    })),
-};
-
 export class Operate {
   /** `handles` is called with each BroadcasterError, and returns whether another part of the page reports it. */
   constructor(handles) {
@@ -141,7 +42,7 @@ export class Operate {
     this.timer = null;
     this.letter = null;
     this.timeline = new Timeline();
-    this.letters = new Panel(this.deadLetters());
+    this.letters = new Panel(deadLetters((letter) => this.confirm(letter)));
     this.panels = [new Panel(WORKERS), new Panel(QUEUE), new Panel(STREAMS), this.letters, new Panel(REDIS)];
     this.notice = element("p", { class: "operate-notice", role: "status", "data-testid": "operate-notice" });
     byId("operate").append(this.notice, this.timeline.root, ...this.panels.map(({ section }) => section.root));
@@ -149,30 +50,6 @@ export class Operate {
     byId("requeue-cancel").addEventListener("click", () => this.dialog.close());
     byId("requeue-confirm").addEventListener("click", () => this.requeue());
     document.addEventListener("visibilitychange", () => this.refresh());
-  }
-
-  deadLetters() {
-    return {
-      name: "dead-letters",
-      title: "Dead letters",
-      path: "dead-letters",
-      columns: [text("Generation"), text("Failed at"), text("Reason"), text("Model"), text("Requeue")],
-      empty: "No generation has failed on every attempt.",
-      facts: (view) => [more(view)],
-      rows: (view) =>
-        view.dead_letters.map((letter) => ({
-          key: letter.id,
-          cells: [
-            timelineLink(letter.generation_id),
-            `${new Date(letter.at * 1000).toLocaleDateString()} ${clock(letter.at)}`,
-            letter.reason,
-            letter.model,
-            letter.can_requeue
-              ? { text: "Requeue", label: `Requeue ${letter.generation_id}`, onClick: () => this.confirm(letter) }
-              : "its request has expired",
-          ],
-        })),
-    };
   }
 
   /** Ask the API whether the key may operate. */

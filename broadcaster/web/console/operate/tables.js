@@ -46,14 +46,15 @@ class Row {
 }
 
 export class Table {
-  /** `columns`: {title, isNumber}; `empty`: the sentence in place of rows. */
+  /** `columns`: {title, hint, isNumber}; `empty`: the sentence in place of rows. */
   constructor(label, columns, empty) {
     this.columns = columns;
     this.rows = new Map();
     this.body = element("tbody", { role: "rowgroup" });
-    const heads = columns.map(({ title, isNumber }) =>
-      element("th", { scope: "col", role: "columnheader", text: title, ...(isNumber ? { class: "number" } : {}) }),
-    );
+    const heads = columns.map(({ title, hint, isNumber }) => {
+      const more = { ...(isNumber ? { class: "number" } : {}), ...(hint ? { title: hint } : {}) };
+      return element("th", { scope: "col", role: "columnheader", text: title, ...more });
+    });
     const head = element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...heads));
     this.table = element("table", { role: "table", "aria-label": label }, head, this.body);
     this.empty = element("p", { class: "operate-empty", text: empty });
@@ -81,9 +82,9 @@ export class Table {
   }
 }
 
-/** A heading, a line of facts, a fault, and whatever is below. */
+/** A heading, a sentence that explains it, a line of facts, a fault, and whatever is below. */
 export class Section {
-  constructor(name, title, ...children) {
+  constructor({ name, title, about }, ...children) {
     this.facts = element("p", { class: "operate-facts" });
     this.fault = element("p", { class: "fault", role: "status" });
     const heading = element("h2", { id: `operate-${name}`, text: title });
@@ -91,6 +92,7 @@ export class Section {
       "section",
       { class: "operate-section", "aria-labelledby": `operate-${name}`, "data-testid": `operate-${name}` },
       heading,
+      element("p", { class: "operate-about", text: about }),
       this.facts,
       this.fault,
       ...children,

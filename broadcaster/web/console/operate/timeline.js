@@ -24,13 +24,15 @@ const STEPS = {
   usage: "Usage",
 };
 
+const ABOUT =
+  "What happened to one answer, step by step. The log stores times only where a worker begins and where the answer ends.";
 const COLUMNS = [{ title: "Time" }, { title: "Step" }, { title: "Detail" }];
 
 export class Timeline {
   constructor() {
     this.table = new Table("Timeline", COLUMNS, "Nothing is known of this generation yet.");
     this.picture = new Picture({ hasLines: false });
-    this.section = new Section("timeline", "Timeline", this.picture.root, this.table.root);
+    this.section = new Section({ name: "timeline", title: "Timeline", about: ABOUT }, this.picture.root, this.table.root);
     this.select(null);
   }
 
