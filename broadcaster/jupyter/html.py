@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from broadcaster.client.progress import JobProgress, progress_in
 from broadcaster.core.fold import FoldState
+from broadcaster.core.requests.progress import JobProgress, progress_in
 from broadcaster.core.status import Status
 
 # Of data parts without a progress; earlier ones are counted.

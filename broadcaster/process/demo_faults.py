@@ -11,7 +11,7 @@ RESTART_FRONT_END: Final = "restart-front-end"
 CUT_REDIS: Final = "cut-redis"
 
 CUT_S: Final = 7.0
-"""How long Redis is cut off: the page shows for some seconds that it does not respond. No generation changes its worker:
-none counts as lost before Redis has answered for one lease."""
+"""How long Redis is cut off: the page shows for some seconds that it does not respond. No generation changes its
+worker: none counts as lost before Redis has answered for one lease."""
 PRESENCE_TTL_S: Final = 6.0
-"""How long a front-end of the demo that was killed still counts its viewers: a multiple of the interval of its reports."""
+"""How long the viewers of a killed front-end of the demo count: a multiple of the interval of its reports."""

@@ -79,16 +79,16 @@ export function merges({ one, other }) {
   return { here: brief(here), there: brief(there), again: brief(merged(here, there)), isSettled: merged(here, a) === here };
 }
 
-/** Two pages of one storage whose tabs hear of each other late: each saves a turn, then each is told what was stored. */
-export function raced({ isStale }) {
+/** Two pages of one storage whose tabs hear of each other late: each saves a turn, and is notified of what was stored, if `isNotified`. */
+export function raced({ isStale, isNotified }) {
   const storage = new BoundedStorage(Infinity);
-  const told = [];
+  const events = [];
   const stores = [0, 1].map(() => {
     const seen = new BoundedStorage(Infinity);
     const write = (name, key, text) => {
       storage[name](key, text);
       if (isStale) seen[name](key, text);
-      told.push({ key, newValue: text ?? null });
+      events.push({ key, newValue: text ?? null });
     };
     const view = {
       get length() {
@@ -106,11 +106,11 @@ export function raced({ isStale }) {
   for (const { store } of stores) store.save(first);
   stores[0].store.save(withTurn(first, { user: "a", id: "2a" }, 2));
   stores[1].store.save(withTurn(first, { user: "b", id: "2b" }, 3));
-  for (let round = 0; told.length > 0 && round < 50; round += 1) {
-    const event = told.shift();
+  for (let round = 0; isNotified && events.length > 0 && round < 50; round += 1) {
+    const event = events.shift();
     for (const { store, view } of stores) store.note({ ...event, storageArea: view });
   }
-  return { left: told.length, tabs: stores.map(({ store }) => brief(store)), stored: brief(new ConversationStore(() => storage)) };
+  return { left: events.length, tabs: stores.map(({ store }) => brief(store)), stored: brief(new ConversationStore(() => storage)) };
 }
 
 /**

@@ -153,11 +153,11 @@ async def test_two_tabs_that_write_in_one_conversation_at_the_same_moment_lose_n
     for each in (tab, other):
         await expect(each.part("prompt-shown")).to_have_count(3)
         await expect(each.part("answer")).to_have_text(["one", "both", "both"])
-    said = [await each.part("prompt-shown").all_inner_texts() for each in (tab, other)]
-    assert said[0] == said[1]
-    assert set(said[0]) == {"first", "from here", "from there"}
+    texts = [await each.part("prompt-shown").all_inner_texts() for each in (tab, other)]
+    assert texts[0] == texts[1]
+    assert set(texts[0]) == {"first", "from here", "from there"}
     await tab.page.reload()
-    await expect(tab.part("prompt-shown")).to_have_text(said[0])
+    await expect(tab.part("prompt-shown")).to_have_text(texts[0])
 
 
 async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_copy(

@@ -114,10 +114,15 @@ def test_of_what_two_tabs_write_at_the_same_time_no_turn_is_lost_whichever_of_th
 
 
 @pytest.mark.parametrize("is_stale", [False, True])
-def test_tabs_that_hear_of_each_other_late_end_with_the_same_turns(modules: ConsoleModules, is_stale: bool) -> None:
-    found = modules.run("call", ["driver.mjs", "raced", {"isStale": is_stale}])
+def test_tabs_that_learn_of_each_other_late_end_with_the_same_turns(modules: ConsoleModules, is_stale: bool) -> None:
+    found = modules.run("call", ["driver.mjs", "raced", {"isStale": is_stale, "isNotified": True}])
     both = [["c", [None, None, None]]]
     assert found == {"left": 0, "tabs": [both, both], "stored": both}
+
+
+def test_a_tab_stores_the_turns_that_it_finds_stored_without_being_notified(modules: ConsoleModules) -> None:
+    found = modules.run("call", ["driver.mjs", "raced", {"isStale": False, "isNotified": False}])
+    assert found["stored"] == [["c", [None, None, None]]]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broadcaster.client.progress import progress_of
 from broadcaster.core.events import DataEvent
 from broadcaster.core.fold import Fold
+from broadcaster.core.requests.progress import progress_of
 from broadcaster.core.sse import SseDecoder
 from tests.support.servers.console_modules import CLIENT, CONSOLE, ConsoleModules, console_modules
 

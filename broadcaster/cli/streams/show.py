@@ -12,7 +12,7 @@ from broadcaster.cli.front_end_client import Id, Json, Plain, Url, Visit
 from broadcaster.cli.terminal.formats import as_json, moment, number, span
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import AsyncClient, ClientError, Generation, StreamState
-from broadcaster.client.progress import progress_in
+from broadcaster.core.requests.progress import progress_in
 
 MAX_DISPLAY_CHARS: Final = 2000
 

@@ -1,6 +1,6 @@
 """What a terminal shows for a while: the line that says what a command waits for, and the progress of jobs.
 
-The progress of a job (client/progress.py) is one bar on a terminal, at the end of stderr; elsewhere one line whenever
+The progress of a job (core/requests/progress.py) is one bar on a terminal, at the end of stderr; elsewhere one line whenever
 the percentage or the message changes.
 """
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from broadcaster.client.progress import JobProgress
+from broadcaster.core.requests.progress import JobProgress
 
 BAR_WIDTH: Final = 30
 # More would push the rest off the screen; further jobs are printed as lines.

@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from broadcaster.cli.terminal.displays import ProgressBars, WaitingLine
-from broadcaster.client.progress import JobProgress
+from broadcaster.core.requests.progress import JobProgress
 
 if TYPE_CHECKING:
     from broadcaster.cli.terminal.markdown import MarkdownBlocks

@@ -15,8 +15,8 @@ from broadcaster.cli.terminal.exit_codes import ExitCode
 from broadcaster.cli.terminal.formats import as_json
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
-from broadcaster.client.progress import progress_of
 from broadcaster.core import events as ev
+from broadcaster.core.requests.progress import progress_of
 
 MAX_DISPLAY_CHARS: Final = 120
 _QUEUED: Final = "queued: waiting for a worker"

@@ -45,7 +45,7 @@ def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:
         case AppendCode.MISMATCH:
             raise IdempotencyMismatch("this Idempotency-Key was used with another body")
         case AppendCode.CLOSED:
-            raise StreamClosed("this feed has ended: it takes no more events and keeps the end that it has; to continue, create another feed")
+            raise StreamClosed("this feed has ended and takes nothing more: to continue, create another feed")
         case AppendCode.REPLACED:
             raise StreamReplaced("another creation has replaced this feed; nothing more of this writer is stored")
         case AppendCode.DURABLE:

@@ -13,9 +13,9 @@ import pytest
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.cli.terminal.transcript import TranscriptPrinter
 from broadcaster.client import EntryReceived
-from broadcaster.client.progress import LARGEST_AMOUNT, JobProgress, progress_of
 from broadcaster.core import events as ev
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.progress import LARGEST_AMOUNT, JobProgress, progress_of
 from tests.cli.conftest import ID, PROGRAM, as_log
 from tests.cli.terminal.test_waiting import Terminal
 from tests.support.servers.sse_server import Exchange, frame

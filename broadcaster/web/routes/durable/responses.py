@@ -74,7 +74,8 @@ def _refusal(outcome: DurableOutcome, headers: Mapping[str, str], *, producer: P
     epoch, last = outcome.producer_epoch, outcome.producer_seq
     match outcome.code:
         case DurableCode.CLOSED:
-            return problem_response("stream_closed", "the stream is closed and takes no more data: to continue, create another stream", headers=headers)
+            detail = "the stream is closed and takes nothing more: to continue, create another stream"
+            return problem_response("stream_closed", detail, headers=headers)
         case DurableCode.OTHER_TYPE:
             detail = "the stream was created with another Content-Type; send that one"
             return problem_response("content_type_mismatch", detail, headers=GUARDS)
