@@ -17,6 +17,7 @@ from broadcaster.client.documents import (
 )
 from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
+from broadcaster.core.requests.progress import JobProgress
 
 __all__ = [
     "Appended",
@@ -32,6 +33,7 @@ __all__ = [
     "GaveUp",
     "Generation",
     "GenerationList",
+    "JobProgress",
     "ListedStream",
     "Notice",
     "QueueCounts",

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.progress import JobProgress
 from broadcaster.core.status import OVER
 
 
@@ -137,6 +138,8 @@ class ListedStream(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int = 0
     events_url: str = ""
     error: Fault | None = None
+    progress: JobProgress | None = None
+    """Of a running feed whose last events report it: of the job without an id, else of the one furthest behind."""
 
     @property
     def is_over(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.progress import JobProgress
 from broadcaster.log.access.daily_usage import UsageRow
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.durable_streams import DurableAppend, DurableConfig, DurableCreation, DurableOutcome
@@ -92,6 +93,8 @@ class StreamsPort(Protocol):
     async def first(self, stream_id: str) -> Cursor | None: ...
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
+
+    async def progresses(self, stream_ids: Sequence[str]) -> list[JobProgress | None]: ...
 
     async def owners(self, stream_ids: Sequence[str]) -> list[str | None]: ...
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from broadcaster.client import AsyncClient, BadAnswer, CannotConnect, ClientError, Fault, Generation
+from broadcaster.client import AsyncClient, BadAnswer, CannotConnect, ClientError, Fault, Generation, JobProgress
 from broadcaster.client.client import RETRIES
 from broadcaster.core.cursor import Cursor
 from tests.support.servers.sse_server import Exchange, Plan, SseServer
@@ -115,7 +115,9 @@ async def test_list_gives_a_page_and_where_the_next_one_begins(server, client):
 
 
 async def test_list_streams_gives_generations_and_feeds(server, client):
-    rows = [{"id": "nightly", "kind": "feed", "status": "running", "active_at": 3.5, "model": None}]
+    progress = {"job": "", "done": 1, "total": 4, "message": "copying"}
+    feed = {"id": "nightly", "kind": "feed", "status": "running", "active_at": 3.5, "model": None}
+    rows: list[dict[str, object]] = [{**feed, "progress": progress}]
     rows.append({"id": "gen_1", "kind": "generation", "status": "failed", "error": {"code": "x"}})
     server.routes["GET", "/v1/streams"] = answering({"streams": rows, "next_before": "17"})
     page = await client.list_streams(status="open", limit=2)
@@ -124,6 +126,7 @@ async def test_list_streams_gives_generations_and_feeds(server, client):
         ("gen_1", "generation", True),
     ]
     assert (len(page), page.next_before, page.streams[0].active_at) == (2, "17", 3.5)
+    assert page.streams[0].progress == JobProgress("", 1, 4, "copying")
     assert server.requests[0].query == {"status": "open", "limit": "2"}
 
 

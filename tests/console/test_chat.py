@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.console.conftest import DEADLINE_S, Worker
 from tests.support.memory.memory_world import MemoryWorld
@@ -147,6 +147,14 @@ async def test_two_tabs_that_write_in_one_conversation_at_the_same_moment_lose_n
     other = Tab(await tab.page.context.new_page())
     await other.page.goto(tab.page.url)
     await shows_turns(other, "first", "one")
+    both_have_sent = asyncio.Barrier(2)
+
+    async def wait_for_the_other(route: Route) -> None:
+        await both_have_sent.wait()
+        await route.continue_()
+
+    for each in (tab, other):
+        await each.page.route(f"{url}/v1/generations", wait_for_the_other)
     await asyncio.gather(tab.send("from here"), other.send("from there"))
     for _ in range(2):
         await worker.answer("both")

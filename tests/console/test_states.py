@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 from playwright.async_api import expect
 
 from broadcaster.core import events as ev
 from broadcaster.core.notices import StallReason
-from tests.console.conftest import Worker
+from tests.console.conftest import DEADLINE_S, Worker
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tabs
 
@@ -75,3 +78,30 @@ async def test_opening_a_feed_fails_no_request(tabs: Tabs, url: str, world: Memo
     await expect(tab.part("answer")).to_contain_text("Copying.")
     await expect(tab.part("status")).to_have_text("Live")
     assert failed == []
+
+
+async def test_jobs_show_their_progress_in_the_list_without_a_connection_of_their_own(
+    tabs: Tabs, url: str, world: MemoryWorld
+) -> None:
+    for name in ("nightly", "import", *(f"job-{number}" for number in range(10))):
+        world.add(name, kind="feed", status="running", request={})
+        world.append(name, ev.DataEvent(type="data-progress", data={"done": 1, "total": 8, "message": "Copying"}))
+    world.append("import", ev.DataEvent(type="data-log", data="a line"), ev.Error(error_text="no", code="x"))
+    tab = await tabs.open("about:blank")
+    sent: list[str] = []
+    tab.page.on("request", lambda request: sent.append(request.url))
+    await tab.page.clock.install()
+    await tab.page.goto(url)
+    rows = tab.part("generations").get_by_role("link")
+    row, over = (rows.filter(has_text=name) for name in ("nightly", "import"))
+    await expect(row).to_contain_text("12% · Copying")
+    await expect(row.locator("progress")).to_have_js_property("value", 1)
+    await expect(over).to_contain_text("job · failed")
+    await expect(over.locator("progress")).to_be_hidden()
+    await tab.page.clock.run_for(4000)
+    world.append("nightly", ev.DataEvent(type="data-progress", data={"done": 2, "total": 8, "message": "Moving"}))
+    async with asyncio.timeout(DEADLINE_S):
+        while "25%" not in await row.inner_text():
+            await tab.page.clock.run_for(500)
+    await expect(row).to_contain_text(re.compile(r"25% · about \d\d s left · Moving"))
+    assert [each for each in sent if "/events" in each or "/v1/streams/" in each] == []

@@ -1,7 +1,7 @@
 """What a terminal shows for a while: the line that says what a command waits for, and the progress of jobs.
 
-The progress of a job (core/requests/progress.py) is one bar on a terminal, at the end of stderr; elsewhere one line whenever
-the percentage or the message changes.
+The progress of a job (core/requests/progress.py) is one bar on a terminal, at the end of stderr; elsewhere one line
+whenever the percentage or the message changes.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
-from broadcaster.core.events import DataEvent
+from broadcaster.core.events import DataEvent, read_event
 
 PROGRESS_TYPE: Final = "data-progress"
 # A hundred times this, divided by anything, is still a number.
@@ -55,6 +56,20 @@ def progress_in(part: dict[str, Any]) -> JobProgress | None:
     if part.get("type") != PROGRESS_TYPE:
         return None
     return progress_of(DataEvent(type=PROGRESS_TYPE, data=part.get("data"), id=part.get("id")))
+
+
+def listed_progress(newest_first: Iterable[bytes]) -> JobProgress | None:
+    """The progress that stands for a feed in a list: of the job without a name, else of the one furthest behind.
+
+    That job changes less often than the newest report where several jobs write at the same time.
+    """
+    newest: dict[str, JobProgress] = {}
+    for raw in newest_first:
+        event = read_event(raw)
+        step = progress_of(event) if isinstance(event, DataEvent) else None
+        if step is not None:
+            newest.setdefault(step.job, step)
+    return newest.get("") or min(newest.values(), key=lambda step: step.done / step.total, default=None)
 
 
 def _is_amount(value: Any) -> TypeGuard[float]:

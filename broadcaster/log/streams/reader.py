@@ -12,11 +12,13 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.requests.origins import NO_ORIGIN, ORIGIN_FIELDS, Origin
 from broadcaster.core.requests.priorities import Priority, stored_priority
+from broadcaster.core.requests.progress import JobProgress, listed_progress
 from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
+from broadcaster.log.redis.connect import LogConnection, later, log_errors, reply_to
 from broadcaster.log.redis.pipeline import LogPipeline, raise_first
+from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.streams.durable_meta import DurableMeta
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 
@@ -24,6 +26,8 @@ _FEED: Final = "feed"
 _OPEN: Final = ("queued", "running")  # a generation's stored statuses until its end
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
+# Where a list looks for the progress of a feed: entries and bytes at the end of its log, and bytes of one report.
+_LISTED_END: Final = (64, 65_536, 4096)
 # Every field of the hash that `Meta.from_hash` reads, except the request.
 _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
@@ -219,6 +223,16 @@ class Streams:
         return [
             _or_unread(partial(_tail, replies, pipeline, self._keys.log(stream_id))) for stream_id, *replies in each
         ]
+
+    async def progresses(self, stream_ids: Sequence[str]) -> list[JobProgress | None]:
+        """The progress of each feed, as far as the end of its log reports it, in one pipelined round trip."""
+        calls = [ScriptCall(SCRIPTS["progress"], [self._keys.log(each)], _LISTED_END) for each in stream_ids]
+        with log_errors():
+            replies = await run_all(self._redis, calls) if calls else []
+            for reply in replies:
+                if isinstance(reply, Exception) and not later(reply):
+                    raise reply
+        return [None if isinstance(reply, Exception) else listed_progress(reply) for reply in replies]
 
     async def first(self, stream_id: str) -> Cursor | None:
         """Id of the oldest entry that the log still holds."""

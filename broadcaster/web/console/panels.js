@@ -7,7 +7,10 @@
 import { BroadcasterError } from "./client/errors.js";
 import { createToken, isSuperseded, revokeToken, tryKey } from "./api.js";
 import { hasKey, isGuest, isKey, keepKey, onRefused } from "./key.js";
-import { byId, element, place, show } from "./dom.js";
+import { byId, element, place, setText, show } from "./dom.js";
+import { Eta, leftText } from "./render/eta.js";
+import { MAX_LABEL_CHARS, cut } from "./render/lengths.js";
+import { stepOf } from "./render/reports.js";
 import { ago, isOver, statusText, viewersText } from "./texts.js";
 
 export class KeyDialog {
@@ -128,19 +131,63 @@ class Row {
   constructor(id) {
     this.title = element("span", { class: "row-title" });
     this.detail = element("span", { class: "row-detail" });
+    // The detail says the same in words.
+    this.bar = element("progress", { class: "step-bar row-bar", "aria-hidden": "true" });
     const dot = element("span", { class: "dot", "aria-hidden": "true" });
-    this.link = element("a", { class: "row", href: `#${id}` }, dot, this.title, this.detail);
+    this.link = element("a", { class: "row", href: `#${id}` }, dot, this.title, this.detail, this.bar);
     this.root = element("li", {}, this.link);
+    this.progress = new ListedProgress();
   }
 
-  update({ id, kind, status, title, created_at, viewers }, { isSelected, now }) {
-    this.title.textContent = title || id;
-    const facts = kind === "feed" ? ["feed", statusText(status)] : [statusText(status)];
-    if (!isOver(status) && viewers > 0) facts.push(viewersText(viewers));
-    facts.push(ago(created_at, now));
-    this.detail.textContent = facts.join(" · ");
+  update(stream, { isSelected, now }) {
+    const { id, status, title } = stream;
+    this.progress.note(stream, performance.now());
+    setText(this.title, title || id);
+    setText(this.detail, this.facts(stream, now).join(" · "));
+    this.detail.title = this.detail.textContent;
+    const { step } = this.progress;
+    show(this.bar, step !== null);
+    if (step !== null) {
+      this.bar.max = step.total;
+      this.bar.value = Math.min(step.done, step.total);
+    }
     this.link.dataset.status = status;
     if (isSelected) this.link.setAttribute("aria-current", "page");
     else this.link.removeAttribute("aria-current");
+  }
+
+  facts({ kind, status, created_at: createdAt, viewers }, now) {
+    const watching = !isOver(status) && viewers > 0 ? [viewersText(viewers)] : [];
+    const words = this.progress.words(performance.now());
+    if (words !== null) return [...words, ...watching];
+    return [...(kind === "feed" ? ["job"] : []), statusText(status), ...watching, ago(createdAt, now)];
+  }
+}
+
+/** The progress of one job as the lists that were read since report it. */
+class ListedProgress {
+  constructor() {
+    this.eta = new Eta();
+    this.step = null;
+    this.job = null;
+  }
+
+  /** A report that has left the end of the feed's log counts until there is another one. */
+  note({ status, progress }, at) {
+    if (isOver(status)) this.step = null;
+    const step = isOver(status) ? null : stepOf(progress);
+    if (step === null || (step.done === this.step?.done && step.total === this.step.total && progress.job === this.job)) return;
+    if (progress.job !== this.job) this.eta = new Eta();
+    this.job = progress.job;
+    this.step = step;
+    this.eta.note(step, at);
+  }
+
+  /** null: no progress is known. */
+  words(at) {
+    if (this.step === null) return null;
+    const { percent, message } = this.step;
+    const name = cut(message || this.job, MAX_LABEL_CHARS);
+    return [`${percent}%`, leftText(this.eta.secondsLeft(at)), name].filter((text) => text !== "");
   }
 }

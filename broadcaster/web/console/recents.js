@@ -37,7 +37,7 @@ function write(streams) {
 }
 
 /** The kind of a stream is missing from the state of a generation. */
-const essence = ({ id, kind = "generation", status, title, model, created_at, viewers }) => ({
+const essence = ({ id, kind = "generation", status, title, model, created_at, viewers, progress = null }) => ({
   id,
   kind,
   status,
@@ -45,6 +45,7 @@ const essence = ({ id, kind = "generation", status, title, model, created_at, vi
   model,
   created_at,
   viewers,
+  progress,
 });
 
 /** Store the facts of one stream. */

@@ -93,6 +93,18 @@ class StreamContentView(StreamView):
     parts: list[dict[str, Any]] = Field(description="text, data parts, tool calls … in their order")
 
 
+@documented_as("JobProgress")
+class JobProgressView(BaseModel):
+    """The progress of a job, as a `data-progress` of its feed reports it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    job: str = Field(description="the `id` of the event; empty without one")
+    done: float
+    total: float
+    message: str
+
+
 @documented_as("ListedStream")
 class ListedStreamView(BaseModel):
     """A generation or a feed in a list, without its content. Times are Unix seconds."""
@@ -114,6 +126,10 @@ class ListedStreamView(BaseModel):
     last_seq: int
     events_url: str
     error: GenerationFault | None
+    progress: JobProgressView | None = Field(
+        description="of a running feed, as the end of its log reports it: of the job without an id, else of the one "
+        "that is furthest behind; null: none of its last 64 events (or 64 KiB of them) reports progress"
+    )
 
 
 @documented_as("StreamList")

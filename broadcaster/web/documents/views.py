@@ -7,6 +7,7 @@ from typing import Any
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import ANSWERED_BY, Error, read_event
 from broadcaster.core.providers.request_ids import id_in
+from broadcaster.core.requests.progress import JobProgress
 from broadcaster.core.requests.titles import prompt_of, title_of
 from broadcaster.core.status import OVER, Status
 from broadcaster.log.streams.folding import read_folded
@@ -73,7 +74,9 @@ def generation_state(meta: Meta, *, last: Cursor | None, viewers: int, base: str
     }
 
 
-def listed_stream(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -> dict[str, Any]:
+def listed_stream(
+    meta: Meta, *, last: Cursor | None, viewers: int, base: str, progress: JobProgress | None
+) -> dict[str, Any]:
     """The fields of a stream in a list. The left half of an id is a time: of an append to a feed, or of a grant."""
     newest = last or meta.terminal_id
     times_ms = (meta.created_ms, meta.ended_ms or 0, 0 if newest is None else newest.epoch)
@@ -86,6 +89,7 @@ def listed_stream(meta: Meta, *, last: Cursor | None, viewers: int, base: str) -
         "model": meta.model if is_generation else None,
         "active_at": max(times_ms) / 1000,
         "error": _error_in(meta.terminal),
+        "progress": progress,
     }
 
 

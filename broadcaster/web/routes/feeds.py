@@ -172,9 +172,13 @@ async def list_streams(
     tails = await services.streams.tails([meta.id for meta in listed.metas])
     shown = [await _unlapsed(here, meta, tail) for meta, tail in zip(listed.metas, tails, strict=True)]
     viewers = await count_viewers(services, [meta.id for meta, _ in shown])
+    running = [meta.id for meta, _ in shown if meta.kind == "feed" and not meta.is_over and meta.durable is None]
+    progresses = dict(zip(running, await services.streams.progresses(running), strict=True))
     return schemas.StreamPage(
         streams=[
-            schemas.ListedStreamView(**listed_stream(meta, last=last, viewers=count, base=base))
+            schemas.ListedStreamView(
+                **listed_stream(meta, last=last, viewers=count, base=base, progress=progresses.get(meta.id))
+            )
             for (meta, last), count in zip(shown, viewers, strict=True)
         ],
         next_before=None if listed.next_before is None else str(listed.next_before),

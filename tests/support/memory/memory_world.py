@@ -20,6 +20,7 @@ from broadcaster.core.notices import StallReason, StreamSink
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.metadata import MAX_METADATA_BYTES, check_metadata
 from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS
+from broadcaster.core.requests.progress import JobProgress, listed_progress
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable, StreamClosed, StreamExists, UnknownStream
 from broadcaster.hub.hub import Hub
@@ -164,8 +165,7 @@ class MemoryWorld:
         self.append(generation_id, Attempt(attempt=attempt))
 
     def stall(self, generation_id: str, reason: StallReason | None) -> None:
-        sink = self.streams[generation_id].sink
-        if sink is not None:
+        if (sink := self.streams[generation_id].sink) is not None:
             sink.stalled(reason)
 
     def expire(self, generation_id: str) -> None:
@@ -182,13 +182,16 @@ class MemoryWorld:
         return [entry for entry in (stream.entries if stream else []) if entry.cursor > after][:count]
 
     async def first(self, stream_id: str) -> Cursor | None:
-        entries = await self.read(stream_id, count=1)
-        return entries[0].cursor if entries else None
+        return next((each.cursor for each in await self.read(stream_id, count=1)), None)
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         self._answer()
         streams = [self.streams[each] for each in stream_ids]
         return [Tail(each.last if each.entries else None, each.meta.status, True, self.now_ms()) for each in streams]
+
+    async def progresses(self, stream_ids: Sequence[str]) -> builtins.list[JobProgress | None]:
+        self._answer()
+        return [listed_progress(entry.event for entry in reversed(self.streams[each].entries)) for each in stream_ids]
 
     async def owners(self, stream_ids: Sequence[str]) -> builtins.list[str | None]:
         self._answer()

@@ -49,6 +49,31 @@ async def test_feeds_are_listed_beside_generations(client: httpx2.AsyncClient) -
     assert [each["id"] for each in (await client.get("/v1/generations")).json()["generations"]] == [generation["id"]]
 
 
+async def test_a_running_feed_is_listed_with_its_progress(client: httpx2.AsyncClient) -> None:
+    def step(done: int, job: str | None = None, **more: object) -> dict[str, object]:
+        named = {} if job is None else {"id": job}
+        return {"type": "data-progress", **named, "data": {"done": done, "total": 10, **more}}
+
+    log: list[dict[str, object]] = [{"type": "data-log", "data": f"line {number}"} for number in range(30)]
+    await create(client, "plain", step(1), step(4, message="copying"), *log)
+    await create(client, "named", step(9, "a"), step(2, "b"), step(3, "b"), step(8, "a"))
+    await create(client, "both", step(1, "a"), step(7), step(9, "a"))
+    await create(client, "large", step(1), step(2, message="x" * 5000))
+    await create(client, "far", step(1), *log, *log, *log)
+    long: dict[str, object] = {"type": "data-log", "data": "x" * 9000}
+    await create(client, "long", step(1), *[long] * 20)
+    await create(client, "odd", {"type": "data-progress", "data": "half"}, {"type": "data-x", "data": "data-progress"})
+    await create(client, "over", step(5))
+    await client.post("/v1/streams/over/close")
+    await client.put("/ds/bytes", content=b'{"type":"data-progress","data":{"done":1,"total":2}}')
+    await client.post("/v1/generations", json={"prompt": "why?"})
+    listed = (await client.get("/v1/streams")).json()["streams"]
+    found = {each["id"]: each["progress"] for each in listed}
+    assert (len(found), found["plain"]) == (10, {"job": "", "done": 4, "total": 10, "message": "copying"})
+    shown = {id: (step["job"], step["done"]) for id, step in found.items() if step is not None}
+    assert shown == {"plain": ("", 4), "named": ("b", 3), "both": ("", 7), "large": ("", 1)}
+
+
 async def test_a_page_names_the_next_one_and_a_status_may_be_chosen(client: httpx2.AsyncClient) -> None:
     for id in "abc":
         await create(client, id)
