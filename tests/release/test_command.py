@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from hatch_build import with_whole_links
+from tests.guards import audit
+from tests.guards.audit import Audit
+from tests.release.__main__ import OPTIONAL, REQUIRED, Refused, check_audit, main
 from tests.release.building import ROOT
 from tests.release.checks import PLACES, Checkout, faults
 
@@ -129,6 +132,51 @@ def test_another_branch_and_a_tag_of_another_commit_are_refused(checkout: Checko
 def test_the_repository_is_that_of_an_origin_on_github(checkout: Checkout, address: str, name: str) -> None:
     checkout.git("remote", "set-url", "origin", address)
     assert checkout.repository() == name
+
+
+@pytest.mark.parametrize(
+    ("found", "mode", "reason"),
+    [
+        (Audit(["holed 1.0: PYSEC-1"], 5, 0), OPTIONAL, "known holes: make requirements UPGRADE=1"),
+        (Audit([], 2, 3), REQUIRED, "not checked whether 3 pinned versions have known holes"),
+        (Audit([], 2, 3), REQUIRED, "repeat the command with AUDIT=optional"),
+        (Audit([], 2, 3), REQUIRED, f"repeat the command with {audit.OTHER_SERVICE}"),
+    ],
+)
+def test_a_release_whose_packages_are_not_known_to_be_safe_is_refused_with_ways_to_go_on(
+    found: Audit, mode: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "run", lambda _: found)
+    with pytest.raises(Refused) as refused:
+        check_audit(mode)
+    assert reason in str(refused.value)
+
+
+def test_an_audit_counts_what_it_could_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "run", lambda _: Audit([], 5, 0))
+    assert check_audit(REQUIRED) == 0
+    monkeypatch.setattr(audit, "run", lambda _: Audit([], 2, 3))
+    assert check_audit(OPTIONAL) == 3
+
+
+def test_a_release_without_a_public_repository_is_refused(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.release.__main__.ROOT", checkout.root)
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    assert main([VERSION]) == 2
+    assert "REPOSITORY=owner/name" in capsys.readouterr().out
+
+
+def test_an_origin_that_cannot_be_reached_is_named_with_the_error_of_git(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.release.__main__.ROOT", checkout.root)
+    checkout.git("remote", "set-url", "origin", str(tmp_path / "moved"))
+    assert main([VERSION, "--repository", "owner/name"]) == 1
+    printed = capsys.readouterr().out
+    assert "git ls-remote origin" in printed
+    assert str(tmp_path / "moved") in printed
 
 
 def test_what_a_release_starts_trusts_the_authorities_that_it_trusts_itself() -> None:
