@@ -5,7 +5,9 @@ from importlib import import_module
 
 from broadcaster.errors import SetupError
 from broadcaster.extras import EXIT_USAGE, check_extra
+from broadcaster.process.interrupts import let_interrupts_end
 
+let_interrupts_end()
 try:
     check_extra("worker")
 except SetupError as error:  # before worker.main, which imports the packages

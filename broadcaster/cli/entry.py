@@ -12,6 +12,7 @@ from typing import Final
 
 from broadcaster.errors import SetupError
 from broadcaster.extras import EXIT_USAGE, Extra, check_extra
+from broadcaster.process.interrupts import let_interrupts_end
 
 EXTRAS: Final[Mapping[str, Extra]] = {
     "demo": "all",
@@ -32,6 +33,7 @@ def command_in(arguments: Sequence[str]) -> str:
 
 def main() -> None:
     """Run the command of this process's arguments; ends the process with an ``ExitCode``."""
+    let_interrupts_end()
     try:
         check_extra(EXTRAS.get(command_in(sys.argv[1:]), "cli"))
     except SetupError as error:

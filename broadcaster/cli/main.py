@@ -18,7 +18,8 @@ import typer
 
 from broadcaster import __version__
 from broadcaster.cli.entry import command_in
-from broadcaster.cli.terminal.exit_codes import ReportingGroup, describe_exit_codes
+from broadcaster.cli.terminal.exit_codes import ExitCode, ReportingGroup, describe_exit_codes
+from broadcaster.process.interrupts import raising_interrupts
 
 PROGRAM: Final = "broadcaster"
 
@@ -135,12 +136,20 @@ def _common(
 
 def main() -> None:
     """Run the command of this process's arguments; ends the process with an ``ExitCode``."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: what is written goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal's encoding lacks must not end the command.
             stream.reconfigure(errors="backslashreplace")
     arguments = _typed_so_far() if _COMPLETION in os.environ else sys.argv[1:]
-    create_app_for(arguments)(prog_name=PROGRAM)
+    app = create_app_for(arguments)
+    try:
+        with raising_interrupts():
+            app(prog_name=PROGRAM)
+    except KeyboardInterrupt:  # before typer runs the command, or after
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _typed_so_far() -> Sequence[str]:

@@ -1,0 +1,30 @@
+"""Ctrl-C while a program imports its modules or ends: the signal ends the process at once, without a traceback.
+
+Shells see the same as from any program that Ctrl-C ends. Modules are imported for tenths of a second, in which Python
+would raise KeyboardInterrupt from the middle of somebody else's code.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def let_interrupts_end() -> None:
+    """From here on Ctrl-C ends this process, unless its parent had it ignored (``nohup``)."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def raising_interrupts() -> Iterator[None]:
+    """After ``let_interrupts_end``: Ctrl-C raises KeyboardInterrupt while the block runs."""
+    is_let = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if is_let:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if is_let:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
