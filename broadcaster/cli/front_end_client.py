@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Final
 
@@ -15,6 +15,7 @@ from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.failures import client_failure
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.cli.terminal.transcript import JsonLines, Reporter, TranscriptPrinter
+from broadcaster.cli.terminal.usage import quoted
 from broadcaster.client import AsyncClient, CannotConnect, ClientError, GaveUp, Reconnecting
 from broadcaster.core.cursor import Cursor
 from broadcaster.settings import Settings
@@ -30,11 +31,33 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 FIRST_TRIES: Final = 2
 
 
+def check_id(id: str) -> None:
+    """Raises CommandFailed for an id that would lead to another path of the front-end."""
+    if "/" in id or id in ("", ".", ".."):
+        text = f"{quoted(id)} is no id: an id is a text without a slash; see what there is with: broadcaster ls --all"
+        raise CommandFailed(text, ExitCode.USAGE)
+
+
 class Visit:
     """One command's calls to one front-end."""
 
-    def __init__(self, url: str | None, *, is_plain: bool = True) -> None:
-        """``is_plain``: an answer is printed as it is, and not as Markdown."""
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        is_plain: bool = True,
+        stream: str | None = None,
+        given: Mapping[str, str] | None = None,
+    ) -> None:
+        """``is_plain``: an answer is printed as it is, and not as Markdown.
+
+        A failure names ``stream``, and a field of the request as it is ``given`` on the command line. Raises
+        CommandFailed for an id that no stream has.
+        """
+        if stream is not None:
+            check_id(stream)
+        self.stream = stream
+        self._given = given
         settings = Settings()
         self.screen = Screen(is_plain=is_plain)
         self._address = url or front_end_url(settings, is_named="url" in settings.model_fields_set)
@@ -62,7 +85,7 @@ class Visit:
 
     def failure(self, error: ClientError) -> CommandFailed:
         """What the command prints for a call that failed."""
-        return client_failure(error, address=self._address)
+        return client_failure(error, address=self._address, stream=self.stream, given=self._given)
 
     def began(self, id: str) -> None:
         """Note the generation: it continues if watching it fails."""

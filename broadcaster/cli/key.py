@@ -20,6 +20,7 @@ from broadcaster.cli.serve import with_options
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json, number
 from broadcaster.cli.terminal.screen import Screen
+from broadcaster.cli.terminal.usage import quoted
 from broadcaster.core.access.api_keys import check_tenant, credential_of, digest_of, read_key
 from broadcaster.core.access.callers import USUAL_ACTIONS, Action
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
@@ -121,13 +122,17 @@ def revoke(
 
 
 def _check(digest: str, record: dict[str, Any]) -> None:
-    """Raises CommandFailed for a record that front-ends could not read."""
+    """Raises CommandFailed for a record that front-ends could not read; its rights are read already."""
+    tenant = record["tenant"]
     try:
-        check_tenant(record["tenant"])
-        given = {each: record[each] for each in ("rights", "name", "tokens_per_day")}
-        read_key({"sha256": digest, **given}, tenant=record["tenant"])
-    except (SetupError, ValueError) as error:
-        raise CommandFailed(str(error), ExitCode.USAGE) from error
+        check_tenant(tenant)
+    except SetupError as error:
+        raise CommandFailed(f"--tenant {quoted(tenant)}: {error.detail}", ExitCode.USAGE) from error
+    for field, option in (("name", "--name"), ("tokens_per_day", "--tokens-per-day")):
+        try:
+            read_key({"sha256": digest, field: record[field]}, tenant=tenant)
+        except ValueError as error:
+            raise CommandFailed(f"{option} {quoted(record[field])}: {error}", ExitCode.USAGE) from error
 
 
 def _chosen(found: Sequence[StoredKey], which: str) -> StoredKey:
@@ -140,7 +145,8 @@ def _chosen(found: Sequence[StoredKey], which: str) -> StoredKey:
     ]
     if len(chosen) != 1:
         fault = f"{number(len(chosen), 'key')} in Redis" if chosen else "no key in Redis"
-        text = f"{fault} with this name, or whose digest begins so; see what there is with: broadcaster key ls"
+        place = f"with the name {quoted(which)}, or whose digest begins so"
+        text = f"{fault} {place} (with {LEAST_DIGITS} digits or more); see what there is with: broadcaster key ls"
         raise CommandFailed(text, ExitCode.FAILED)
     return chosen[0]
 

@@ -42,8 +42,12 @@ def find_redis(settings: Settings) -> str:
         url.RedisUrl.parse(settings.redis_url)  # raises SetupError when it cannot be read
         return settings.redis_url
     folder = Path(settings.data_dir)
-    if folder.is_dir() and _accepts_connections(embedded := socket_path(folder)):
-        return f"unix://{embedded}"
+    try:
+        if folder.is_dir() and _accepts_connections(embedded := socket_path(folder)):
+            return f"unix://{embedded}"
+    except OSError as error:
+        text = f"the data folder {folder} cannot be read ({error.strerror}); name another with --data-dir"
+        raise SetupError(text) from error
     raise SetupError(NO_REDIS.format(folder=settings.data_dir))
 
 
@@ -75,8 +79,11 @@ async def open_redis(settings: Settings) -> AsyncIterator[LogConnection]:
             await opened.check()
             yield opened
     except LogUnavailable as error:
-        text = f"Redis at {masked(url)} does not answer; check it with: broadcaster doctor"
+        reason = error.__cause__ or error.detail
+        text = f"Redis at {masked(url)} does not answer ({reason}); check it with: broadcaster doctor"
         raise CommandFailed(text, ExitCode.CANNOT_CONNECT) from error
+    except SetupError as error:
+        raise SetupError(f"Redis at {masked(url)}: {error.detail}") from error
 
 
 def _accepts_connections(path: Path) -> bool:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
+from broadcaster.errors import SetupError
 from broadcaster.settings import Settings
 
 LOCK_NAME: Final = "up.lock"
@@ -44,15 +45,26 @@ class RunningUp:
 
 @contextmanager
 def only_one(data_dir: Path) -> Iterator[RunningUp]:
-    """Hold the lock of the data folder while the block runs, or find the `up` that holds it. Creates the folder."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data_dir / LOCK_NAME).open("a+", encoding="utf-8") as file:
+    """Hold the lock of the data folder while the block runs, or find the `up` that holds it. Creates the folder.
+
+    Raises SetupError when there can be no such folder, or this user cannot write to it.
+    """
+    with _open_lock(data_dir) as file:
         if not _lock(file):
             yield RunningUp(file, is_first=False)
             return
         file.truncate(0)
         yield RunningUp(file, is_first=True)
         file.truncate(0)
+
+
+def _open_lock(data_dir: Path) -> TextIO:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (data_dir / LOCK_NAME).open("a+", encoding="utf-8")
+    except OSError as error:
+        text = f"the data folder {data_dir} cannot be used ({error.strerror}); choose another with --data-dir"
+        raise SetupError(text) from error
 
 
 def front_end_url(settings: Settings, *, is_named: bool) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from contextlib import AsyncExitStack
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 import uvloop
@@ -15,15 +16,18 @@ from pydantic import ValidationError
 from broadcaster.cli.processes.listening import LOOPBACK_OF, bind, url_of
 from broadcaster.cli.processes.serving import being_served, count_of, create_serving, has_started, own_metrics
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
+from broadcaster.cli.terminal.formats import masked
+from broadcaster.cli.terminal.usage import expected, quoted
 from broadcaster.errors import SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import summed_metrics
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.process.garbage_collection import tune_collector
-from broadcaster.settings import Settings, unknown_variables
+from broadcaster.settings import PREFIX, Settings, describe_error, unknown_variables
 
 _log = get_logger(__name__)
+_VARIABLE: Final = re.compile(rf"\b{PREFIX}[A-Z_]*[A-Z]\b")
 
 Host = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="address to listen on; 0.0.0.0: on all [BROADCASTER_HOST]")
@@ -49,19 +53,26 @@ def serve(
 def with_options(**options: object) -> Settings:
     """The settings of the environment, with what was given on the command line in front.
 
-    Raises CommandFailed for an option that its setting cannot have, ValidationError for anything else.
+    Raises CommandFailed for an option that its setting cannot have, or that contradicts another setting;
+    ValidationError when the environment is wrong without it.
     """
     given = {name: value for name, value in options.items() if value is not None}
     environment = Settings().model_dump()
     try:
         return Settings.model_validate({**environment, **given})
     except ValidationError as error:
-        for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        for fault in error.errors(include_url=False, include_input=False):
             name = str(fault["loc"][0]) if fault["loc"] else ""
             if name in given:
-                text = f"--{name.replace('_', '-')} {given[name]}: {fault['msg'].removeprefix('Value error, ')}"
-                raise CommandFailed(text, ExitCode.USAGE) from error
-        raise
+                raise CommandFailed(f"{_option(name, given[name])}: {expected(fault)}", ExitCode.USAGE) from error
+        shown = {f"{PREFIX}{name.upper()}": _option(name, value) for name, value in given.items()}
+        text = _VARIABLE.sub(lambda found: shown.get(found[0], found[0]), describe_error(error))
+        raise CommandFailed(text, ExitCode.USAGE) from error
+
+
+def _option(name: str, value: object) -> str:
+    """As it was given, without its secrets."""
+    return f"--{name.replace('_', '-')} {quoted(masked(str(value)))}"
 
 
 def start_logging(settings: Settings) -> None:

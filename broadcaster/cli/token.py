@@ -18,6 +18,8 @@ from broadcaster.cli.terminal.formats import as_json
 from broadcaster.client import AsyncClient
 
 _CREATE = "create"
+# As long as BROADCASTER_TOKEN_MAX_S can be.
+LONGEST_TTL_S = 31 * 86_400
 
 
 class _TokenCommands(TyperGroup):
@@ -46,14 +48,15 @@ def create(
     append: Annotated[bool, typer.Option("--append", help="its holder may create the feed, and append to it")] = False,
     prefix: Annotated[bool, typer.Option("--prefix", help="all streams whose id begins with STREAM")] = False,
     ttl: Annotated[
-        float | None, typer.Option("--ttl", metavar="S", min=1, help="how long it lives; without it TOKEN_TTL_S")
+        float | None,
+        typer.Option("--ttl", metavar="S", min=1, max=LONGEST_TTL_S, help="how long it lives; without it TOKEN_TTL_S"),
     ] = None,
     sub: Annotated[str | None, typer.Option("--sub", help="for whom it is: `revoke --sub` names it")] = None,
     json: Json = False,
     url: Url = None,
 ) -> None:
     """Make a token and print it: with --json also its id, its end, and the URL of the events."""
-    visit = Visit(url)
+    visit = Visit(url, stream=stream, given={"ttl_s": f"--ttl {ttl}", "sub": f"--sub {sub}"})
     actions = [name for name, is_given in (("watch", watch), ("stop", stop), ("append", append)) if is_given]
 
     async def work(client: AsyncClient) -> None:

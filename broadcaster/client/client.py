@@ -51,6 +51,7 @@ from broadcaster.core.requests.options import (
 )
 
 CONNECT_TIMEOUT_S: Final = 5.0
+LAST_PORT: Final = 65_535
 RETRIES: Final = 2
 _BACK_OFF: Final = BackOff(0.4, 0.8)
 # After a longer delay than this the caller decides whether to retry.
@@ -340,7 +341,7 @@ def _writing_headers(creation: str | None) -> dict[str, str]:
 
 
 def _keyed(idempotency_key: str | None) -> dict[str, str]:
-    key = idempotency_key or str(uuid.uuid4())
+    key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
     return {"idempotency-key": _in_header("idempotency_key", key)}
 
 
@@ -366,6 +367,8 @@ def _checked_url(base_url: str) -> httpx2.URL:
         raise ValueError(f"{base_url!r} is not a URL: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{base_url!r} must begin with http:// or https:// and name a host")
+    if url.port is not None and not 0 < url.port <= LAST_PORT:
+        raise ValueError(f"{base_url!r} has a port that is not a number from 1 to {LAST_PORT}")
     return url
 
 

@@ -47,7 +47,9 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
         "or of a cluster (redis+cluster://h1,h2); unset: an embedded server",
     )
     key_prefix: str = Field("bc", pattern=r"^[A-Za-z0-9_.:-]{1,32}$", description="first part of every Redis key")
-    data_dir: str = Field(".broadcaster", description="where the embedded server keeps its data and socket")
+    data_dir: str = Field(
+        ".broadcaster", min_length=1, description="where the embedded server keeps its data and socket"
+    )
     redis_server: str | None = Field(None, description="program of the embedded server; unset: the wheel's, or on PATH")
     redis_timeout_s: float = Field(
         2.0, gt=0, description="longest wait for one answer of Redis; of a worker at most half of LEASE_TTL_S"

@@ -73,6 +73,7 @@ async def test_what_names_no_key_or_several_revokes_none(shared: AccessList) -> 
     for which, fault in (("twin", "2 keys"), ("ababab", "2 keys"), ("ab", "no key"), ("", "no key"), ("x", "no key")):
         refused = await run("revoke", which)
         assert (refused.exit_code, fault in refused.stderr) == (1, True), which
+        assert f"with the name {which or repr(which)}, or " in refused.stderr
         assert "broadcaster key ls" in refused.stderr
     assert len((await shared.read()).keys) == 2
 
@@ -83,6 +84,8 @@ async def test_what_names_no_key_or_several_revokes_none(shared: AccessList) -> 
 async def test_a_key_that_front_ends_could_not_read_is_not_made(shared: AccessList, options: tuple[str, ...]) -> None:
     refused = await run("add", *options)
     assert (refused.exit_code, refused.stdout) == (2, "")
+    value = repr(options[1]).replace("\\n", " ") if "\n" in options[1] else options[1]
+    assert refused.stderr.startswith(f"error: {options[0]} {value}: ")
     assert (await shared.read()).keys == ()
 
 

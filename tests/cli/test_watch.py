@@ -267,9 +267,8 @@ async def test_a_refusal_ends_with_1_and_its_code_and_remedy(server):
     server.plans.append(unknown)
     result = await run("tail", "nothing")
     assert result.exit_code == 1
-    assert (
-        result.stderr == "error: unknown_stream: it is unknown_stream; see what there is with: broadcaster ls --all\n"
-    )
+    failure = "unknown_stream: nothing: it is unknown_stream; see what there is with: broadcaster ls --all"
+    assert result.stderr == f"error: {failure}\n"
 
 
 @pytest.mark.parametrize(

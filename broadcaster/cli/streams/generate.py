@@ -15,9 +15,11 @@ from broadcaster.cli.terminal.completion import complete_models
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import as_json
 from broadcaster.cli.terminal.stdin_text import reading_stdin
+from broadcaster.cli.terminal.usage import quoted
 from broadcaster.client import AsyncClient, ClientError
 
 STDIN: Final = "-"
+_NO_MESSAGES: Final = 'holds no JSON list of messages, [{"role": "user", "content": "…"}, …]'
 
 Model = Annotated[str | None, typer.Option(help="without it the front-end's default", autocompletion=complete_models)]
 System = Annotated[str | None, typer.Option(help="the system prompt")]
@@ -61,9 +63,22 @@ def generate(
 
     Ctrl-C stops the watching, not the generation.
     """
-    visit = Visit(url, is_plain=plain or json)
+    given = {
+        "prompt": "PROMPT",
+        "messages": f"--messages {messages}",
+        "system": "--system",
+        "temperature": f"--temperature {temperature}",
+        "max_tokens": f"--max-tokens {max_tokens}",
+        "model": f"--model {model}",
+        "metadata": "--metadata",
+    }
+    visit = Visit(url, is_plain=plain or json, given=given)
     conversation = _conversation(prompt, messages)
-    extra = None if metadata is None else _parsed(metadata, dict[str, Any], place="--metadata")
+    extra = (
+        None
+        if metadata is None
+        else _parsed(metadata, dict[str, Any], place=f"--metadata {quoted(metadata)} is no JSON object")
+    )
 
     async def work(client: AsyncClient) -> ExitCode:
         try:
@@ -98,9 +113,13 @@ def _conversation(prompt: str | None, file: Path | None) -> dict[str, Any]:
     if prompt == STDIN and file is not None and str(file) == STDIN:
         raise CommandFailed("stdin is read once: PROMPT or --messages may be -, not both", ExitCode.USAGE)
     text = _stdin_text() if prompt == STDIN else prompt
+    if text == "":
+        raise CommandFailed(f"{'stdin' if prompt == STDIN else 'PROMPT'} is empty: write a question", ExitCode.USAGE)
     if file is None:
         return {"prompt": text}
-    messages: Sequence[Mapping[str, Any]] = _parsed(_read(file), list[dict[str, Any]], place=f"--messages {file}")
+    messages: Sequence[Mapping[str, Any]] = _parsed(
+        _read(file), list[dict[str, Any]], place=f"--messages {file} {_NO_MESSAGES}"
+    )
     return {"messages": messages if text is None else [*messages, {"role": "user", "content": text}]}
 
 
@@ -108,7 +127,8 @@ def _read(file: Path) -> str:
     try:
         return _stdin_text() if str(file) == STDIN else file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandFailed(f"--messages {file} cannot be read: {error}", ExitCode.USAGE) from error
+        reason = error.strerror if isinstance(error, OSError) else f"it is not UTF-8 text ({error})"
+        raise CommandFailed(f"--messages {file} cannot be read: {reason}", ExitCode.USAGE) from error
 
 
 def _stdin_text() -> str:
@@ -117,8 +137,8 @@ def _stdin_text() -> str:
 
 
 def _parsed(text: str, kind: Any, *, place: str) -> Any:
-    """JSON of this kind. Raises CommandFailed, which names the place."""
+    """JSON of this kind. Raises CommandFailed, which begins with the place and what it should hold."""
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise CommandFailed(f"{place} is not what it must be: {error}", ExitCode.USAGE) from error
+        raise CommandFailed(f"{place}: {error}", ExitCode.USAGE) from error

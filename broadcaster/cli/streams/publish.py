@@ -35,6 +35,8 @@ BATCH_BYTES: Final = 2**20
 GIVE_UP_S: Final = 60.0
 RETRY_S: Final = 0.5
 RENEWALS_PER_LEASE: Final = 3
+# As long as a front-end grants it.
+LONGEST_LEASE_S: Final = 3600
 
 _PLACE: Final = re.compile(r"#/(?P<index>\d+)(?:/(?P<field>[^:;]*))?: (?P<what>[^;]*)")
 _SHOWN_CHARS: Final = 60
@@ -52,7 +54,9 @@ def publish(
     lease: Annotated[
         float | None,
         typer.Option(
-            metavar="S", help="with --create: close the feed if no writer checks in for S seconds; - checks in itself"
+            metavar="S",
+            max=LONGEST_LEASE_S,
+            help="with --create: close the feed if no writer checks in for S seconds; - checks in itself",
         ),
     ] = None,
     json: Json = False,
@@ -66,7 +70,7 @@ def publish(
     events = [] if event in (None, STDIN) else _events_in(event or "", place="the event")
     if event not in (None, STDIN) and not events:
         raise CommandFailed("an append has at least one event: the array is empty", ExitCode.USAGE)
-    visit = Visit(url)
+    visit = Visit(url, stream=id, given={"lease_s": f"--lease {lease}"})
 
     async def work(client: AsyncClient) -> None:
         publisher = _Publisher(client, visit, id=id, as_json=json, lease_s=lease)
@@ -191,7 +195,7 @@ class _Publisher:
             taken = await self._repeated(send)
         except ClientError as error:
             if error.code == "unknown_stream":
-                text = f"unknown_stream: {error.detail}; create it with --create"
+                text = f"unknown_stream: {self._id}: {error.detail}; create it with --create"
                 raise CommandFailed(text, ExitCode.FAILED) from error
             raise _placed(error, sourced) or error from error
         self._count += len(taken.ids)

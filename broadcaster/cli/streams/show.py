@@ -29,7 +29,7 @@ _NOT_COUNTS: Final = frozenset({"type", "estimated", "providerMetadata"})
 
 def show(id: Id, plain: Plain = False, json: Json = False, url: Url = None) -> None:
     """Show everything about a generation (status, model, times, usage, error, tool calls, its answer), or a feed."""
-    visit = Visit(url, is_plain=plain or json)
+    visit = Visit(url, is_plain=plain or json, stream=id)
 
     async def work(client: AsyncClient) -> None:
         state = await _fetch(client, id)

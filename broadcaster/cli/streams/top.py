@@ -38,7 +38,9 @@ class Overview:
 
 
 def top(
-    every: Annotated[float, typer.Option("--every", metavar="S", min=0.2, help="seconds between two readings")] = 2.0,
+    every: Annotated[
+        float, typer.Option("--every", metavar="S", min=0.2, max=3600, help="seconds between two readings")
+    ] = 2.0,
     json: Json = False,
     url: Url = None,
 ) -> None:

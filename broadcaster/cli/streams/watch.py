@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from broadcaster.cli.front_end_client import Id, Json, Plain, Url, Visit
+from broadcaster.cli.front_end_client import Id, Json, Plain, Url, Visit, check_id
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import as_json
 from broadcaster.client import AsyncClient, ClientError, Generation
@@ -29,14 +29,14 @@ def tail(
         cursor = None if after is None else Cursor.parse(after)
     except BadCursor as error:
         raise CommandFailed(f"--after {after}: {error.detail}; copy an entry's id", ExitCode.USAGE) from error
-    visit = Visit(url, is_plain=plain or json)
+    visit = Visit(url, is_plain=plain or json, stream=id)
 
     visit.run(lambda client: visit.watch(client, id, after=cursor, as_json=json))
 
 
 def stop(id: Id, json: Json = False, url: Url = None) -> None:
     """End a generation for all its viewers."""
-    visit = Visit(url)
+    visit = Visit(url, stream=id)
 
     async def work(client: AsyncClient) -> None:
         generation = await client.stop(id)
@@ -57,9 +57,12 @@ def delete(
 ) -> None:
     """Delete generations and feeds: what is open is stopped first, and its viewers see that end."""
     visit = Visit(url)
+    for id in ids:
+        check_id(id)
 
     async def work(client: AsyncClient) -> None:
         for id in ids:
+            visit.stream = id
             await _delete(client, id)
             if json:
                 visit.screen.line(as_json({"id": id, "deleted": True}))

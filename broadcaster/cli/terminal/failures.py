@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import re
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
+from broadcaster.cli.terminal.usage import quoted
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.errors import BroadcasterError, InvalidInput, SetupError
 from broadcaster.settings import describe_error
@@ -68,8 +72,16 @@ NEEDS_NO_REMEDY: Final = frozenset(
 )
 
 
-def client_failure(error: ClientError, *, address: str) -> CommandFailed:
-    """The text and the exit code of a failed call to the front-end at ``address``."""
+_FIELD: Final = re.compile(r"\bbody #/(?P<name>\w+)(?P<place>[^:\s]*): ")
+
+
+def client_failure(
+    error: ClientError, *, address: str, stream: str | None = None, given: Mapping[str, str] | None = None
+) -> CommandFailed:
+    """The text and the exit code of a failed call to the front-end at ``address``.
+
+    It names the stream that is unknown, and a field of the request as it was ``given`` on the command line.
+    """
     if isinstance(error, CannotConnect):
         text = f"cannot connect to {address} ({error.detail}); start one with: broadcaster up, or set --url"
         return CommandFailed(text, ExitCode.CANNOT_CONNECT)
@@ -80,7 +92,14 @@ def client_failure(error: ClientError, *, address: str) -> CommandFailed:
     if isinstance(error, StreamClosed):
         return CommandFailed(error.detail, ExitCode.FAILED)
     remedy = REMEDIES.get(error.code) or ("retry in a moment" if error.retry else None)
-    return CommandFailed(f"{error.code}: {error.detail}" + (f"; {remedy}" if remedy else ""), ExitCode.FAILED)
+    detail = _FIELD.sub(lambda found: _as_given(found, given or {}), error.detail)
+    culprit = f"{quoted(stream)}: " if stream is not None and error.code == "unknown_stream" else ""
+    return CommandFailed(f"{error.code}: {culprit}{detail}" + (f"; {remedy}" if remedy else ""), ExitCode.FAILED)
+
+
+def _as_given(found: re.Match[str], given: Mapping[str, str]) -> str:
+    place = f" at {found['place']}" if found["place"] else ""
+    return f"{given[found['name']]}{place}: " if found["name"] in given else found[0]
 
 
 def failure_of(error: Exception) -> CommandFailed | None:
@@ -94,8 +113,17 @@ def failure_of(error: Exception) -> CommandFailed | None:
         case UnicodeEncodeError():  # Python keeps such bytes as lone surrogates
             text = f"an argument, or stdin, is not UTF-8 text ({error.reason}); convert it, e.g. with iconv"
             return CommandFailed(text, ExitCode.USAGE)
+        case OSError() if error.errno != errno.EPIPE:  # typer ends a command whose reader has gone
+            return CommandFailed(_of_system(error), ExitCode.FAILED)
         case InvalidInput() | SetupError():
             return CommandFailed(error.detail, ExitCode.USAGE)
         case BroadcasterError():
             return CommandFailed(error.detail, ExitCode.FAILED)
     return None
+
+
+def _of_system(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return f"the system refused: {reason}"
+    return f"{error.filename} cannot be used: {reason}"

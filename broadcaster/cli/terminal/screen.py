@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Wide enough for every row if there is no terminal with a width.
 PIPE_WIDTH: Final = 200
+# On a narrower terminal a table would lose what stands in it: the terminal breaks its lines instead.
+LEAST_WIDTH: Final = 60
 
 _ALLOWED_CONTROLS: Final = "\n\t"
 _CONTROLS: Final = {
@@ -160,8 +162,10 @@ class Screen:
         table = Table(*columns, box=None, pad_edge=False, show_header=has_header, header_style="bold")
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in row))
-        width = None if self._is_terminal else PIPE_WIDTH
-        Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+        console = Console(highlight=False, markup=False, emoji=False)
+        if not self._is_terminal or console.width < LEAST_WIDTH:
+            console.width = PIPE_WIDTH
+        console.print(table)
 
     def _end_displays(self) -> None:
         self._waiting.end()

@@ -39,6 +39,37 @@ def test_a_failed_call_is_reported_with_its_remedy(error, code, remedy):
     assert remedy in str(failure)
 
 
+def test_a_stream_that_is_unknown_is_named() -> None:
+    failure = client_failure(refused("unknown_stream"), address=ADDRESS, stream="job 1")
+    assert str(failure).startswith("unknown_stream: 'job 1': because; ")
+
+
+def test_a_refused_field_is_named_as_it_was_given_on_the_command_line() -> None:
+    error = ClientError(
+        "invalid_request",
+        status=422,
+        detail="body #/max_tokens: too many; body #/metadata/a: no; body #/x: y",
+        retry=False,
+    )
+    given = {"max_tokens": "--max-tokens 9", "metadata": "--metadata"}
+    failure = client_failure(error, address=ADDRESS, given=given)
+    assert str(failure) == "invalid_request: --max-tokens 9: too many; --metadata at /a: no; body #/x: y"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.pem"), "error: a.pem cannot be used: No such file"),
+        (PermissionError(13, "Permission denied"), "error: the system refused: Permission denied"),
+        (TimeoutError(), "error: the system refused: TimeoutError"),
+    ],
+)
+def test_what_the_system_refuses_is_named(error: OSError, text: str) -> None:
+    result = CliRunner().invoke(failing(error), ["fail"])
+    assert (result.exit_code, result.stdout) == (ExitCode.FAILED, "")
+    assert result.stderr.startswith(text)
+
+
 def test_every_problem_of_the_front_end_has_a_remedy_or_is_listed_as_needing_none():
     without = {code for code in PROBLEMS if code not in REMEDIES}
     assert without <= NEEDS_NO_REMEDY
