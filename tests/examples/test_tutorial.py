@@ -1,8 +1,10 @@
-"""docs/tutorial.md, from its first command to its last, on one real `broadcaster up`."""
+"""docs/tutorial.md, from its first command to its last and then once more, on one real `broadcaster up`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,10 @@ MODEL = "claude-scripted"
 START_S = 60.0
 
 
-# Eleven processes, one after the other: too much for every run.
+# Twenty processes, one after the other: too much for every run.
 @pytest.mark.thorough
 @pytest.mark.timeout(300)
-async def test_every_command_of_the_tutorial_prints_the_answer(tmp_path: Path) -> None:
+async def test_every_command_of_the_tutorial_prints_the_answer_also_when_it_is_repeated(tmp_path: Path) -> None:
     blocks = marked_blocks(TUTORIAL)
     async with ScriptedProvider() as scripted:
         scripted.script(MODEL, Script.of_text("Rivers ", "carry ", "it ", "there."))
@@ -32,10 +34,18 @@ async def test_every_command_of_the_tutorial_prints_the_answer(tmp_path: Path) -
         starting = blocks.pop("up").with_addresses({"--port 8000": "--port 0"}).run_in(tmp_path)
         async with started(starting, tmp_path, **variables) as up:
             url = (await up.logged("broadcaster is up: ", START_S)).partition("is up: ")[2].strip()
-            printed = {}
-            for name, block in blocks.items():
-                ours = block.with_addresses({"http://127.0.0.1:8000": url}).run_in(tmp_path)
-                printed[name] = await run_to_its_end(ours, tmp_path, **variables)
+            for _ in range(2):
+                printed = {}
+                for name, block in blocks.items():
+                    ours = block.with_addresses({"http://127.0.0.1:8000": url}).run_in(tmp_path)
+                    printed[name] = await run_to_its_end(ours, tmp_path, **variables)
+                check(printed)
+            again = replace(starting, name="up-again")
+            assert f"is running already: {url}" in await run_to_its_end(again, tmp_path, **variables)
+
+
+def check(printed: Mapping[str, str]) -> None:
+    """What each block has printed."""
     assert list(printed) == ["ask", "list", "watch", "resume", "feed"]
     assert "Rivers carry it there." in printed["ask"]
     assert "finished" in printed["list"]
