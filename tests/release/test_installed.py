@@ -18,7 +18,7 @@ from broadcaster.testing import Script, ScriptedProvider
 from tests.release.building import Artifacts
 from tests.release.environments import Fresh
 from tests.support.documents import marked_blocks
-from tests.support.servers.processes import Running
+from tests.support.servers.processes import Running, running_program
 
 # Packages are fetched and unpacked.
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
@@ -51,21 +51,10 @@ asyncio.run(main())
 async def started(fresh: Fresh, folder: Path, *command: str, **variables: str) -> AsyncIterator[Running]:
     """A command of the environment; its output goes to a file, and it is ended with the block."""
     log = folder / f"{command[0]}-{uuid.uuid4().hex[:8]}.log"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            str(fresh.folder / "bin" / "broadcaster"),
-            *command,
-            cwd=folder,
-            env=fresh.environment(PYTHONUNBUFFERED="1", **variables),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    running = Running(process, log)
-    try:
+    program = str(fresh.folder / "bin" / "broadcaster")
+    whole = fresh.environment(PYTHONUNBUFFERED="1", **variables)
+    async with running_program(program, *command, environment=whole, folder=folder, log=log) as running:
         yield running
-    finally:
-        await running.end()
 
 
 async def serving(running: Running) -> str:

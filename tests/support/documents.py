@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tests.support.servers.processes import Running
+from tests.support.servers.processes import Running, running_program
 
 ROOT: Final = Path(__file__).parents[2]
 # What the documents call the reader's own servers.
@@ -83,20 +83,9 @@ async def started(block: Block, folder: Path, **environment: str) -> AsyncIterat
     """The block, running, its output in a file of ``folder``; ended when the context is left."""
     log = folder / f"{block.name}.log"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *block.command,
-            env={**os.environ, "PATH": path, **_UNBUFFERED, **environment},
-            cwd=block.where,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    running = Running(process, log)
-    try:
+    whole = {**os.environ, "PATH": path, **_UNBUFFERED, **environment}
+    async with running_program(*block.command, environment=whole, folder=block.where, log=log) as running:
         yield running
-    finally:
-        await running.end()
 
 
 async def run_to_its_end(block: Block, folder: Path, **environment: str) -> str:

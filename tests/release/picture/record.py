@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any, Final
 from playwright.async_api import Error, Page, ViewportSize, async_playwright, expect
 
 from tests.support.servers.browser import ARGUMENTS, find_browser
-from tests.support.servers.processes import Running
+from tests.support.servers.processes import running_program
 
 PROMPT: Final = "Explain how rivers shape the land. Use a list."
 SIZE: Final = ViewportSize(width=1060, height=660)
@@ -71,20 +72,11 @@ async def demo(folder: Path) -> AsyncIterator[str]:
     """The URL of a demo with data of its own; ended with the block."""
     log = folder / "demo.log"
     program = Path(sys.executable).with_name("broadcaster")
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(str(program), "demo", "--port", "0", "--data-dir", str(folder / "data")),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    running = Running(process, log)
-    try:
+    command = (str(program), "demo", "--port", "0", "--data-dir", str(folder / "data"))
+    async with running_program(*command, environment=os.environ, folder=Path.cwd(), log=log) as running:
         line = await running.logged("broadcaster is up: http", START_S)
         await running.logged("ready in ", START_S)
         yield line.rpartition(" ")[2]
-    finally:
-        await running.end()
 
 
 async def perform(page: Page, camera: Camera) -> None:

@@ -79,6 +79,27 @@ class Running:
                 await asyncio.sleep(0.02)
 
 
+@asynccontextmanager
+async def running_program(
+    *command: str, environment: Mapping[str, str], folder: Path, log: Path
+) -> AsyncIterator[Running]:
+    """A program in this folder, without stdin, its output in ``log``; it is ended with the block."""
+    running = Running(await _start_program(*command, environment=environment, folder=folder, log=log), log)
+    try:
+        yield running
+    finally:
+        await running.end()
+
+
+async def _start_program(
+    *command: str, environment: Mapping[str, str], folder: Path | None, log: Path
+) -> asyncio.subprocess.Process:
+    with log.open("wb") as output:
+        return await asyncio.create_subprocess_exec(
+            *command, env=environment, cwd=folder, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output
+        )
+
+
 @dataclass
 class Stack:
     """Workers and front-ends over one Redis, of the code in ``code`` (None: this checkout's)."""
@@ -107,18 +128,8 @@ class Stack:
     async def _start(self, command: tuple[str, ...], environment: Mapping[str, str], log: Path) -> Process:
         if self.code is None and is_prepared(command):
             return await fork(command, environment=environment, output=log)
-        with log.open("wb") as output:
-            return await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                *command,
-                env=environment,
-                # `python -m` searches here first.
-                cwd=self.code,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        # `python -m` searches in its working folder first.
+        return await _start_program(sys.executable, "-m", *command, environment=environment, folder=self.code, log=log)
 
     def _code_path(self) -> dict[str, str]:
         return {} if self.code is None else {"PYTHONPATH": str(self.code)}
