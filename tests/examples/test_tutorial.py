@@ -40,8 +40,8 @@ async def test_every_command_of_the_tutorial_prints_the_answer_also_when_it_is_r
                     ours = block.with_addresses({"http://127.0.0.1:8000": url}).run_in(tmp_path)
                     printed[name] = await run_to_its_end(ours, tmp_path, **variables)
                 check(printed)
-            again = replace(starting, name="up-again")
-            assert f"is running already: {url}" in await run_to_its_end(again, tmp_path, **variables)
+            second = replace(starting, name="up-second")
+            assert f"is running already: {url}" in await run_to_its_end(second, tmp_path, **variables)
 
 
 def check(printed: Mapping[str, str]) -> None:
