@@ -104,4 +104,8 @@ async def test_jobs_show_their_progress_in_the_list_without_a_connection_of_thei
         while "25%" not in await row.inner_text():
             await tab.page.clock.run_for(500)
     await expect(row).to_contain_text(re.compile(r"25% · about \d\d s left · Moving"))
+    await tab.page.clock.fast_forward(70_000)
+    async with asyncio.timeout(DEADLINE_S):
+        while "25% · no report for 1 min · Moving" not in await row.inner_text():
+            await tab.page.clock.run_for(500)
     assert [each for each in sent if "/events" in each or "/v1/streams/" in each] == []

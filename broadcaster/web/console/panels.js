@@ -156,13 +156,17 @@ class Row {
     else this.link.removeAttribute("aria-current");
   }
 
-  facts({ kind, status, created_at: createdAt, viewers }, now) {
+  facts({ kind, status, created_at: createdAt, active_at: activeAt, viewers }, now) {
     const watching = !isOver(status) && viewers > 0 ? [viewersText(viewers)] : [];
-    const words = this.progress.words(performance.now());
+    const words = this.progress.words(performance.now(), now - activeAt);
     if (words !== null) return [...words, ...watching];
-    return [...(kind === "feed" ? ["job"] : []), statusText(status), ...watching, ago(createdAt, now)];
+    const time = isOver(status) ? `${ago(activeAt ?? createdAt, now)} ago` : ago(createdAt, now);
+    return [...(kind === "feed" ? ["job"] : []), statusText(status), ...watching, time];
   }
 }
+
+// A job that reports more rarely may still be well; the reader should know.
+const SILENT_S = 60;
 
 /** The progress of one job as the lists that were read since report it. */
 class ListedProgress {
@@ -183,11 +187,11 @@ class ListedProgress {
     this.eta.note(step, at);
   }
 
-  /** null: no progress is known. */
-  words(at) {
+  /** null: no progress is known. `silentS`: the time since the feed's newest event. */
+  words(at, silentS) {
     if (this.step === null) return null;
     const { percent, message } = this.step;
-    const name = cut(message || this.job, MAX_LABEL_CHARS);
-    return [`${percent}%`, leftText(this.eta.secondsLeft(at)), name].filter((text) => text !== "");
+    const left = silentS > SILENT_S ? `no report for ${ago(0, silentS)}` : leftText(this.eta.secondsLeft(at));
+    return [`${percent}%`, left, cut(message || this.job, MAX_LABEL_CHARS)].filter((text) => text !== "");
   }
 }

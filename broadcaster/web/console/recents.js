@@ -37,13 +37,14 @@ function write(streams) {
 }
 
 /** The kind of a stream is missing from the state of a generation. */
-const essence = ({ id, kind = "generation", status, title, model, created_at, viewers, progress = null }) => ({
+const essence = ({ id, kind = "generation", status, title, model, created_at, active_at, viewers, progress = null }) => ({
   id,
   kind,
   status,
   title,
   model,
   created_at,
+  active_at,
   viewers,
   progress,
 });

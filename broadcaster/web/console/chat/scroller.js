@@ -28,7 +28,7 @@ export class Scroller {
   }
 
   update() {
-    if (this.isFollowing && byId("operate").hidden) this.root.scrollTop = this.root.scrollHeight;
+    if (this.isFollowing && byId("operate").hidden && !byId("thread").hidden) this.root.scrollTop = this.root.scrollHeight;
     this.note();
   }
 

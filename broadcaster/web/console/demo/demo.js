@@ -3,7 +3,7 @@
  * page of `broadcaster demo` loads this module.
  */
 
-import { observers } from "../stream.js";
+import { isGeneration, observers } from "../stream.js";
 import { Story } from "./story.js";
 
 const FAULTS = [
@@ -25,6 +25,7 @@ class Survival {
   constructor() {
     this.stream = null;
     this.story = null;
+    this.told = null; // the stream that the story is about
     this.timer = null;
     this.isPatient = false;
     this.buttons = FAULTS.map(({ name, label }) => {
@@ -48,7 +49,8 @@ class Survival {
   note(stream, update) {
     if (stream !== this.stream && !this.isRunning) this.stream = stream;
     if (stream !== this.stream) return;
-    if (this.story !== null) this.story.note(update, performance.now());
+    // One that was opened anew reads its events once more: that is no fault's doing.
+    if (this.story !== null && this.told === stream) this.story.note(update, performance.now());
     this.draw();
   }
 
@@ -61,7 +63,7 @@ class Survival {
     try {
       const response = await fetch(`/v1/demo/${name}?generation=${encodeURIComponent(stream.id)}`, { method: "POST" });
       const facts = await response.json();
-      if (facts.caused) this.follow(new Story(name, facts, given));
+      if (facts.caused) this.follow(new Story(name, facts, given), stream);
       else this.report(facts.reason ?? facts.detail);
     } catch (error) {
       this.report(`The demo's server did not respond: ${error.message}`);
@@ -70,8 +72,9 @@ class Survival {
     this.draw();
   }
 
-  follow(story) {
+  follow(story, stream) {
     this.story = story;
+    this.told = stream;
     this.isPatient = true;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
@@ -86,7 +89,10 @@ class Survival {
 
   draw() {
     const isFree = this.isRunning && !this.busy && (this.story === null || this.story.isSurvived || !this.isPatient);
-    for (const button of this.buttons) button.disabled = !isFree;
+    for (const [index, { name }] of FAULTS.entries()) {
+      const isOfWorker = name === "kill-worker";
+      this.buttons[index].disabled = !isFree || (isOfWorker && !isGeneration(this.stream.id));
+    }
     this.hint.hidden = this.isRunning || this.lines.childElementCount > 0;
     if (this.story === null) return;
     for (const line of this.story.lines.slice(this.drawn === this.story ? this.lines.childElementCount : 0)) {

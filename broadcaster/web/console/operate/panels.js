@@ -47,7 +47,7 @@ function workerRows(worker, { now, alive }) {
 function stateOf(worker, alive) {
   if (!worker.alive) return { text: `last sign ${span(worker.silent_s)} ago`, tone: alive === 0 ? "bad" : "gone" };
   const up = worker.uptime_s === null ? "" : ` for ${span(worker.uptime_s)}`;
-  const reached = worker.limits.length > 0 ? `; limits reached: ${counts(worker.limits)}` : "";
+  const reached = worker.limits.length > 0 ? `; limits reached (settings): ${counts(worker.limits)}` : "";
   return { text: `alive${up}${worker.draining ? "; ends after its answers" : ""}${reached}` };
 }
 
@@ -89,7 +89,7 @@ export const STREAMS = {
     `${view.name}, up ${span(view.uptime_s)}${view.draining ? ", ending: it sends its viewers to others" : ""}`,
     `${count(view.viewers, "viewer")}, ${view.max_viewers.toLocaleString("en")} at most`,
     `${size(view.room_bytes)} of recent events in memory, ${size(view.max_room_bytes)} at most`,
-    view.limits.length > 0 ? `limits reached: ${counts(view.limits)}` : "no limit was reached",
+    view.limits.length > 0 ? `limits reached (settings): ${counts(view.limits)}` : "no limit was reached",
     view.refused.length > 0 ? `requests refused: ${counts(view.refused)}` : null,
   ],
   rows: (view) =>
@@ -105,6 +105,8 @@ export const STREAMS = {
       ],
     })),
 };
+
+const KINDS = { single: "one server", cluster: "a cluster", sentinel: "watched over by sentinels" };
 
 export const REDIS = {
   name: "redis",
@@ -122,7 +124,7 @@ export const REDIS = {
   ],
   empty: "No server is known.",
   facts: (view) => [
-    view.kind,
+    KINDS[view.kind] ?? view.kind,
     view.steady ? null : "it has only just begun to respond: no worker is believed to be lost yet",
     view.breaks === 0
       ? "has responded ever since this front-end began"

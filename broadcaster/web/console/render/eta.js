@@ -14,7 +14,9 @@ export class Eta {
     if (total !== this.#total || (last !== undefined && done < last.done)) this.#samples = [];
     this.#total = total;
     const previous = this.#samples.at(-2);
-    if (previous !== undefined && this.#samples.at(-1).at - previous.at < SPACING_MS) this.#samples.pop();
+    // Of reports of one moment, such as a history that is drawn at once, only the last one says how far the job was then.
+    const isOfLast = last !== undefined && this.#samples.length > 0 && last.at === at;
+    if (isOfLast || (previous !== undefined && last.at - previous.at < SPACING_MS)) this.#samples.pop();
     this.#samples.push({ at, done });
     while (this.#samples.length > 2 && at - this.#samples[1].at > WINDOW_MS) this.#samples.shift();
   }

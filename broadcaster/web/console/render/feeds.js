@@ -31,6 +31,7 @@ export class ProgressView {
     for (const node of [this.bar, this.count]) show(node, step !== null);
     const label = step === null ? readable(part.data) : step.message || part.id || "Progress";
     setText(this.label, cut(label, MAX_LABEL_CHARS));
+    this.node.classList.toggle("is-whole", part.id === undefined);
     if (step !== null) this.#draw(step);
     if (step !== null && isLive) this.eta.note(step, now);
     this.tick(now);
