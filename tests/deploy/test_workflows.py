@@ -86,6 +86,8 @@ def test_a_tag_is_built_tried_and_built_for_every_platform_before_anything_is_pu
         "macos-15-intel",
     ]
     assert any("-m thorough tests/release" in command for command in commands(workflow))
+    (audit,) = (step for step in jobs["build"]["steps"] if "tests.guards.audit" in step.get("run", ""))
+    assert audit["env"] == {"AUDIT": "require"}
 
 
 def test_every_make_target_and_module_of_their_commands_exists() -> None:

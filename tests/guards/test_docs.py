@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/guides/*.md"), CONTRIBUTING]
 # Documents beside docs/guides whose blocks all have to be run.
-GUIDES_BESIDE = ("tutorial", "how-it-works", "comparison", "faq")
+GUIDES_BESIDE = ("tutorial", "testing", "how-it-works", "comparison", "faq")
 # The fixtures for users' tests, of which some are named as metrics are.
 FIXTURES = frozenset(name for name in vars(plugin) if name.startswith("broadcaster_"))
 
