@@ -74,6 +74,7 @@ async def test_a_shared_link_watches_without_a_key_reads_alone_and_is_revoked(
 
     await tab.part("revoke").click()
     await expect(guest.part("status")).to_have_text("This link was revoked")
+    await expect(guest.part("viewers")).to_be_empty()  # it is told of them no more
     await expect(tab.part("revoke")).to_be_hidden()
     await conversation.send_text("three")
     await tab.shows("one two three")

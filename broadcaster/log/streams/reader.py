@@ -27,7 +27,7 @@ _OPEN: Final = ("queued", "running")  # a generation's stored statuses until its
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
 # Where a list looks for the progress of a feed: entries and bytes at the end of its log, and bytes of one report.
-_LISTED_END: Final = (64, 65_536, 4096)
+_LISTED_END: Final = (32, 32_768, 4096)
 # Every field of the hash that `Meta.from_hash` reads, except the request.
 _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),

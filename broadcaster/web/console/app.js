@@ -114,7 +114,7 @@ function drawIndicator(turn) {
   node.dataset.state = stream.state.name;
   node.dataset.tone = shown.tone;
   setText(byId("status-text"), shown.text);
-  const viewers = turn.isRunning ? (turn.state?.viewers ?? 0) : 0;
+  const viewers = turn.isRunning && stream.isOpen ? (turn.state?.viewers ?? 0) : 0;
   setText(byId("viewers"), viewers > 0 ? `${viewers} watching` : "");
   return shown;
 }

@@ -128,7 +128,7 @@ class ListedStreamView(BaseModel):
     error: GenerationFault | None
     progress: JobProgressView | None = Field(
         description="of a running feed, as the end of its log reports it: of the job without an id, else of the one "
-        "that is furthest behind; null: none of its last 64 events (or 64 KiB of them) reports progress"
+        "that is furthest behind; null: none of its last 32 events (or 32 KiB of them) reports progress"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from broadcaster.core.batching import Code
-from broadcaster.core.events import Finish, encode_event
+from broadcaster.core.events import DataEvent, Finish, encode_event
 from broadcaster.errors import TenantLimit
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.inspection.redis_facts import inspect
@@ -126,6 +126,18 @@ async def test_feeds_are_opened_appended_renewed_and_closed(connection: LogConne
         await feeds.append(stream_id, [delta("a"), delta("b")], tenant=TENANT, idempotency_key="once")
         await feeds.append(stream_id, [delta("a"), delta("b")], tenant=TENANT, idempotency_key="once")
         assert await world.seqs(stream_id) == [1, 2]
+
+
+async def test_the_progress_of_feeds_is_read_wherever_they_are(connection: LogConnection) -> None:
+    streams = Streams(connection)
+    feeds = Feeds(connection, BOUNDS, streams=streams)
+    ids = [f"job-{number}" for number in range(STREAMS)]
+    for done, stream_id in enumerate(ids):
+        await feeds.create(stream_id, FeedConfig(), tenant=TENANT)
+        step = encode_event(DataEvent(type="data-progress", data={"done": done, "total": STREAMS}))
+        await feeds.append(stream_id, [step, delta("a")], tenant=TENANT)
+    found = await streams.progresses([*ids, "unknown"])
+    assert [step and step.done for step in found] == [*range(STREAMS), None]
 
 
 async def test_the_streams_of_a_tenant_are_counted_wherever_they_are(connection: LogConnection) -> None:
