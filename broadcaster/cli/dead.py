@@ -11,8 +11,8 @@ import typer
 from rich.table import Column
 
 from broadcaster.cli.front_end_client import Json
+from broadcaster.cli.option_settings import with_options
 from broadcaster.cli.redis_access import DataDir, RedisUrl, open_dead_letters
-from broadcaster.cli.serve import with_options
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json, number
 from broadcaster.cli.terminal.screen import Screen

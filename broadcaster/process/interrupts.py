@@ -7,8 +7,11 @@ would raise KeyboardInterrupt from the middle of somebody else's code.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 
 
 def let_interrupts_end() -> None:
@@ -28,3 +31,15 @@ def raising_interrupts() -> Iterator[None]:
     finally:
         if is_let:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def import_undisturbed(name: str) -> ModuleType:
+    """The module; Ctrl-C ends the process during the import also where it otherwise raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():  # another one cannot change what a signal does
+        return import_module(name)
+    before = signal.getsignal(signal.SIGINT)
+    let_interrupts_end()
+    try:
+        return import_module(name)
+    finally:
+        signal.signal(signal.SIGINT, before)

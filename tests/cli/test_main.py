@@ -64,7 +64,18 @@ def test_the_parent_of_several_front_ends_imports_none() -> None:
     """Nor any code that calls Redis: it only keeps them."""
     code = (
         "import sys; from broadcaster.cli.main import create_app_for; create_app_for(['serve']); "
+        "import broadcaster.cli.processes.serve, broadcaster.cli.option_settings; "
         "print([each for each in ('fastapi', 'uvicorn', 'redis', 'hiredis', 'broadcaster.hub') if each in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert answer.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["demo", "up", "serve", "worker"])
+def test_the_help_of_a_command_that_starts_processes_imports_nothing_that_they_need(command: str) -> None:
+    code = (
+        f"import sys; from broadcaster.cli.main import create_app_for; create_app_for(['{command}']); "
+        "print([each for each in ('pydantic', 'structlog', 'uvloop', 'broadcaster.settings') if each in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert answer.stdout == "[]\n"

@@ -21,9 +21,9 @@ from rich.text import Text
 from broadcaster.cli.doctor import machine, network, redis
 from broadcaster.cli.doctor.table import Finding, Grade, judge_all
 from broadcaster.cli.front_end_client import Json, Url
+from broadcaster.cli.option_settings import with_options
 from broadcaster.cli.redis_access import DataDir, RedisUrl, find_redis
 from broadcaster.cli.running_up import front_end_url
-from broadcaster.cli.serve import with_options
 from broadcaster.cli.terminal.exit_codes import ExitCode
 from broadcaster.cli.terminal.formats import as_json, masked
 from broadcaster.cli.terminal.screen import Screen, harmless

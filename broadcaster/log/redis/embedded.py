@@ -110,7 +110,7 @@ def socket_path(data_dir: Path) -> Path:
 
 
 class EmbeddedServer:
-    """One server process over one data folder. The caller ensures that only one runs there (cli/up.py)."""
+    """One server process over one data folder. The caller ensures that only one runs there (cli/running_up.py)."""
 
     def __init__(
         self, data_dir: Path, *, binary: Path | None = None, max_memory_bytes: int = _DEFAULT_MAX_MEMORY_BYTES

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from broadcaster.cli.main import MODULES, PROGRAM, create_app, create_app_for
-from broadcaster.cli.serve import with_options
+from broadcaster.cli.option_settings import with_options
 from broadcaster.cli.streams.publish import LONGEST_LEASE_S
 from broadcaster.cli.terminal.exit_codes import CommandFailed
 from broadcaster.cli.token import LONGEST_TTL_S

@@ -182,9 +182,9 @@ def test_without_a_model_and_without_a_way_to_install_one_the_demo_names_the_com
     tmp_path: Path,
 ) -> None:
     code = (
-        "import sys; from broadcaster.cli.demo import command\n"
-        "command.installer = lambda: None\n"
-        "command.default_model = lambda settings: command.DefaultModel('local', 'none', is_missing=True)\n"
+        "import sys; from broadcaster.cli.demo import start\n"
+        "start.installer = lambda: None\n"
+        "start.default_model = lambda settings: start.DefaultModel('local', 'none', is_missing=True)\n"
         "from broadcaster.cli.main import create_app; create_app(['demo', 'ls'])(['demo', '--port', '0'])"
     )
     ran = subprocess.run(

@@ -38,7 +38,7 @@ from worker.forking import __main__ as forking
 
 IMPORTED: Final = (
     *forking.IMPORTED,
-    *("broadcaster.cli.main", "broadcaster.cli.serve", "broadcaster.cli.processes.front_end"),
+    *("broadcaster.cli.main", "broadcaster.cli.processes.serve", "broadcaster.cli.processes.front_end"),
 )
 RECORDED_WORKER: Final = "tests.faults.workers.recorded_worker"
 START_TIMEOUT_S: Final = 110.0
