@@ -13,4 +13,8 @@ try:
 except SetupError as error:  # before worker.main, which imports the packages
     sys.stderr.write(f"error: {error.detail}\n")
     sys.exit(EXIT_USAGE)
+if arguments := sys.argv[1:]:
+    sys.stderr.write(f"error: a worker takes no arguments, and got {' '.join(arguments)}; its settings are variables: ")
+    sys.stderr.write("broadcaster doctor --settings lists them\n")
+    sys.exit(EXIT_USAGE)
 import_module("worker.main").main()

@@ -82,12 +82,12 @@ class AsyncClient:
         give_up_after_s: float = 60.0,
     ) -> None:
         """Raises ValueError when the URL is not http(s) with a host, or the key cannot be an HTTP header."""
-        url = _checked_url(base_url)
+        url = checked_url(base_url)
         self._timeout_s = timeout_s
         self._give_up_after_s = give_up_after_s
         self._http = httpx2.AsyncClient(
             base_url=url,
-            headers=_headers(api_key),
+            headers=key_headers(api_key),
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), read=idle_timeout_s),
             limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=10),
             # No proxy can reach our loopback: a proxy from the environment would respond in the front-end's place.
@@ -360,7 +360,8 @@ def _encoded(events: Any) -> bytes:
         raise ValueError(f"an event must be writable as JSON: {error}") from error
 
 
-def _checked_url(base_url: str) -> httpx2.URL:
+def checked_url(base_url: str) -> httpx2.URL:
+    """The address of a front-end. Raises ValueError, whose text names the address and what is wrong with it."""
     try:
         url = httpx2.URL(base_url)
     except httpx2.InvalidURL as error:
@@ -372,7 +373,8 @@ def _checked_url(base_url: str) -> httpx2.URL:
     return url
 
 
-def _headers(api_key: str | None) -> dict[str, str]:
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """The headers of a caller with this key. Raises ValueError, whose text repeats nothing of it."""
     if api_key is None:
         return {}
     if not (api_key.isascii() and api_key.isprintable()):

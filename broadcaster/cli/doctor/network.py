@@ -14,6 +14,7 @@ from broadcaster import __version__
 from broadcaster.cli.doctor.machine import provider_of
 from broadcaster.cli.doctor.table import Check, fail, skip, warn
 from broadcaster.cli.terminal.formats import masked, number
+from broadcaster.client.client import checked_url, key_headers
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec
@@ -54,8 +55,12 @@ class FrontEnd:
 
 async def probe_front_end(url: str, *, api_key: str | None, is_named: bool) -> FrontEnd:
     """Request ``/healthz``, ``/readyz``, the version in ``/openapi.json``, and a list, which needs a good key."""
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     seen = FrontEnd(url=url, is_named=is_named, has_key=bool(api_key))
+    try:
+        checked_url(url)
+        headers = key_headers(api_key or None)
+    except ValueError as error:
+        return replace(seen, fault=str(error))
     try:
         async with _client(url, headers) as http:
             health = await http.get("/healthz")
@@ -220,6 +225,10 @@ async def probe_provider(target: ProviderEndpoint) -> ProviderReply:
     """Request its list of models, unless it needs a key and there is none."""
     if target.key_variable and not target.headers:
         return ProviderReply(target=target)
+    try:
+        checked_url(target.base_url)
+    except ValueError:
+        return ProviderReply(target=target, fault=httpx2.InvalidURL.__name__)
     version = {"anthropic-version": ANTHROPIC_VERSION} if target.wire == ANTHROPIC else {}
     try:
         async with _client(target.base_url, {**target.headers, **version}) as http, asyncio.timeout(CALL_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import subprocess
@@ -18,6 +19,7 @@ from tests.support.servers.ports import free_port
 
 LIMIT_S = 30.0
 NOWHERE = "http://127.0.0.1:1"
+NO_PORT = "http://127.0.0.1:99999"
 
 
 def refusal(*arguments: str, code: int = 2, stdin: str | None = None) -> str:
@@ -52,6 +54,34 @@ def test_an_id_that_no_stream_has_is_refused_before_any_call(command: str, id: s
 )
 def test_what_cannot_be_sent_is_named(arguments: tuple[str, ...], text: str) -> None:
     assert text in refusal(*arguments, stdin="")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "127.0.0.1:8000"])
+def test_the_doctor_names_an_address_that_leads_nowhere(url: str) -> None:
+    arguments = ["doctor", "--json", "--url", url]
+    result = CliRunner().invoke(
+        create_app_for(arguments), arguments, env={"ANTHROPIC_BASE_URL": NO_PORT, "ANTHROPIC_API_KEY": "a-key"}
+    )
+    assert result.exit_code == 1, result.output
+    details = {(each["group"], each["check"]): each["said"] for each in json.loads(result.stdout)["checks"]}
+    assert f"'{url}' " in details["front-end", "answer"]
+    assert "InvalidURL" in details["providers", "anthropic"]
+
+
+def test_the_doctor_repeats_nothing_of_a_key_that_no_header_can_hold() -> None:
+    arguments = ["doctor", "--json", "--url", NOWHERE]
+    result = CliRunner().invoke(create_app_for(arguments), arguments, env={"BROADCASTER_API_KEY": "s3cret\nkey"})
+    assert "an API key is one line of printable ASCII" in result.stdout
+    assert "s3cret" not in result.output
+
+
+def test_a_worker_takes_no_arguments() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "--concurrency", "5"],
+        capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: a worker takes no arguments, and got --concurrency 5; ")
 
 
 def test_an_empty_idempotency_key_starts_nothing() -> None:
