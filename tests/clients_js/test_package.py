@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -118,3 +119,16 @@ async def test_a_fresh_project_installs_it_and_watches_with_strict_types(project
     options = ("--strict", "--noEmit", "--target", "es2022", "--lib", "es2022,dom", "--skipLibCheck", "false")
     check = ("node", str(compiler), *options, "--module", "nodenext", "typed.ts")
     await asyncio.to_thread(run, *check, cwd=project)
+
+
+def test_every_name_that_the_package_exports_stands_in_its_documents() -> None:
+    documents = (ROOT / "docs" / "javascript.md").read_text("utf-8")
+    exports = json.loads((PACKAGE / "package.json").read_text("utf-8"))["exports"]
+    named: set[str] = set()
+    for module in exports.values():
+        source = (PACKAGE / module["default"]).read_text("utf-8")
+        named |= set(re.findall(r"^export (?:async )?(?:function|const|class)\*? (\w+)", source, re.MULTILINE))
+        for names in re.findall(r"^export \{([^}]*)\}", source, re.MULTILINE):
+            named |= {name.split(" as ")[-1].strip() for name in names.split(",") if name.strip()}
+    assert named >= {"watch", "eventsUrl", "useStream"}
+    assert [name for name in sorted(named) if not re.search(rf"\b{name}\b", documents)] == []

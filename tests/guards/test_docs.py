@@ -13,6 +13,7 @@ import sys
 from html import escape
 from pathlib import Path
 
+from fastapi.routing import APIRoute
 from typer.main import get_command
 
 from broadcaster.cli.main import create_app_for
@@ -23,6 +24,7 @@ from broadcaster.fixtures.session import REDIS_VARIABLE
 from broadcaster.log.streams import terminals
 from broadcaster.observability.metrics import METRICS, metrics_table
 from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
 from broadcaster.web.documents.problem_table import OF_DURABLE_STREAMS, PROBLEMS
 from tests.guards.source import modules
 from worker import counts
@@ -81,6 +83,14 @@ def test_docs_error_codes_md_lists_every_code_with_which_a_stream_can_fail() -> 
     of_programs = {PUBLISHER_FAILED}
     assert len(listed) == len(set(listed))
     assert set(listed) == of_the_log | of_programs | counts.ERROR_CODES
+
+
+def test_docs_http_md_names_every_route() -> None:
+    text = (ROOT / "docs" / "http.md").read_text("utf-8")
+    paths = {route.path for route in create_app(Settings()).routes if isinstance(route, APIRoute)}
+    assert len(paths) > 30
+    ends = {path: [part for part in path.split("/") if part and not part.startswith("{")][-1] for path in paths}
+    assert [path for path, end in ends.items() if not re.search(rf"/{end}\b", text)] == []
 
 
 def test_every_metric_named_in_a_document_exists() -> None:
