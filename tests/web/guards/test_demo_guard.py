@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from fastapi import Request
 
+from broadcaster.process.demo_faults import CUT_S
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.mount import create_router
