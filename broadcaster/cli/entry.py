@@ -6,10 +6,11 @@ It imports the standard library and our own errors, until the packages of the co
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
+from broadcaster.cli.arguments import command_in
 from broadcaster.errors import SetupError
 from broadcaster.extras import EXIT_USAGE, Extra, check_extra
 from broadcaster.process.interrupts import let_interrupts_end
@@ -24,11 +25,6 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "doctor": "server",
 }
 """Command → its extra; `cli` for every other one."""
-
-
-def command_in(arguments: Sequence[str]) -> str:
-    """The command that these arguments name: the first one that is not an option; or an empty text."""
-    return next((each for each in arguments if not each.startswith("-")), "")
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ from typing import Annotated, Final
 import typer
 
 from broadcaster import __version__
-from broadcaster.cli.entry import command_in
-from broadcaster.cli.terminal.exit_codes import ExitCode, ReportingGroup, describe_exit_codes
+from broadcaster.cli.arguments import command_in
+from broadcaster.cli.terminal.exit_codes import ExitCode, describe_exit_codes
+from broadcaster.cli.terminal.reporting import ReportingGroup
 from broadcaster.process.interrupts import raising_interrupts
 
 PROGRAM: Final = "broadcaster"

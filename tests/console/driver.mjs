@@ -62,7 +62,7 @@ export function kept({ maxChars = Infinity, isForbidden = false, tenants = [], e
 }
 
 /** The body of the next request; `answers` has the answers that are known. */
-export const asked = (conversation, answers) => requestOf(conversation, "next", ({ id }) => answers[id]);
+export const requested = (conversation, answers) => requestOf(conversation, "next", ({ id }) => answers[id]);
 
 /** A conversation after these steps: [user, id, at], or [cut] at an index. */
 const after = (steps) =>
@@ -76,7 +76,7 @@ export function merges({ one, other }) {
   const [a, b] = [after(one), after(other)];
   const brief = ({ turns }) => turns.map(({ id }) => id);
   const [here, there] = [merged(a, b), merged(b, a)];
-  return { here: brief(here), there: brief(there), again: brief(merged(here, there)), isSettled: merged(here, a) === here };
+  return { here: brief(here), there: brief(there), merged: brief(merged(here, there)), isSettled: merged(here, a) === here };
 }
 
 /** Two pages of one storage whose tabs hear of each other late: each saves a turn, and is notified of what was stored, if `isNotified`. */

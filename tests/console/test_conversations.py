@@ -110,7 +110,7 @@ def test_of_what_two_tabs_write_at_the_same_time_no_turn_is_lost_whichever_of_th
 ) -> None:
     first = ["?", "1", 1]
     found = modules.run("call", ["driver.mjs", "merges", {"one": [first, *one], "other": [first, *other]}])
-    assert found == {"here": turns, "there": turns, "again": turns, "isSettled": True}
+    assert found == {"here": turns, "there": turns, "merged": turns, "isSettled": True}
 
 
 @pytest.mark.parametrize("is_stale", [False, True])
@@ -140,7 +140,7 @@ def test_a_request_has_the_earlier_turns_whose_answers_are_known(modules: Consol
     answers = {"1": "one", "2": "", "3": "three"}
     settings = {"model": "m", "system": "s", "temperature": 0, "maxTokens": None}
     turns = [{"user": f"turn {number}", "id": number} for number in answers]
-    assert modules.run("call", ["driver.mjs", "asked", {"turns": turns, "settings": settings}, answers]) == {
+    assert modules.run("call", ["driver.mjs", "requested", {"turns": turns, "settings": settings}, answers]) == {
         "messages": [
             {"role": "user", "content": "turn 1"},
             {"role": "assistant", "content": "one"},

@@ -33,6 +33,11 @@ class Module:
             gc.enable()
 
     @property
+    def name(self) -> str:
+        """The name by which it is imported."""
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    @property
     def lines(self) -> list[str]:
         return self.text.split("\n")
 

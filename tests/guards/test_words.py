@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.guards.source import Module, modules, parse
+from tests.guards.source import ROOT, Module, files_git_would_track, modules, parse
 
 SHIPPED: Final = ("broadcaster", "worker")
 BANNED: Final = frozenset(
@@ -24,6 +24,11 @@ OTHERS: Final = frozenset({"TryAgainError", "AskError", "ASKING", "tell"})
 ALLOWED_IN_TESTS: Final = frozenset({"word", "words"})
 # A term of the trade that holds a banned word.
 TERMS: Final = re.compile(r"look_?up")
+SCRIPTS: Final = frozenset({".js", ".mjs", ".ts", ".tsx", ".jsx"})
+# Identifiers of JavaScript, after the comments and texts that the same search passes over.
+IN_SCRIPTS: Final = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`|([A-Za-z_$][\w$]*)""", re.DOTALL
+)
 # Both are public: one is raised by the library, the other by the client.
 PUBLIC_TWICE: Final = frozenset({"StreamClosed"})
 
@@ -42,6 +47,23 @@ def test_identifiers_are_made_of_the_trades_words() -> None:
     offences = [offence for module in modules(*SHIPPED) for offence in private_words(module)]
     offences += [offence for module in modules("tests") for offence in private_words(module, ALLOWED_IN_TESTS)]
     assert not offences, "\n".join(offences)
+
+
+def test_identifiers_of_javascript_are_made_of_the_trades_words() -> None:
+    scripts = [path for path in files_git_would_track() if path.suffix in SCRIPTS and "vendor" not in path.parts]
+    assert len(scripts) > 60
+    offences = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in scripts
+        for name in dict.fromkeys(script_identifiers(path.read_text("utf-8")))
+        if BANNED & set(words_of(name))
+    ]
+    assert not offences, "\n".join(offences)
+
+
+def script_identifiers(text: str) -> Iterator[str]:
+    """The names in a file of JavaScript or TypeScript; those inside of template literals are not found."""
+    return (name for name in IN_SCRIPTS.findall(text) if name)
 
 
 def private_words(module: Module, allowed: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -80,3 +102,8 @@ def words_of(name: str) -> list[str]:
 )
 def test_the_guard_of_words_sees_every_kind_of_name(source: str, found: list[str]) -> None:
     assert [each.rpartition(" ")[2] for each in private_words(parse(source))] == found
+
+
+def test_the_guard_of_words_sees_the_names_of_javascript_and_neither_comments_nor_texts() -> None:
+    text = "/* told */ const isTold = 'asked'; // said\nthis.lookAgain(`word`);"
+    assert list(script_identifiers(text)) == ["const", "isTold", "this", "lookAgain"]

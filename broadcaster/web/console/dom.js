@@ -32,7 +32,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   copy: "M9 9h10v10H9zM5 15V5h10",
   check: "M5 12.5l4.5 4.5L19 7.5",
-  again: "M20 12a8 8 0 1 1-2.3-5.6M20 4v4.5h-4.5",
+  repeat: "M20 12a8 8 0 1 1-2.3-5.6M20 4v4.5h-4.5",
   edit: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
   more: "M5 12h.01M12 12h.01M19 12h.01",
 };

@@ -158,8 +158,8 @@ class Row {
 
   facts({ kind, status, created_at: createdAt, active_at: activeAt, viewers }, now) {
     const watching = !isOver(status) && viewers > 0 ? [viewersText(viewers)] : [];
-    const words = this.progress.words(performance.now(), now - activeAt);
-    if (words !== null) return [...words, ...watching];
+    const texts = this.progress.texts(performance.now(), now - activeAt);
+    if (texts !== null) return [...texts, ...watching];
     const time = isOver(status) ? `${ago(activeAt ?? createdAt, now)} ago` : ago(createdAt, now);
     return [...(kind === "feed" ? ["job"] : []), statusText(status), ...watching, time];
   }
@@ -188,7 +188,7 @@ class ListedProgress {
   }
 
   /** null: no progress is known. `silentS`: the time since the feed's newest event. */
-  words(at, silentS) {
+  texts(at, silentS) {
     if (this.step === null) return null;
     const { percent, message } = this.step;
     const left = silentS > SILENT_S ? `no report for ${ago(0, silentS)}` : leftText(this.eta.secondsLeft(at));

@@ -24,7 +24,7 @@ export const isGeneration = (id) => id.startsWith("gen_");
 
 // Shorter than the time after which `watch` takes a response without a head for one that a proxy holds back.
 const WAIT_S = 5;
-const LOOK_AGAIN_MS = 1000;
+const RECHECK_MS = 1000;
 
 /** Functions that are called with each stream and each of its updates. */
 export const observers = new Set();
@@ -78,10 +78,10 @@ export class Stream {
     if (this.updates !== updates) return;
     this.updates = null;
     this.become(failure === null ? { name: "ended" } : this.refused(failure));
-    if (this.state.name === "awaited") setTimeout(() => this.lookAgain(), LOOK_AGAIN_MS);
+    if (this.state.name === "awaited") setTimeout(() => this.recheck(), RECHECK_MS);
   }
 
-  lookAgain() {
+  recheck() {
     if (this.state.name === "awaited" && !this.isOpen) this.open();
   }
 

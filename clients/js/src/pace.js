@@ -49,10 +49,10 @@ export const sleep = (ms, signal) =>
 /** Wait while the page is hidden; shorter when `signal` aborts. */
 export const untilVisible = (signal, page = globalThis.document) =>
   wait(signal, (end) => {
-    const look = () => page?.visibilityState === "hidden" || end();
-    page?.addEventListener?.("visibilitychange", look);
-    look();
-    return () => page?.removeEventListener?.("visibilitychange", look);
+    const check = () => page?.visibilityState === "hidden" || end();
+    page?.addEventListener?.("visibilitychange", check);
+    check();
+    return () => page?.removeEventListener?.("visibilitychange", check);
   });
 
 /** Resolves when `begin` calls what it is given, or `signal` aborts; then what `begin` returned is called. */

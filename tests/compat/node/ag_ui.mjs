@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { HttpAgent } from "@ag-ui/client";
 
 const warned = [];
-console.warn = (...said) => warned.push(said.map(String).join(" "));
+console.warn = (...texts) => warned.push(texts.map(String).join(" "));
 console.error = console.warn;
 
 async function read(agent, parameters) {

@@ -4,7 +4,7 @@ import { HttpAgent } from "@ag-ui/client";
 import { HttpAgent as HttpAgent0 } from "ag-ui-0";
 import { cuttingFetch } from "./cutting.mjs";
 import { JoiningAgent } from "./joining_agent.mjs";
-import { serve, told } from "./jobs.mjs";
+import { serve, failureOf } from "./jobs.mjs";
 import { resumingFetch } from "./resuming_fetch.mjs";
 
 const QUESTION = [{ id: "m1", role: "user", content: "What is the weather in Paris?" }];
@@ -27,7 +27,7 @@ async function run(job) {
   try {
     await agent.runAgent({ runId: job.run_id ?? "r1", forwardedProps: job.forwarded ?? {} }, subscriber);
   } catch (error) {
-    failed ??= told(error);
+    failed ??= failureOf(error);
   }
   return { final: agent.messages, outcome: finished?.outcome ?? null, types, error: failed };
 }
@@ -39,7 +39,7 @@ async function rejoin(job) {
   const agent = new JoiningAgent({ ...config, fetch });
   const late = new JoiningAgent(config);
   agent.setMessages(job.messages);
-  const lost = await agent.runAgent({ runId: job.run_id }).then(() => null, told);
+  const lost = await agent.runAgent({ runId: job.run_id }).then(() => null, failureOf);
   const torn = structuredClone(agent.messages);
   await Promise.all([agent.connectAgent(), late.connectAgent()]);
   return { lost, torn, final: agent.messages, late: late.messages };
@@ -51,7 +51,7 @@ async function resume(job) {
   const fetch = (url, init) => cutting((requests.length && job.later_url) || url, init);
   const config = { url: job.url, threadId: job.thread_id, fetch: resumingFetch({ fetch, delayMs: 1 }) };
   const agent = new HttpAgent({ ...config, initialMessages: job.messages });
-  const lost = await agent.runAgent({ runId: job.run_id }).then(() => null, told);
+  const lost = await agent.runAgent({ runId: job.run_id }).then(() => null, failureOf);
   return { lost, final: agent.messages, requests };
 }
 

@@ -3,7 +3,7 @@
 import * as v6 from "ai6";
 import * as v7 from "ai7";
 import { chatOf } from "./ai_sdk_state.mjs";
-import { serve, told } from "./jobs.mjs";
+import { serve, failureOf } from "./jobs.mjs";
 
 const VERSIONS = { 6: v6, 7: v7 };
 
@@ -37,7 +37,7 @@ function open(job) {
       // A fixture stands at an address of its own.
       ...(job.exact && { prepareReconnectToStreamRequest: () => ({ api: job.url }) }),
     }),
-    onError: (error) => errors.push(told(error)),
+    onError: (error) => errors.push(failureOf(error)),
   });
   return { chat, errors, types };
 }

@@ -3,15 +3,15 @@
 //   node ai_sdk_chat.mjs --version 6|7 --url URL [--url URL …]        GET each URL as a stream that is resumed
 //   … --mode send [--id CHAT] [--text TEXT] [--body JSON]        POST to each URL as the chat's api, whose stream is read
 //   … --mode resume --id CHAT                                    GET {URL}/{CHAT}/stream, as after a page's reload
-//   … --again                                                    after an error, resume once more in the same chat
+//   … --retry                                                    after an error, resume once more in the same chat
 //   … --messages JSON                                            what the chat holds at first
 //
 // A line: {messages, status, error, data, toolCalls, updates}: the chat's messages, ready or error, the error's text,
-// the data parts told (transient ones too), the calls handed to the page, and how many updates its messages saw.
+// the data parts received (transient ones too), the calls handed to the page, and how many updates its messages saw.
 
 import { parseArgs } from "node:util";
 
-const { values: asked } = parseArgs({
+const { values: options } = parseArgs({
   options: {
     version: { type: "string" },
     url: { type: "string", multiple: true, default: [] },
@@ -20,17 +20,17 @@ const { values: asked } = parseArgs({
     text: { type: "string", default: "Hi" },
     body: { type: "string", default: "{}" },
     messages: { type: "string", default: "[]" },
-    again: { type: "boolean", default: false },
+    retry: { type: "boolean", default: false },
   },
 });
 
-const { AbstractChat, DefaultChatTransport } = await import(`ai${asked.version}`);
+const { AbstractChat, DefaultChatTransport } = await import(`ai${options.version}`);
 
 class State {
   status = "ready";
   error = undefined;
   updates = 0;
-  messages = JSON.parse(asked.messages);
+  messages = JSON.parse(options.messages);
 
   pushMessage = (message) => {
     this.updates += 1;
@@ -53,9 +53,9 @@ async function read(url) {
   const data = [];
   const toolCalls = [];
   const errors = [];
-  const whole = asked.mode === "stream";
+  const whole = options.mode === "stream";
   const chat = new Chat({
-    id: asked.id,
+    id: options.id,
     state,
     transport: new DefaultChatTransport({
       api: url,
@@ -65,18 +65,18 @@ async function read(url) {
     onToolCall: ({ toolCall }) => void toolCalls.push(toolCall.toolCallId),
     onError: (error) => errors.push(String(error.message)),
   });
-  if (asked.mode === "send") {
-    await chat.sendMessage({ text: asked.text }, { body: JSON.parse(asked.body) });
+  if (options.mode === "send") {
+    await chat.sendMessage({ text: options.text }, { body: JSON.parse(options.body) });
   } else {
     await chat.resumeStream();
   }
-  if (asked.again && chat.status === "error") {
+  if (options.retry && chat.status === "error") {
     chat.clearError();
     await chat.resumeStream();
   }
   return { messages: chat.messages, status: chat.status, error: errors[0] ?? null, data, toolCalls, updates: state.updates };
 }
 
-for (const url of asked.url) {
+for (const url of options.url) {
   console.log(JSON.stringify(await read(url)));
 }

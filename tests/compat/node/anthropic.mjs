@@ -1,7 +1,7 @@
 // The package `@anthropic-ai/sdk` under node.
 
 import Anthropic from "@anthropic-ai/sdk";
-import { serve, told } from "./jobs.mjs";
+import { serve, failureOf } from "./jobs.mjs";
 
 const QUESTION = [{ role: "user", content: "What is the weather in Paris?" }];
 
@@ -15,7 +15,7 @@ async function message(job) {
   try {
     return { final: await stream.finalMessage(), error: null };
   } catch (error) {
-    return { final: stream.currentMessage ?? null, error: told(error) };
+    return { final: stream.currentMessage ?? null, error: failureOf(error) };
   }
 }
 

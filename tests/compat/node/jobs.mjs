@@ -4,10 +4,10 @@
 
 import { createInterface } from "node:readline";
 
-const tell = (line) => process.stdout.write(JSON.stringify(line) + "\n");
+const send = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
 /** What a person, or a test, may want to know of an error that a client raised. */
-export const told = (error) => ({
+export const failureOf = (error) => ({
   name: error?.constructor?.name ?? "unknown",
   message: String(error?.message ?? error),
   status: error?.status ?? null,
@@ -17,15 +17,15 @@ export const told = (error) => ({
 
 async function run({ id, action, ...job }, actions) {
   try {
-    tell({ id, answer: (await actions[action](job)) ?? null });
+    send({ id, answer: (await actions[action](job)) ?? null });
   } catch (error) {
-    tell({ id, failure: told(error) });
+    send({ id, failure: failureOf(error) });
   }
 }
 
 /** Serve jobs until stdin ends. Each action takes a job and resolves with its answer. */
 export async function serve(actions) {
   // A client may leave a promise behind that nobody awaits; the job that made it answers for itself.
-  process.on("unhandledRejection", (error) => console.error("unhandled", told(error)));
+  process.on("unhandledRejection", (error) => console.error("unhandled", failureOf(error)));
   for await (const line of createInterface({ input: process.stdin })) run(JSON.parse(line), actions);
 }

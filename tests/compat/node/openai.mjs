@@ -1,7 +1,7 @@
 // The package `openai` under node: chat completions and Responses.
 
 import OpenAI from "openai";
-import { serve, told } from "./jobs.mjs";
+import { serve, failureOf } from "./jobs.mjs";
 
 const QUESTION = [{ role: "user", content: "What is the weather in Paris?" }];
 
@@ -32,7 +32,7 @@ async function chat(job) {
   try {
     return { final: whole(await stream.finalChatCompletion()), error: null };
   } catch (error) {
-    return { final: whole(stream.currentChatCompletionSnapshot), error: told(error) };
+    return { final: whole(stream.currentChatCompletionSnapshot), error: failureOf(error) };
   }
 }
 
@@ -43,7 +43,7 @@ async function read(stream) {
     for await (const event of await stream) events.push(event);
     return { events, error: null };
   } catch (error) {
-    return { events, error: told(error) };
+    return { events, error: failureOf(error) };
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { ChatClient, fetchServerSentEvents } from "@tanstack/ai-client";
 import { cuttingFetch } from "./cutting.mjs";
-import { serve, told } from "./jobs.mjs";
+import { serve, failureOf } from "./jobs.mjs";
 
 /** What the page shows when the client is done: its messages by their parts, its status, the errors on the way. */
 async function shown(job, go) {
@@ -12,13 +12,13 @@ async function shown(job, go) {
   const errors = [];
   const adapter = fetchServerSentEvents(job.url, { fetchClient: fetch, reconnect: { delayMs: 1 } });
   let hydration = null;
-  const hydrate = (...told) => (hydration = adapter.hydrate(...told));
+  const hydrate = (...given) => (hydration = adapter.hydrate(...given));
   const client = new ChatClient({
     threadId: job.thread_id,
     persistence: job.persistence,
     connection: { ...adapter, hydrate },
     onChunk: (chunk) => void types.push(chunk.type),
-    onError: (error) => void errors.push(told(error)),
+    onError: (error) => void errors.push(failureOf(error)),
   });
   client.attach();
   await go(client, hydration);

@@ -76,7 +76,7 @@ def test_a_torn_answer_is_replaced_by_the_new_attempt(version: Version) -> None:
     late = AiSdkDialect(version=version).open(STREAM_ID)
     late.encode(log[:8])
     bodies = [first + live.encode(log[8:]), late.snapshot() + late.encode(log[8:])]
-    (page,) = read_by_package(version, [bodies], "--again")
+    (page,) = read_by_package(version, [bodies], "--retry")
     (message,) = page["messages"]
     assert [part.get("text") for part in message["parts"]] == [None, "whole"]
     assert message["metadata"] == {"model": "m"}

@@ -17,7 +17,7 @@ import { ProxiedCopilotRuntimeAgent } from "@copilotkit/core";
 import { CopilotRuntime, InMemoryAgentRunner } from "@copilotkit/runtime/v2";
 import { createCopilotNodeListener } from "@copilotkit/runtime/v2/node";
 import { cuttingFetch } from "../../compat/node/cutting.mjs";
-import { serve, told } from "../../compat/node/jobs.mjs";
+import { serve, failureOf } from "../../compat/node/jobs.mjs";
 import { resumingFetch } from "../../compat/node/resuming_fetch.mjs";
 
 const BASE_PATH = "/api/copilotkit";
@@ -39,7 +39,7 @@ function openPage(runtimeUrl, threadId, fetch) {
   return new ProxiedCopilotRuntimeAgent({ ...options, ...(fetch && { fetch }) });
 }
 
-const ended = (promise) => promise.then(() => null, told);
+const ended = (promise) => promise.then(() => null, failureOf);
 
 /** Resolves once the page shows more than the question, or its run is over. */
 async function untilAnswered(page, run) {

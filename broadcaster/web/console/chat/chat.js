@@ -37,13 +37,13 @@ export class Chat {
     this.pending = null;
     this.conversation = null;
     this.actions = {
-      edit: (turn, text) => this.ask(text, this.thread.turns.indexOf(turn)),
-      regenerate: (turn) => this.ask(turn.user, this.thread.turns.indexOf(turn)),
+      edit: (turn, text) => this.startTurn(text, this.thread.turns.indexOf(turn)),
+      regenerate: (turn) => this.startTurn(turn.user, this.thread.turns.indexOf(turn)),
     };
     this.thread = new Thread({ onChange, onState });
     this.store = new ConversationStore(() => (hasKey() ? sessionStorage : localStorage), () => this.reload());
     this.settings = new Settings((settings) => this.setSettings(settings));
-    const onSend = (text) => this.ask(text, this.conversation?.turns.length ?? 0);
+    const onSend = (text) => this.startTurn(text, this.conversation?.turns.length ?? 0);
     this.composer = new Composer({ onSend, onStop: () => this.stop() });
     addEventListener("storage", (event) => this.store.note(event));
   }
@@ -105,12 +105,12 @@ export class Chat {
     else this.onDeleted();
   }
 
-  // -------------------------------------------------------------- asking
+  // ------------------------------------------------------------ requests
 
   /** Start the answer to `text` as the turn at `index`, in place of what follows. Resolves to whether it was started. */
-  async ask(text, index) {
-    const asked = this.conversation ?? begun(createKey(), Date.now(), this.settings.value);
-    const kept = cutAt(asked, index);
+  async startTurn(text, index) {
+    const current = this.conversation ?? begun(createKey(), Date.now(), this.settings.value);
+    const kept = cutAt(current, index);
     const turns = new Map(this.thread.turns.map((turn) => [turn.id, turn]));
     if (kept.turns.some(({ id }) => !turns.get(id)?.isSettled)) {
       this.report(LOADING);

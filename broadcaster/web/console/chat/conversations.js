@@ -93,12 +93,12 @@ export function titleOf(text) {
 
 const line = (text) => text.split(/\s+/).filter(Boolean).join(" ");
 
-/** Whether every word of the query is in the title or the texts. */
+/** Whether every term of the query is in the title or the texts. */
 export function matches(conversation, query) {
-  const words = line(query).toLowerCase().split(" ");
+  const terms = line(query).toLowerCase().split(" ");
   const texts = conversation.turns.flatMap(({ user, answer }) => [user, answer ?? ""]);
   const text = [conversation.title, ...texts].join("\n").toLowerCase();
-  return words.every((word) => text.includes(word));
+  return terms.every((term) => text.includes(term));
 }
 
 /**

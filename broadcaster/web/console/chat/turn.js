@@ -73,8 +73,8 @@ export class Turn {
     this.actions = element("div", { class: "turn-actions" }, this.copyButton);
     if (actions !== null) {
       const regenerate = { "data-testid": "regenerate" };
-      this.again = iconButton("again", "Answer again", regenerate, () => actions.regenerate(this));
-      this.actions.append(this.again);
+      this.retry = iconButton("repeat", "Answer again", regenerate, () => actions.regenerate(this));
+      this.actions.append(this.retry);
     }
     this.actions.append(this.meta);
     this.timeline = new AnswerTimeline(this.stream);
@@ -151,7 +151,7 @@ export class Turn {
     const isComplete = isOver(status) || this.stream.state.name === "gone";
     show(this.actions, isComplete);
     show(this.copyButton, folded.text !== "");
-    if (this.again) show(this.again, isLast);
+    if (this.retry) show(this.retry, isLast);
     const model = this.state?.model ?? folded.metadata.model;
     const facts = [model, usageText(folded.usage)].filter((text) => typeof text === "string");
     setText(this.meta, cut(facts.join(" · "), MAX_LABEL_CHARS));
@@ -198,8 +198,8 @@ export class Turn {
     this.ending.replaceChildren(element("span", { text: cut(text, MAX_LINE_CHARS) }));
     if (code) this.ending.append(element("code", { text: code }));
     if (!detail) return;
-    const said = element("p", { text: cut(detail, MAX_LINE_CHARS) });
-    this.ending.append(element("details", {}, element("summary", { text: "Details" }), said));
+    const shown = element("p", { text: cut(detail, MAX_LINE_CHARS) });
+    this.ending.append(element("details", {}, element("summary", { text: "Details" }), shown));
   }
 
   async copyAnswer() {

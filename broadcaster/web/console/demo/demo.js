@@ -25,7 +25,7 @@ class Survival {
   constructor() {
     this.stream = null;
     this.story = null;
-    this.told = null; // the stream that the story is about
+    this.storyOf = null; // the stream that the story is about
     this.timer = null;
     this.isPatient = false;
     this.buttons = FAULTS.map(({ name, label }) => {
@@ -50,7 +50,7 @@ class Survival {
     if (stream !== this.stream && !this.isRunning) this.stream = stream;
     if (stream !== this.stream) return;
     // One that was opened anew reads its events once more: that is no fault's doing.
-    if (this.story !== null && this.told === stream) this.story.note(update, performance.now());
+    if (this.story !== null && this.storyOf === stream) this.story.note(update, performance.now());
     this.draw();
   }
 
@@ -74,7 +74,7 @@ class Survival {
 
   follow(story, stream) {
     this.story = story;
-    this.told = stream;
+    this.storyOf = stream;
     this.isPatient = true;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {

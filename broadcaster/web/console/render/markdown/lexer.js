@@ -25,7 +25,7 @@ const MAX_SPARSE_CELLS = 2000;
 const TOO_DEEP = /^(?:[ \t]*>){32}/m;
 
 // How many characters the search for the ends of formulas may pass in one text: without a bound, each line that opens a
-// formula and has no end would be followed by another look at all that comes after it. Further openings are text.
+// formula and has no end would be followed by another search of all that comes after it. Further openings are text.
 const MAX_PASSED_CHARS = 400_000;
 let passedChars = 0;
 
@@ -33,13 +33,13 @@ let passedChars = 0;
 function formulaBlock(source) {
   const [opening, marker] = OPENING.exec(source) ?? [];
   if (opening === undefined || passedChars > MAX_PASSED_CHARS) return undefined;
-  const look = source.slice(0, MAX_BLOCK_CHARS);
+  const searched = source.slice(0, MAX_BLOCK_CHARS);
   BLANK_LINE.lastIndex = opening.length;
-  const limit = BLANK_LINE.exec(look)?.index ?? look.length;
-  const first = look.indexOf(CLOSING[marker], opening.length);
-  const isOpen = first < 0 && limit === source.length && !look.startsWith("$$$");
+  const limit = BLANK_LINE.exec(searched)?.index ?? searched.length;
+  const first = searched.indexOf(CLOSING[marker], opening.length);
+  const isOpen = first < 0 && limit === source.length && !searched.startsWith("$$$");
   if (isOpen) return { type: "formula", raw: source, text: source.slice(opening.length).trim(), isOpen };
-  for (let at = first; at >= 0 && at < limit; at = look.indexOf(CLOSING[marker], at + 1)) {
+  for (let at = first; at >= 0 && at < limit; at = searched.indexOf(CLOSING[marker], at + 1)) {
     const end = endOfLine(source, at + CLOSING[marker].length);
     if (end === null) continue;
     passedChars += end;

@@ -23,8 +23,8 @@ export async function POST(request: Request): Promise<Response> {
 
 /** The id of the next answer. Of the browser's messages only the new text counts: it cannot change what was said before. */
 async function begin(chat: Chat, text: string): Promise<string> {
-  const said: UIMessage = { id: randomUUID(), role: "user", parts: [{ type: "text", text }] };
-  const history = [...chat.messages, said];
+  const message: UIMessage = { id: randomUUID(), role: "user", parts: [{ type: "text", text }] };
+  const history = [...chat.messages, message];
   const texts = history.map((message) => ({ role: message.role, content: textOf(message) }));
   // Set before anything is awaited: of two messages at once, one begins an answer.
   chat.isStarting = true;
