@@ -109,7 +109,7 @@ def _words(text: str) -> list[str]:
 
 
 def _run_all(site: Site, scenarios: Sequence[Scenario], *, console: Console, table: Table) -> None:
-    """Every step of every scenario into the table; what cannot be measured is a row with what it said and no values."""
+    """Every step of every scenario into the table; a step that cannot be measured has its output and no values."""
     planned = [(scenario, scenario.steps(site)) for scenario in scenarios]
     columns = (TextColumn("{task.description:44}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     # Twice a second: what draws the bar takes CPU from what is measured.

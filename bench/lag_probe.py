@@ -46,13 +46,13 @@ class LagProbe:
         self._set(now + _EVERY_S)
 
     def _write(self) -> None:
-        told = {
+        delays = {
             "lag_p50_ms": quantile(self._lags_s, 0.5) * 1000,
             "lag_p99_ms": quantile(self._lags_s, 0.99) * 1000,
             "lag_most_ms": max(self._lags_s) * 1000,
         }
         written = self._file.with_suffix(".part")
-        written.write_text(json.dumps(told), "utf-8")
+        written.write_text(json.dumps(delays), "utf-8")
         written.rename(self._file)
 
 

@@ -227,7 +227,7 @@ static void start_some(void) {
     }
 }
 
-/* Who lost its connection dials again after a pause; a viewer in IDLE that was never open has not been started yet. */
+/* A viewer that lost its connection dials again after a pause; a viewer in IDLE that was never open has not been started yet. */
 static void bring_back(void) {
     static int64_t next_ns;
     int64_t now = now_ns();
@@ -302,7 +302,7 @@ static void usage(int code) {
          "     --deliveries N | --per-viewer N (replay) | --seconds S: when to end; SIGTERM ends it too\n"
          "     --native-ids        check <epoch>-<seq> of the ids; else \"n\": of the data\n"
          "     --stalled K         the first K viewers read nothing after the head\n"
-         "     --reconnect         who is cut comes back after --retry-ms, with Last-Event-ID; --resumed N: end when N have come back\n"
+         "     --reconnect         a viewer that is cut comes back after --retry-ms, with Last-Event-ID; --resumed N: end when N have come back\n"
          "     --in-flight N       most connections being made at once; --connect-s S: longest for all\n"
          "     --receive-bytes B   SO_RCVBUF; --skip-ms M: no latency is taken so long after the first event\n"
          "     --nap-us U          look at the sockets once in U us: less CPU here, U us more latency at most");

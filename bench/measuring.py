@@ -77,19 +77,19 @@ class Viewers:
         while not (lines := self._lines()):
             if time.monotonic() > deadline or not self._child.is_running:
                 self._child.stop()
-                raise ProcessEnded(f"the viewers did not connect: {self._child.last_words()}")
+                raise ProcessEnded(f"the viewers did not connect: {self._child.last_output()}")
             time.sleep(_POLL_S)
         return lines[0]
 
     def finish(self, timeout_s: float) -> dict[str, Any]:
-        """Wait until it has what it was told to wait for, or tell it to end; its last words. Raises ProcessEnded."""
+        """Wait until it has what its arguments name, or end it; returns what it printed last. Raises ProcessEnded."""
         self._child.wait(timeout_s)
         self._child.send(signal.SIGTERM)
         self._child.wait(_END_S)
         self._child.stop()
         lines = self._lines()
         if not lines or lines[-1]["phase"] != "done":
-            raise ProcessEnded(f"the viewers said nothing: {self._child.last_words()}")
+            raise ProcessEnded(f"the viewers printed nothing: {self._child.last_output()}")
         return lines[-1]
 
     def stop(self) -> None:
@@ -102,7 +102,7 @@ class Viewers:
 
 
 def publish(bench: Bench, words: Sequence[str], *, timeout_s: float) -> dict[str, Any]:
-    """Run the publisher to its end, or until ``timeout_s``; what it says. Raises ProcessEnded."""
+    """Run the publisher to its end, or until ``timeout_s``; returns its figures. Raises ProcessEnded."""
     printed = bench.folder / "publisher.json"
     printed.unlink(missing_ok=True)
     child = Child([bench.programs.publish, *words], log=bench.folder / "publisher.log", output=printed)
@@ -114,9 +114,9 @@ def publish(bench: Bench, words: Sequence[str], *, timeout_s: float) -> dict[str
         child.stop()
     text = printed.read_text("utf-8")
     if not text:
-        raise ProcessEnded(f"the publisher said nothing: {child.last_words()}")
-    said: dict[str, Any] = json.loads(text)
-    return said
+        raise ProcessEnded(f"the publisher printed nothing: {child.last_output()}")
+    figures: dict[str, Any] = json.loads(text)
+    return figures
 
 
 def fan_out(bench: Bench, server: Server, traffic: Traffic, *, run: str) -> tuple[dict[str, float], list[str]]:

@@ -25,7 +25,7 @@ _POLL_S: Final = 0.02
 
 
 class ProcessEnded(Exception):
-    """A process ended that should be running, or did not come up; with its last words."""
+    """A process ended that should be running, or did not come up; with its last output."""
 
 
 class Child:
@@ -82,9 +82,9 @@ class Child:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(_POLL_S)
-        raise ProcessEnded(f"{self.log.stem} does not listen: {self.last_words()}")
+        raise ProcessEnded(f"{self.log.stem} does not listen: {self.last_output()}")
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """The end of its log."""
         return self.log.read_text("utf-8", "replace").strip()[-300:]
 
@@ -99,7 +99,7 @@ class Child:
             _kill(pid)
 
 
-def until_said(child: Child, words: str) -> str:
+def until_printed(child: Child, words: str) -> str:
     """The first line of its log that holds these words. Raises ProcessEnded."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and child.is_running:
@@ -107,7 +107,7 @@ def until_said(child: Child, words: str) -> str:
             if words in line:
                 return line
         time.sleep(_POLL_S)
-    raise ProcessEnded(f"{child.log.stem} did not say {words!r}: {child.last_words()}")
+    raise ProcessEnded(f"{child.log.stem} did not print {words!r}: {child.last_output()}")
 
 
 def _kill(pid: int) -> None:
@@ -161,7 +161,7 @@ def kernel_tcp_bytes() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of the loopback on which nobody listens."""
+    """So many free ports of the loopback."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -1,4 +1,4 @@
-"""The programs a run needs: ours in C, compiled into the run's folder, and what peers need; what is missing is told.
+"""The programs a run needs: ours in C, compiled into the run's folder, and those of peers; missing ones are reported.
 
 Theory of operation. A peer that this machine cannot run is left out with one line that names the remedy. Without a C
 compiler there is nothing to measure with, so that ends the run.
@@ -50,13 +50,13 @@ def find_compiler() -> str:
 
 
 def build(folder: Path) -> Programs:
-    """Compile everything into ``folder``. Raises CannotRun with the compiler's words."""
+    """Compile everything into ``folder``. Raises CannotRun with the output of the compiler."""
     compiler = find_compiler()
     for name, sources in SOURCES.items():
         command = [compiler, *_FLAGS, "-o", str(folder / name), *(str(HERE / each) for each in sources)]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        if told.returncode:
-            raise CannotRun(f"{name} does not compile: {told.stderr.strip()[-500:]}")
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise CannotRun(f"{name} does not compile: {ran.stderr.strip()[-500:]}")
     return Programs(*(folder / name for name in SOURCES))
 
 

@@ -2,7 +2,7 @@
 
 Rules
 1. ``start`` returns when it answers; ``stop`` ends what ``start`` began, by pid.
-2. ``pids`` is what its CPU and memory are taken of; ``redis_pids`` the Redis behind it, told apart.
+2. ``pids`` is what its CPU and memory are taken of; ``redis_pids`` the Redis behind it, counted apart.
 3. ``publish_to`` makes the streams of one run and says how the publisher reaches them. Runs never share a stream.
 4. ``carries`` is the most deliveries a second that a run offers it: a server that is asked for more than it can do
    shows nothing but its queue.
@@ -169,7 +169,7 @@ class Ours(WithRedis):
         return f"/v1/streams/{run}-{{i}}/events"
 
     def replay_path(self, run: str) -> str:
-        """Where viewers go who want what has been before, as of every server that keeps it."""
+        """The path for viewers that read from the beginning, on every server that stores events."""
         return self.path(run)
 
     def publish_to(self, run: str, count: int) -> Sequence[str]:
@@ -217,7 +217,7 @@ class Nchan(OneProcess):
         # Where the module makes its temporary folders, whatever the configuration says; see `make benchtools`.
         (base / "var-lib-nginx_").mkdir(parents=True, exist_ok=True)
         text = (PEERS / "nchan.conf").read_text("utf-8")
-        # Started by root, its worker would be nobody, who may not enter the folder.
+        # Started by root, its worker would run as the user `nobody`, which may not enter the folder.
         user = "user root;" if os.getuid() == 0 else ""
         for name, value in {"MODULE": self._module, "PORT": self.port, "FOLDER": base, "USER": user}.items():
             text = text.replace(f"@{name}@", str(value))

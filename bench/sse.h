@@ -4,7 +4,7 @@
  * 1. The body may be chunked (extensions and trailers are skipped) or last until the connection's end.
  * 2. A block with data and without a name, or named message, is an event; others (hub.hello, comments) do not count.
  * 3. Lines end with LF or CRLF: every server measured here writes nothing else. A lone CR is text.
- * 4. An id counts when its block is whole: a cut block is seen again by who comes back with Last-Event-ID.
+ * 4. An id counts when its block is whole: a client that returns with Last-Event-ID receives a cut block in full.
  */
 #ifndef BENCH_SSE_H
 #define BENCH_SSE_H

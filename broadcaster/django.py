@@ -103,6 +103,6 @@ class _Body:
         return None
 
     async def _receive(self) -> dict[str, Any]:
-        """A GET has no body, and Django says itself when the viewer has left."""
+        """A GET has no body, and Django itself detects when the viewer has left."""
         await self._never.wait()
         return {"type": "http.disconnect"}

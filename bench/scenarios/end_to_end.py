@@ -17,7 +17,7 @@ from typing import Final
 
 from bench.figures import quantile
 from bench.plan import Outcome, Site, Step
-from bench.processes import Child, until_said
+from bench.processes import Child, until_printed
 from bench.servers import Ours
 from broadcaster.testing.exchange import Exchange
 from broadcaster.testing.script import Script
@@ -111,9 +111,9 @@ async def _measure(site: Site, server: Ours) -> dict[str, float]:
             },
         )
         try:
-            await asyncio.to_thread(until_said, working, "worker_ready")
+            await asyncio.to_thread(until_printed, working, "worker_ready")
             for number in range(site.size.answers + 1):
-                arrivals = await _ask(server.port)
+                arrivals = await _time_arrivals(server.port)
                 if number == 0:  # the first one pays for connections that the others find open
                     continue
                 whole = arrivals.whole()
@@ -130,8 +130,8 @@ async def _measure(site: Site, server: Ours) -> dict[str, float]:
     }
 
 
-async def _ask(port: int) -> Arrivals:
-    """Ask for an answer on a connection of its own and watch it to its end."""
+async def _time_arrivals(port: int) -> Arrivals:
+    """Start an answer on a connection of its own, and watch it to its end."""
     body = json.dumps({"model": _MODEL, "messages": [{"role": "user", "content": "go"}], "stream": True}).encode()
     transport, arrivals = await asyncio.get_running_loop().create_connection(Arrivals, "127.0.0.1", port)
     head = (

@@ -16,10 +16,10 @@ CASE = "20 events/s"
 
 def two_processes(site: Site) -> list[Step]:
     """One process and two in turns; nothing where `serve` has no --processes."""
-    told = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-m", "broadcaster", "serve", "--help"], capture_output=True, text=True, check=False
     )
-    if "--processes" not in told.stdout:
+    if "--processes" not in ran.stdout:
         site.yard.left_out["ours-2"] = "two processes are left out: this `broadcaster serve` has no --processes"
         return []
     return [

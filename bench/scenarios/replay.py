@@ -119,7 +119,7 @@ def _reconnect(site: Site, streams: int) -> Outcome:
 def _reads(socket: str) -> tuple[int, int]:
     """Calls since the server's start that read logs, and that read metas."""
 
-    async def ask() -> dict[str, Any]:
+    async def fetch_stats() -> dict[str, Any]:
         redis = Redis(unix_socket_path=socket)
         try:
             stats: dict[str, Any] = await redis.info("commandstats")
@@ -127,7 +127,7 @@ def _reads(socket: str) -> tuple[int, int]:
             await redis.aclose()
         return stats
 
-    stats = asyncio.run(ask())
+    stats = asyncio.run(fetch_stats())
 
     def calls(names: Iterable[str]) -> int:
         return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in names)

@@ -16,7 +16,7 @@ from typing import Final
 from bench.figures import per_us
 from bench.measuring import publish
 from bench.plan import Outcome, Site, Step
-from bench.processes import Child, ProcessEnded, cpu_s, until_said
+from bench.processes import Child, ProcessEnded, cpu_s, until_printed
 from bench.servers import Ours
 from bench.streams import create_generation, open_generations
 from broadcaster.log.jobs.claims import ClaimPolicy, Claims
@@ -34,7 +34,7 @@ _MODEL: Final = "claude-bench"
 
 
 def appends(site: Site) -> list[Step]:
-    """Appends of one event and of four, to as many streams as the worker scenario has generations; nobody watches."""
+    """Appends of one event and of four, to as many streams as the worker scenario has generations; without viewers."""
     return [
         Step("appends", f"{batch} per append", "ours", number, partial(_append, site, batch, number), expects_s=5.0)
         for number in range(site.size.rounds)
@@ -72,7 +72,7 @@ def _append(site: Site, batch: int, number: int) -> Outcome:
 def _work(site: Site, number: int) -> Outcome:
     server = site.yard.get_fresh("ours")  # no worker shall take over what the one of an earlier round left
     assert isinstance(server, Ours)
-    folder = site.bench.folder / f"worker-{number}"  # what an earlier round's processes said is not there
+    folder = site.bench.folder / f"worker-{number}"  # what an earlier round's processes logged is not there
     folder.mkdir()
     provider = _start_provider(folder, seconds=site.size.warm_up_s + site.size.work_s + _MARGIN_S)
     lags = folder / "lags.json"
@@ -85,13 +85,13 @@ def _work(site: Site, number: int) -> Outcome:
             # All of them at once: each reserves the most that it may have to send again.
             "BROADCASTER_BUFFER_BYTES": str(site.size.generations * Settings().max_bytes),
             "BROADCASTER_LOG_LEVEL": "info",
-            "ANTHROPIC_BASE_URL": until_said(provider, "listening on ").partition("listening on ")[2].split()[0],
+            "ANTHROPIC_BASE_URL": until_printed(provider, "listening on ").partition("listening on ")[2].split()[0],
             "ANTHROPIC_API_KEY": "bench",
         },
     )
     try:
-        until_said(working, "worker_ready")
-        ids = asyncio.run(_ask(server.redis_url, site.size.generations))
+        until_printed(working, "worker_ready")
+        ids = asyncio.run(_start_all(server.redis_url, site.size.generations))
         time.sleep(site.size.warm_up_s)
         working.send(signal.SIGUSR1)
         used, redis_used, events = cpu_s([working.pid]), cpu_s(server.redis_pids), _count(server.redis_url, ids)
@@ -122,7 +122,7 @@ def _start_provider(folder: Path, *, seconds: float) -> Child:
     return Child(command, log=folder / "provider.log")
 
 
-async def _ask(url: str, count: int) -> list[str]:
+async def _start_all(url: str, count: int) -> list[str]:
     ids = (f"work-{time.time_ns()}-{number}" for number in itertools.count())
     async with LogConnection(url) as connection:
         policy = ClaimPolicy(lease_ttl_s=5, live_ttl_s=3600, queue_timeout_s=300, max_attempts=1)
@@ -133,12 +133,12 @@ async def _ask(url: str, count: int) -> list[str]:
 def _count(url: str, ids: Sequence[str]) -> int:
     """Events that the logs hold now."""
 
-    async def ask() -> int:
+    async def read_tails() -> int:
         async with LogConnection(url) as connection:
             tails = await Streams(connection).tails(ids)
         return sum(tail.last.seq for tail in tails if tail.last is not None)
 
-    return asyncio.run(ask())
+    return asyncio.run(read_tails())
 
 
 def _lag(path: Path) -> dict[str, float]:
@@ -147,5 +147,5 @@ def _lag(path: Path) -> dict[str, float]:
         if time.monotonic() > deadline:
             raise ProcessEnded("the worker's probe wrote nothing")
         time.sleep(0.05)
-    told: dict[str, float] = json.loads(path.read_text("utf-8"))
-    return told
+    measured: dict[str, float] = json.loads(path.read_text("utf-8"))
+    return measured

@@ -48,7 +48,7 @@ MODULES: Final = {
 
 SUMMARIES: Final = {
     "demo": "Watch answers survive: everything of `up`, and a page that kills the worker, the front-end and Redis.",
-    "up": "Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it.",
+    "up": "Run everything on this machine: Redis, workers, a front-end and its page. Press Ctrl-C to stop all of it.",
     "serve": "Run a front-end, or several on one port; BROADCASTER_REDIS_URL names its Redis.",
     "worker": "Run a worker (the same as `python -m worker`); BROADCASTER_REDIS_URL names its Redis.",
     "generate": "Start a generation and watch it: the answer on stdout, everything else on stderr.",
@@ -59,7 +59,7 @@ SUMMARIES: Final = {
     "ls": "List the open generations and feeds, the newest first; with --status also those that are over.",
     "show": "Show everything about a generation (status, model, times, usage, error, tool calls, its answer), or a "
     "feed.",
-    "top": "Show workers, the queue, and the open generations and feeds, as they change. Ctrl-C ends it.",
+    "top": "Show workers, the queue, and the open generations and feeds, as they change. Press Ctrl-C to stop.",
     "publish": 'Append events to a feed: {"type": "data-progress", "data": {"done": 3, "total": 10}}, text-delta, …',
     "dead": "Generations that failed on every attempt.",
     "key": "Callers' keys in Redis, for all front-ends with AUTH=keys.",

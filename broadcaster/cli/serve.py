@@ -1,4 +1,4 @@
-"""``broadcaster serve``: its options. What it runs is imported when it runs: the help needs none of it."""
+"""``broadcaster serve``: its options. What it runs is imported when it runs: the help does not need it."""
 
 from __future__ import annotations
 

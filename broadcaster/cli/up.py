@@ -1,4 +1,4 @@
-"""``broadcaster up``: its options. What it runs is imported when it runs: the help needs none of it."""
+"""``broadcaster up``: its options. What it runs is imported when it runs: the help does not need it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def up(
     processes: Annotated[int | None, typer.Option(help="front-end processes to start; 0: one per core")] = None,
     data_dir: Annotated[str | None, typer.Option(help="where the embedded Redis keeps its data")] = None,
 ) -> None:
-    """Run everything on this machine: Redis, workers, a front-end and its page. Ctrl-C ends all of it."""
+    """Run everything on this machine: Redis, workers, a front-end and its page. Press Ctrl-C to stop all of it."""
     run_command = import_undisturbed("broadcaster.cli.processes.up").run_command
     run_command(port=port, host=host, workers=workers, processes=processes, data_dir=data_dir)

@@ -66,7 +66,7 @@ async def _closing(events: AsyncIterable[StreamEvent]) -> AsyncGenerator[StreamE
 
 
 class _Watched:
-    """What was received, and what has to be said of it."""
+    """What was received, and the notices about it."""
 
     def __init__(self) -> None:
         self._fold = Fold()

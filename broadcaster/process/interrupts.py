@@ -1,7 +1,7 @@
 """Ctrl-C while a program imports its modules or ends: the signal ends the process at once, without a traceback.
 
 Shells see the same as from any program that Ctrl-C ends. Modules are imported for tenths of a second, in which Python
-would raise KeyboardInterrupt from the middle of somebody else's code.
+would raise KeyboardInterrupt from the middle of another package's code.
 """
 
 from __future__ import annotations

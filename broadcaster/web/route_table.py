@@ -283,7 +283,7 @@ class MountedRoute(APIRoute):
 def _check_still_admitted(services: Services, request: Request, response: Response) -> None:
     """Raises Unauthorized if the request's credential is no longer valid: a long poll may take longer than it lives.
 
-    A request that has changed something is told so: its caller would repeat it.
+    A request that has changed something gets its response: otherwise its caller would repeat it.
     """
     caller, is_read = services.visitor.caller, request.method in ("GET", "HEAD")
     if caller is not None and is_read and not isinstance(response, ViewerResponse):

@@ -243,7 +243,7 @@ class Services:
             await self.hold.take_turn(self.hold.response_bytes)
 
     def bounded_wait_s(self, requested_s: float) -> float:
-        """How long a request may wait that would wait for so long."""
+        """The time for which a request may wait that requests this time."""
         if requested_s > self.long_poll_timeout_s:
             limit_reached("LONG_POLL_TIMEOUT_S")
         return min(requested_s, self.long_poll_timeout_s)

@@ -65,7 +65,9 @@ def questions(user: User) -> list[dict[str, str]]:
 
 
 @app.post("/chat", status_code=202)
-async def ask(user: User, prompt: Annotated[str, Body(embed=True, min_length=1, max_length=4000)]) -> dict[str, str]:
+async def start_answer(
+    user: User, prompt: Annotated[str, Body(embed=True, min_length=1, max_length=4000)]
+) -> dict[str, str]:
     """Begin an answer. It belongs to no request: the user may leave, and watch it from elsewhere."""
     if MODEL is None:
         stream_id = broadcaster.publish_nowait(tokens.answer(prompt)).id

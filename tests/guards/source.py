@@ -71,7 +71,7 @@ def files_git_would_track() -> list[Path]:
     """Tracked files, and new ones that nothing ignores; skips the test outside a git checkout."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout: nobody knows which files belong to the project")
+        pytest.skip("not a git checkout: the files of the project are not known")
     command = [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     paths = (ROOT / name for name in listed.split("\0") if name)

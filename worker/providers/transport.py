@@ -151,7 +151,7 @@ def is_own_host(host: str) -> bool:
     """Whether a server is the operator's own, by its name: an address of this machine or of a private network, or a
     name outside the public domains.
 
-    Only such a server receives a trace by default: a trace's ids and ``tracestate`` tell a foreign one which requests
+    Only such a server receives a trace by default: a trace's ids and ``tracestate`` show a foreign one which requests
     belong together, and which systems they came through.
     """
     try:

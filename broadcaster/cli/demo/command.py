@@ -1,4 +1,4 @@
-"""``broadcaster demo``: its options. What it runs is imported when it runs: the help needs none of it."""
+"""``broadcaster demo``: its options. What it runs is imported when it runs: the help does not need it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def demo(
     """Watch answers survive: everything of `up`, and a page that kills the worker, the front-end and Redis.
 
     It has a Redis of its own, whatever BROADCASTER_REDIS_URL is, and installs the local model (about 130 MB) into this
-    environment unless another model can answer. Ctrl-C ends all of it.
+    environment unless another model can answer. Press Ctrl-C to stop all of it.
     """
     began = time.monotonic()
     run_demo = import_undisturbed("broadcaster.cli.demo.start").run_demo

@@ -1,6 +1,6 @@
 """What `broadcaster demo` adds to `up`, in the parent of all processes: it causes the faults, and reports readiness.
 
-A front-end can only name a fault. The parent hits its own children with it, and nothing else, whatever is named.
+A front-end can only name a fault. The parent causes it in its own children and nowhere else, whatever the name is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Demo:
         self._began = began
 
     def over(self, server: EmbeddedServer, workers: WorkerProcesses) -> DemoFrontEnd:
-        """How its front-end is started, whose faults hit these."""
+        """How its front-end is started; the faults that it names concern this server and these workers."""
         return DemoFrontEnd(FRONT_END_MODULE, DemoFaults(server, workers).cause)
 
     async def report_ready(self, url: str, serving: asyncio.Task[None]) -> None:
@@ -73,7 +73,7 @@ class DemoFaults:
         self._cuts: set[asyncio.Task[None]] = set()
 
     def cause(self, fault: RequestedFault, front_ends: FrontEndProcesses) -> None:
-        """Cause this fault, which one of these front-ends has named; one that is not known is ignored."""
+        """Cause this fault, which one of these front-ends has named; an unknown fault is ignored."""
         _log.warning("demo_fault", fault=fault.name, concerned=fault.concerned)
         if fault.name == KILL_WORKER and fault.concerned.isdecimal():
             self._workers.kill(int(fault.concerned))

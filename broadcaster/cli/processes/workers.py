@@ -50,7 +50,7 @@ class WorkerProcesses:
         await self._have_begun.wait()
 
     def kill(self, pid: int) -> bool:
-        """SIGKILL for this worker, which is then restarted; False: it is none of these, or has ended."""
+        """SIGKILL for this worker, which is then restarted; False: it is not one of these, or has ended."""
         process = self._running.get(pid)
         if process is None or process.returncode is not None:
             return False

@@ -44,7 +44,7 @@ def top(
     json: Json = False,
     url: Url = None,
 ) -> None:
-    """Show workers, the queue, and the open generations and feeds, as they change. Ctrl-C ends it.
+    """Show workers, the queue, and the open generations and feeds, as they change. Press Ctrl-C to stop.
 
     Without a terminal, and with --json, it prints them once.
     """

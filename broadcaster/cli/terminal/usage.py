@@ -1,7 +1,7 @@
 """What a wrong command line prints: the option or argument, its value, what is expected, and where the help is.
 
 typer has the error's parts (the parameter, pydantic's fault) and prints most of them in a sentence of its own, without
-the value. The classes of these errors are private to it, so they are told apart by name; one with another name keeps
+the value. The classes of these errors are private to it, so they are recognized by name; one with another name keeps
 typer's own text.
 """
 

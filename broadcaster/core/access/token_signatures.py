@@ -197,7 +197,7 @@ def load_key(text: KeyText) -> VerifyingKey:
         raise ValueError(f"it is neither Ed25519, P-256 nor RSA of {MIN_RSA_BITS} bits or more")
     named = None if isinstance(text, str) else text.get("alg")
     if named is not None and named not in algorithms:
-        raise ValueError(f"its alg is none of {', '.join(algorithms)}")
+        raise ValueError(f"its alg is not one of {', '.join(algorithms)}")
     return VerifyingKey(key, algorithms if named is None else (named,))
 
 

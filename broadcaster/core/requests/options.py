@@ -70,7 +70,7 @@ class ReadOptions(TypedDict, total=False):
 # The options' own levels: a list of tools, a tool, its fields. What is deeper is the caller's, as deep as it may be.
 _LEVELS: Final = 3
 
-# What a caller may have meant by a name that is no option, where the nearest name does not say it.
+# What a caller may have meant by a name that is no option, where the nearest name is another one.
 _MEANT: Final = {"stream": "a generation is read with events(); stream is an option of HTTP"}
 
 

@@ -1,4 +1,4 @@
-"""What a caller says of a webhook: which URL is called, and for which ends of the stream."""
+"""A caller's options for a webhook: which URL is called, and for which ends of the stream."""
 
 from __future__ import annotations
 

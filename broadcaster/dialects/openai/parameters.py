@@ -86,7 +86,7 @@ class RequestFields:
         return value
 
     def whole(self, name: str) -> int | None:
-        """A whole number, or a flag: callers that tell them apart check that themselves."""
+        """A whole number, or a flag: callers that distinguish them check that themselves."""
         return self._of(name, int, "a whole number")
 
     def _of(self, name: str, type: type[_Value], what: str) -> _Value | None:

@@ -57,7 +57,8 @@ def stored_choice(choice: Json | None, *, is_parallel: bool | None, has_tools: b
 def openai_choice(choice: Any, *, turned: Callable[[Json], Any]) -> Json:
     """``tool_choice`` and ``parallel_tool_calls`` of OpenAI's wires, the inverse of ``stored_choice``.
 
-    ``turned`` gives the wire's form of a choice that is more than one word. What is no choice of Messages passes.
+    ``turned`` gives the wire's form of a choice that is more than a name. A value that is not a choice of
+    Messages is passed on.
     """
     if not isinstance(choice, Mapping):
         return {} if choice is None else {"tool_choice": choice}

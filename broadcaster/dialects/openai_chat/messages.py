@@ -70,7 +70,7 @@ def _checked(message: Any, place: str) -> str:
     if role is None:
         raise BadParameter(f"{place}.role", "is missing", api_code=MISSING)
     if role not in _ROLES:
-        raise BadParameter(f"{place}.role", f"is none of {', '.join(_ROLES)}", api_code=WRONG_VALUE)
+        raise BadParameter(f"{place}.role", f"is not one of {', '.join(_ROLES)}", api_code=WRONG_VALUE)
     for name, only in _OF_ONE_ROLE.items():
         if message.get(name) and role != only:
             raise BadParameter(f"{place}.{name}", f"belongs to a message of the role {only}", api_code=WRONG_VALUE)

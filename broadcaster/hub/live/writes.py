@@ -2,8 +2,8 @@
 
 The loop is in C where a compiler was found when the package was built (``_writes.c``), else in Python; both do the
 same. The interpreter's own loop costs little by itself, but evicts from the caches what the next write needs: with
-1000 viewers and 20 to 40 events a second a delivery costs 1.0–1.1 × the CPU of a program in C by the one, 1.2 × by the
-other (docs/benchmarks.md).
+1000 viewers and 20 to 40 events a second a delivery costs 1.0–1.1 × the CPU of a program in C with the loop in C, and
+1.2 × with the loop in Python (docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Rules
    or returned, when part 0 starts anew, or at the end.
 2. ``part_start`` replaces a part of the same index. What it replaces is closed.
 3. The result of the run has the counts and the finish reason. A stream without one (``node.stream()``) ends whole when
-   all of its parts have ended; its container is asked for both.
+   all of its parts have ended; both are read from its container.
 4. Parts and events that ours cannot express become ``data-pydantic-ai``.
 """
 

@@ -64,7 +64,7 @@ class FeedBounds:
 
     @classmethod
     def of(cls, settings: FeedSettings) -> FeedBounds:
-        """The bounds that these settings ask for: the same in a front-end and in a publisher beside it."""
+        """The bounds in these settings: the same in a front-end and in a publisher beside it."""
         return cls(
             max_events=settings.max_events,
             max_bytes=settings.max_bytes,

@@ -163,7 +163,7 @@ class Sweeper:
     async def sweep(self) -> int:
         """One page of the open index; how many of it were ended. Raises LogUnavailable when the queue does not answer.
 
-        What the server of a stream does not tell is left as it is, for the next round.
+        A stream whose server does not respond is left as it is, for the next round.
         """
         await self.queue.promote()
         await self.queue.prune()

@@ -177,7 +177,7 @@ class EmbeddedServer:
             await asyncio.sleep(_SUPERVISED_EVERY_S)
 
     async def cut(self, *, for_s: float) -> None:
-        """Close the connections of all its clients, and answer none of them for so long: the demo's outage.
+        """Close the connections of all its clients, and accept no new one for so long: the demo's outage.
 
         The server measures the time, so that no fault of this process makes it longer. A second call beside the first
         has no effect.

@@ -11,7 +11,7 @@ from broadcaster.web.documents.schemas import IDEMPOTENCY_KEY, MAX_IDEMPOTENCY_K
 
 LISTED_AT_MOST: Final = 100
 LISTED: Final = 50
-"""How many streams a page has, where the request does not say it."""
+"""How many streams a page has, if the request names no number."""
 
 ListedStatus = Annotated[Which, Query(description="open: queued or running; over: finished, failed or aborted")]
 PageSize = Annotated[int, Query(ge=1, le=LISTED_AT_MOST)]

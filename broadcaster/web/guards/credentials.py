@@ -128,7 +128,7 @@ class Credentials:
         return next((caller for ring in rings if (caller := ring.caller_with(credential)) is not None), None)
 
     def _find(self, key: bytes) -> Caller | None:
-        # Each is asked, so that the time says nothing of where a key is.
+        # Every source is checked, so that the duration does not reveal which one has the key.
         found = [ring.caller_of(key) for ring in (self._of_setting, self._of_file, self._of_redis)]
         return next((caller for caller in found if caller is not None), None)
 

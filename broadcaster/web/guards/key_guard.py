@@ -48,7 +48,7 @@ _CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key"})
 # RFC 6750, section 3: an error only when there were credentials.
 _REFUSALS: Final = {
     "": "no key was sent: authorization: Bearer <key>, or x-api-key: <key>",
-    "invalid_token": "the key is none of this front-end's",
+    "invalid_token": "this front-end does not know the key",
     "invalid_request": "two keys or tokens were sent, and they differ: send one",
 }
 _FOREIGN_PAGE: Final = (

@@ -77,7 +77,7 @@ def _shared(*facts: str | None) -> RequestFacts:
 
 
 class RequestRecord:
-    """What the log will say about one request. The layers inside set what they learn."""
+    """The line that the log will have about one request. The layers inside set what they learn."""
 
     __slots__ = (
         "_refusals",
@@ -180,7 +180,7 @@ class RequestRecord:
         return self.status is None or not 200 < self.status < _SERVER_FAULT
 
     def span_attributes(self) -> Attributes:
-        """What the span of the request says beside its end."""
+        """The attributes of the request's span, beside those of its end."""
         return {
             names.METHOD: _method_of(self._scope),
             names.ROUTE: self.route,

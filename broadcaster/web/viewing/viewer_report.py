@@ -1,4 +1,4 @@
-"""What the log says about one viewer of a response: written once, when the viewer leaves, whichever driver it has.
+"""The log's line about one viewer of a response: written once, when the viewer leaves, whichever driver it has.
 
 Thousands of viewers stay for hours: a report makes its line at the end, and keeps nothing else of the request.
 """

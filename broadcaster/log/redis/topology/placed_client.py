@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from broadcaster.core.backoff import BackOff
 from broadcaster.log.redis.pipeline import LogPipeline, raise_first
 from broadcaster.log.redis.topology.key_slots import SLOTS, key_of
 from broadcaster.log.redis.topology.nodes import Command, Node, NodeLimits, NotSent
@@ -31,7 +33,7 @@ from broadcaster.log.redis.topology.topology import Placement
 from broadcaster.log.redis.url import RedisUrl
 
 _HOPS: Final = 3
-_PAUSE_S: Final = (0.02, 0.05, 0.1, 0.2)
+_BACK_OFF: Final = BackOff(0.02, 0.2)
 
 DRAWS: Final = 8 * SLOTS
 """How many keys are drawn to find one that a server serves: a server with one slot is missed once in e^8 times."""
@@ -121,15 +123,14 @@ class PlacedRedis(Redis):
         left = list(range(len(commands)))
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._patience_s
-        attempt = 0
-        while True:
+        for failures in itertools.count(1):
             await self._send_round(commands, left, replies)
             left = [at for at in left if isinstance(replies[at], _NOT_BEGUN)]
-            pause_s = _PAUSE_S[min(attempt, len(_PAUSE_S) - 1)] * random.uniform(0.5, 1.0)
+            pause_s = _BACK_OFF.pause_s(failures, luck=random.random())
             if not left or loop.time() + pause_s > give_up_at:
-                return replies
+                break
             await asyncio.sleep(pause_s)
-            attempt += 1
+        return replies
 
     async def primaries(self) -> dict[str, Redis]:
         """A client of each server that serves now, by its name; raises ClusterDownError when a slot has none."""

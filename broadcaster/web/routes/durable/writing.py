@@ -22,7 +22,7 @@ from broadcaster.web.services import Services
 
 
 async def read_creation(services: Services, request: Request) -> tuple[DurableConfig, DurableAppend]:
-    """What a PUT asks for. Raises InvalidInput, and what reading a body raises."""
+    """The request of a PUT. Raises InvalidInput, and what reading a body raises."""
     headers = request.headers
     content_type = headers.get("content-type", "").strip() or DEFAULT_CONTENT_TYPE
     media_type = media_type_of(content_type)
@@ -33,7 +33,7 @@ async def read_creation(services: Services, request: Request) -> tuple[DurableCo
 
 
 async def read_append(services: Services, request: Request) -> DurableAppend:
-    """What a POST asks for. Raises InvalidInput, and what reading a body raises."""
+    """The request of a POST. Raises InvalidInput, and what reading a body raises."""
     headers = request.headers
     closes, producer, stream_seq = is_closing(headers), read_producer(headers), read_stream_seq(headers)
     if not await request.body():
