@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.requests.progress import JobProgress
 from broadcaster.log.access.daily_usage import UsageRow
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.durable_streams import DurableAppend, DurableConfig, DurableCreation, DurableOutcome
@@ -19,7 +18,7 @@ from broadcaster.log.jobs.dead_letters import DeadLetter, DeadLetterPage
 from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.jobs.lists.listing import Listed, Which
-from broadcaster.log.streams.reader import Meta, Tail
+from broadcaster.log.streams.reader import ListedEnd, Meta, Tail
 
 
 class GenerationsPort(Protocol):
@@ -94,7 +93,7 @@ class StreamsPort(Protocol):
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]: ...
 
-    async def progresses(self, stream_ids: Sequence[str]) -> list[JobProgress | None]: ...
+    async def listed_ends(self, stream_ids: Sequence[str], *, with_progress: bool = False) -> list[ListedEnd]: ...
 
     async def owners(self, stream_ids: Sequence[str]) -> list[str | None]: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from broadcaster.core.requests.progress import JobProgress, listed_progress
 from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.redis.connect import LogConnection, later, log_errors, reply_to
+from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
 from broadcaster.log.redis.pipeline import LogPipeline, raise_first
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.streams.durable_meta import DurableMeta
@@ -26,6 +27,10 @@ _FEED: Final = "feed"
 _OPEN: Final = ("queued", "running")  # a generation's stored statuses until its end
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
+# The server reads the newest event of each stream, which takes it a millisecond when the event has a megabyte: between
+# two such scripts it serves the others.
+LISTED_AT_ONCE: Final = 10
+LISTS_AT_ONCE: Final = 2
 # Where a list looks for the progress of a feed: entries and bytes at the end of its log, and bytes of one report.
 _LISTED_END: Final = (32, 32_768, 4096)
 # Every field of the hash that `Meta.from_hash` reads, except the request.
@@ -165,6 +170,14 @@ class Tail(NamedTuple):
         return self.status in _OPEN and not self.is_feed
 
 
+class ListedEnd(NamedTuple):
+    """The end of a stream as a list shows it; ``leased``: its lease is held."""
+
+    last: Cursor | None
+    leased: bool
+    progress: JobProgress | None
+
+
 class Brief(NamedTuple):
     """A generation in short, for lists; ``tenant`` is None when it has expired or is deleted."""
 
@@ -181,6 +194,7 @@ class Streams:
         self._connection = connection
         self._redis = connection.redis
         self._keys = connection.keys
+        self._listing = asyncio.Semaphore(LISTS_AT_ONCE)
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Up to ``count`` entries after (not including) ``after``, rising by id.
@@ -224,15 +238,21 @@ class Streams:
             _or_unread(partial(_tail, replies, pipeline, self._keys.log(stream_id))) for stream_id, *replies in each
         ]
 
-    async def progresses(self, stream_ids: Sequence[str]) -> list[JobProgress | None]:
-        """The progress of each feed, as far as the end of its log reports it, in one pipelined round trip."""
-        calls = [ScriptCall(SCRIPTS["progress"], [self._keys.log(each)], _LISTED_END) for each in stream_ids]
-        with log_errors():
-            replies = await run_all(self._redis, calls) if calls else []
-            for reply in replies:
-                if isinstance(reply, Exception) and not later(reply):
-                    raise reply
-        return [None if isinstance(reply, Exception) else listed_progress(reply) for reply in replies]
+    async def listed_ends(self, stream_ids: Sequence[str], *, with_progress: bool = False) -> list[ListedEnd]:
+        """Where each stream of a list stands; a few streams at a time, because their newest events may be large."""
+        most = _LISTED_END if with_progress else (0, 0, 0)
+        ends: list[ListedEnd] = []
+        for first in range(0, len(stream_ids), LISTED_AT_ONCE):
+            some = stream_ids[first : first + LISTED_AT_ONCE]
+            keys = ([self._keys.log(each), self._keys.lease(each)] for each in some)
+            async with self._listing:
+                with log_errors():
+                    replies = await run_all(
+                        self._redis, [ScriptCall(SCRIPTS["listed_end"], each, most) for each in keys]
+                    )
+                    raise_first(replies)
+            ends += map(_listed_end, replies)
+        return ends
 
     async def first(self, stream_id: str) -> Cursor | None:
         """Id of the oldest entry that the log still holds."""
@@ -335,6 +355,11 @@ def _tail(row: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
         (tenant or b"").decode(),
         (model or b"").decode(),
     )
+
+
+def _listed_end(reply: Sequence[Any]) -> ListedEnd:
+    newest, leased, *reports = reply
+    return ListedEnd(Cursor.parse(newest.decode()) if newest else None, bool(leased), listed_progress(reports))
 
 
 def _or_unread(read: Callable[[], _T]) -> _T | LogUnavailable:

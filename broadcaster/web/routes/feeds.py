@@ -22,11 +22,12 @@ from pydantic import WithJsonSchema
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.requests.options import IfExists
+from broadcaster.core.requests.progress import JobProgress
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, encode_end, encode_published
 from broadcaster.core.requests.stream_ids import GENERATION_PREFIX
 from broadcaster.errors import InvalidEvent, InvalidInput, StreamExists, UnknownStream
 from broadcaster.log.feeds.feeds import FeedConfig
-from broadcaster.log.streams.reader import Meta, Tail
+from broadcaster.log.streams.reader import ListedEnd, Meta
 from broadcaster.web.documents import feed_schemas as schemas
 from broadcaster.web.documents.parameters import LISTED, ListedStatus, PageBefore, PageSize
 from broadcaster.web.documents.problems import InvalidEvents, InvalidRequest, RequestFault, problem_responses
@@ -169,32 +170,35 @@ async def list_streams(
     listed = await services.lists.page(
         tenant, which=status, limit=limit, before=None if before is None else int(before), with_feeds=True
     )
-    tails = await services.streams.tails([meta.id for meta in listed.metas])
-    shown = [await _unlapsed(here, meta, tail) for meta, tail in zip(listed.metas, tails, strict=True)]
+    ends = await services.streams.listed_ends([meta.id for meta in listed.metas], with_progress=True)
+    shown = [await _unlapsed(here, meta, end) for meta, end in zip(listed.metas, ends, strict=True)]
     viewers = await count_viewers(services, [meta.id for meta, _ in shown])
-    running = [meta.id for meta, _ in shown if meta.kind == "feed" and not meta.is_over and meta.durable is None]
-    progresses = dict(zip(running, await services.streams.progresses(running), strict=True))
     return schemas.StreamPage(
         streams=[
             schemas.ListedStreamView(
-                **listed_stream(meta, last=last, viewers=count, base=base, progress=progresses.get(meta.id))
+                **listed_stream(meta, last=last, viewers=count, base=base, progress=_progress_of(meta, end))
             )
-            for (meta, last), count in zip(shown, viewers, strict=True)
+            for (meta, last), end, count in zip(shown, ends, viewers, strict=True)
         ],
         next_before=None if listed.next_before is None else str(listed.next_before),
     )
 
 
-async def _unlapsed(here: Arrival, meta: Meta, tail: Tail) -> tuple[Meta, Cursor | None]:
+def _progress_of(meta: Meta, end: ListedEnd) -> JobProgress | None:
+    """Of a running feed alone."""
+    return end.progress if meta.kind == "feed" and not meta.is_over and meta.durable is None else None
+
+
+async def _unlapsed(here: Arrival, meta: Meta, end: ListedEnd) -> tuple[Meta, Cursor | None]:
     """The feed as it is once it was ended, if its lease has lapsed: a dead writer's feed must not look alive."""
-    if tail.lease_ms is None or tail.leased:
-        return meta, tail.last
+    if meta.kind != "feed" or meta.is_over or meta.lease_ms is None or end.leased:
+        return meta, end.last
     services, tenant, _ = here
     try:
         now = await services.feeds.get(meta.public_id, tenant=tenant)
     except UnknownStream:  # it was deleted or has expired since the list was read
-        return meta, tail.last
-    return now, now.terminal_id or tail.last
+        return meta, end.last
+    return now, now.terminal_id or end.last
 
 
 @routes.get(

@@ -236,11 +236,11 @@ async def _show_each(services: Services, metas: Sequence[Meta], *, form: type[_V
     if not metas:
         return []
     ids = [meta.id for meta in metas]
-    tails = await services.streams.tails(ids)
+    ends = await services.streams.listed_ends(ids)
     viewers = await count_viewers(services, ids)
     return [
-        form(**generation_state(meta, last=tail.last, viewers=count, base=base))
-        for meta, tail, count in zip(metas, tails, viewers, strict=True)
+        form(**generation_state(meta, last=end.last, viewers=count, base=base))
+        for meta, end, count in zip(metas, ends, viewers, strict=True)
     ]
 
 

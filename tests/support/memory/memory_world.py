@@ -20,7 +20,7 @@ from broadcaster.core.notices import StallReason, StreamSink
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.metadata import MAX_METADATA_BYTES, check_metadata
 from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS
-from broadcaster.core.requests.progress import JobProgress, listed_progress
+from broadcaster.core.requests.progress import listed_progress
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable, StreamClosed, StreamExists, UnknownStream
 from broadcaster.hub.hub import Hub
@@ -30,7 +30,7 @@ from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.jobs.lists.listing import Listed, Which
 from broadcaster.log.redis.keys import check_stream_id
-from broadcaster.log.streams.reader import Meta, Tail
+from broadcaster.log.streams.reader import ListedEnd, Meta, Tail
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates
@@ -189,9 +189,14 @@ class MemoryWorld:
         streams = [self.streams[each] for each in stream_ids]
         return [Tail(each.last if each.entries else None, each.meta.status, True, self.now_ms()) for each in streams]
 
-    async def progresses(self, stream_ids: Sequence[str]) -> builtins.list[JobProgress | None]:
+    async def listed_ends(self, stream_ids: Sequence[str], *, with_progress: bool = False) -> builtins.list[ListedEnd]:
         self._answer()
-        return [listed_progress(entry.event for entry in reversed(self.streams[each].entries)) for each in stream_ids]
+        streams = [self.streams[each] for each in stream_ids]
+        found = [listed_progress(entry.event for entry in reversed(each.entries)) for each in streams]
+        return [
+            ListedEnd(each.last if each.entries else None, True, progress if with_progress else None)
+            for each, progress in zip(streams, found, strict=True)
+        ]
 
     async def owners(self, stream_ids: Sequence[str]) -> builtins.list[str | None]:
         self._answer()

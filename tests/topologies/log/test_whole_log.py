@@ -136,8 +136,9 @@ async def test_the_progress_of_feeds_is_read_wherever_they_are(connection: LogCo
         await feeds.create(stream_id, FeedConfig(), tenant=TENANT)
         step = encode_event(DataEvent(type="data-progress", data={"done": done, "total": STREAMS}))
         await feeds.append(stream_id, [step, delta("a")], tenant=TENANT)
-    found = await streams.progresses([*ids, "unknown"])
-    assert [step and step.done for step in found] == [*range(STREAMS), None]
+    found = await streams.listed_ends([*ids, "unknown"], with_progress=True)
+    assert [end.progress and end.progress.done for end in found] == [*range(STREAMS), None]
+    assert [end.last and end.last.seq for end in found] == [*[2] * STREAMS, None]
 
 
 async def test_the_streams_of_a_tenant_are_counted_wherever_they_are(connection: LogConnection) -> None:
