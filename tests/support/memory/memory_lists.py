@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from broadcaster.core.entry import Entry
+from broadcaster.core.requests.progress import listed_progress
 from broadcaster.log.jobs.lists.listing import Listed, Which
-from broadcaster.log.streams.reader import Meta
+from broadcaster.log.streams.reader import ListedEnd, Meta
 
 
 def page_of(
@@ -19,3 +21,9 @@ def page_of(
     ]
     last = fitting[limit - 1][0] if len(fitting) > limit else None
     return Listed([meta for _, meta in fitting[:limit]], last)
+
+
+def listed_end(entries: Sequence[Entry]) -> ListedEnd:
+    """Where a stream stands in a list."""
+    last = entries[-1].cursor if entries else None
+    return ListedEnd(last, True, listed_progress(each.event for each in reversed(entries)))

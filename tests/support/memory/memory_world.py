@@ -20,7 +20,6 @@ from broadcaster.core.notices import StallReason, StreamSink
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.requests.metadata import MAX_METADATA_BYTES, check_metadata
 from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS
-from broadcaster.core.requests.progress import listed_progress
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import IdempotencyMismatch, LogUnavailable, StreamClosed, StreamExists, UnknownStream
 from broadcaster.hub.hub import Hub
@@ -38,7 +37,7 @@ from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import no_lists
 from broadcaster.web.services import Services
 from broadcaster.webhooks.url import WebhookHosts
-from tests.support.memory.memory_lists import page_of
+from tests.support.memory.memory_lists import listed_end, page_of
 from tests.support.memory.memory_operations import MemoryOperations
 from tests.support.memory.memory_usage import MemoryUsage
 from tests.support.memory.unserved_durable import UnservedDurable
@@ -189,14 +188,9 @@ class MemoryWorld:
         streams = [self.streams[each] for each in stream_ids]
         return [Tail(each.last if each.entries else None, each.meta.status, True, self.now_ms()) for each in streams]
 
-    async def listed_ends(self, stream_ids: Sequence[str], *, with_progress: bool = False) -> builtins.list[ListedEnd]:
+    async def listed_ends(self, stream_ids: Sequence[str], **_: bool) -> builtins.list[ListedEnd]:
         self._answer()
-        streams = [self.streams[each] for each in stream_ids]
-        found = [listed_progress(entry.event for entry in reversed(each.entries)) for each in streams]
-        return [
-            ListedEnd(each.last if each.entries else None, True, progress if with_progress else None)
-            for each, progress in zip(streams, found, strict=True)
-        ]
+        return [listed_end(self.streams[each].entries) for each in stream_ids]
 
     async def owners(self, stream_ids: Sequence[str]) -> builtins.list[str | None]:
         self._answer()

@@ -14,6 +14,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.wiring import open_services
 from tests.support.servers.front_end import served
+from tests.web.surfaces.calls import RUN
 
 MINE = {"authorization": "Bearer the-key-of-mine-0"}
 OTHERS = {"authorization": "Bearer the-key-of-others"}
@@ -37,6 +38,7 @@ async def test_a_tenant_that_opens_feed_after_feed_is_refused_and_others_are_not
     urls = [f"/v1/streams/f{at}" for at in range(3)]
     for url in urls[:2]:
         assert (await http.put(url, headers=MINE)).status_code == 201
+    assert is_refused(await http.put("/ds/f2", headers=MINE), "TENANT_FEEDS")
     refused = await http.put(urls[2], headers=MINE)
     assert is_refused(refused, "TENANT_FEEDS")
     assert refused.json()["code"] == "tenant_limit"
@@ -58,10 +60,16 @@ async def test_a_tenant_that_fills_redis_is_refused_on_every_surface_and_others_
         "/v1/chat/completions": {"model": "local", "messages": [message]},
         "/v1/responses": {"model": "local", "input": "x"},
         "/v1/messages": {"model": "local", "max_tokens": 1, "messages": [message]},
+        "/v1/completions": {"model": "gpt-x", "prompt": "x"},
+        "/v1/embeddings": {"model": "gpt-x", "input": "x"},
+        "/v1/messages/count_tokens": {"model": "claude-x", "messages": [message]},
+        "/api/chat": {"id": "c", "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "x"}]}]},
+        "/agui": RUN,
     }
     for url, body in surfaces.items():
         assert is_refused(await http.post(url, json=body, headers=MINE), "TENANT_STORED_BYTES"), url
-    assert is_refused(await http.put("/v1/streams/f", headers=MINE), "TENANT_STORED_BYTES")
+    for url in ("/v1/streams/f", "/ds/f"):
+        assert is_refused(await http.put(url, headers=MINE), "TENANT_STORED_BYTES"), url
     assert (await http.post("/v1/generations", json={"prompt": LARGE}, headers=OTHERS)).status_code == 202
     id = started.json()["id"]
     assert (await http.delete(f"/v1/generations/{id}", headers=MINE)).status_code == 204

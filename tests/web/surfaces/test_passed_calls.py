@@ -17,9 +17,11 @@ from broadcaster.core.events import Abort, Attempt, DataEvent, Error, Finish, St
 from broadcaster.core.providers.metering import MEDIA_TOKENS
 from broadcaster.core.requests.passed_calls import KEPT_S
 from broadcaster.core.requests.passed_headers import headers_of
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.passed.decode import CARRIED_TYPE
+from broadcaster.hub.limits import HubLimits
 from broadcaster.web.services import Services
-from tests.support.memory.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served
 from tests.web.surfaces.test_refusals import refused
 
@@ -53,6 +55,17 @@ def answering(world: MemoryWorld, *events: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ the calls
+
+
+@on_every_call
+async def test_a_call_without_a_viewers_place_creates_nothing(world: MemoryWorld, path: str) -> None:
+    async with (
+        memory_services(world, limits=HubLimits(max_viewers=1)) as services,
+        in_process(own_app(services)) as client,
+    ):
+        with services.hub.reserve(LOCAL_TENANT):
+            assert (await client.post(path, json=CALLS[path])).status_code in (503, 529)
+    assert not world.requests
 
 
 @on_every_call
