@@ -299,3 +299,13 @@ async def test_the_openapi_document_is_encoded_once(services: Services) -> None:
         assert first.json() == app.openapi()
         app.openapi = None  # type: ignore[assignment,method-assign]  # a call of it would fail
         assert (await client.get("/openapi.json")).content == first.content
+
+
+def test_every_route_that_names_its_errors_names_the_limits_of_requests_and_of_json(app: FastAPI) -> None:
+    operations = [each for methods in app.openapi()["paths"].values() for each in methods.values()]
+    named = {each["operationId"]: set(each["responses"]) for each in operations if "500" in each["responses"]}
+    assert len(named) > len(operations) - 5  # some APIs of SDKs have one shape for all errors
+    assert not {id for id, statuses in named.items() if not statuses >= {"429", "503"}}
+    listed = app.openapi()["paths"]["/v1/streams"]["get"]["responses"]
+    assert {"rate_limited", "tenant_limit"} <= listed["429"]["content"][MEDIA_TYPE]["examples"].keys()
+    assert "busy" in listed["503"]["content"][MEDIA_TYPE]["examples"]

@@ -59,7 +59,10 @@ CREATION_CODES: Final = (
 
 # Codes of the layers of our own app. In a host's app its own layers take their place.
 _OWN_LAYERS: Final = ("unauthorized", "forbidden_host", "forbidden_origin", "internal_error")
-_ANYWHERE: Final = (*_OWN_LAYERS, "forbidden", "body_too_large", "too_many_values", "rate_limited")
+_ANYWHERE: Final = (
+    *(*_OWN_LAYERS, "forbidden", "body_too_large", "too_many_values"),
+    *("rate_limited", "tenant_limit", "busy"),  # the rate of a tenant, and the bytes of JSON (json_ledger.py)
+)
 
 _CODE_OF_STATUS: Final = {
     404: "not_found",
