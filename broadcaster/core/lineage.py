@@ -24,26 +24,34 @@ from broadcaster.core.cursor import START, Cursor
 KEPT_RUNS: Final = 65_536
 """At most 2 MiB of a lineage's runs; a room and its tail have one each."""
 
+NO_EPOCH: Final = -1
+"""In place of the last epoch: no id is held. No entry has such an epoch."""
+
 _UNSIGNED_64: Final = "Q"
 
 
 class Lineage:
-    """All ids of a stream (or of what was delivered of it), as runs of one epoch each."""
+    """All ids of a stream (or of what was delivered of it), as runs of one epoch each.
 
-    __slots__ = ("_epochs", "_first_seqs", "_kept_runs", "_last_seq")
+    ``last_epoch`` and ``last_seq`` are the halves of the last id: ``NO_EPOCH`` and 0 when there is none. They are plain
+    attributes for the hot path, which makes no Cursor.
+    """
+
+    __slots__ = ("_epochs", "_first_seqs", "_kept_runs", "last_epoch", "last_seq")
 
     def __init__(self, *, kept_runs: int = KEPT_RUNS) -> None:
         self._epochs = array(_UNSIGNED_64)
         self._first_seqs = array(_UNSIGNED_64)
         self._kept_runs = kept_runs
-        self._last_seq = 0
+        self.last_epoch = NO_EPOCH
+        self.last_seq = 0
 
     def __repr__(self) -> str:
         return f"Lineage(runs={self.runs}, last={self.last})"
 
     def __len__(self) -> int:
         """How many ids it holds."""
-        return self._last_seq - self.first_seq + 1 if self._epochs else 0
+        return self.last_seq - self.first_seq + 1 if self._epochs else 0
 
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
@@ -58,17 +66,17 @@ class Lineage:
     @property
     def last(self) -> Cursor:
         """The last id; START when there is none."""
-        return Cursor(self._epochs[-1], self._last_seq) if self._epochs else START
+        return Cursor(self.last_epoch, self.last_seq) if self._epochs else START
 
     def is_continued_by(self, epoch: int, first_seq: int) -> bool:
         """Whether this is the next id of the last epoch; for the hot path, without a Cursor."""
-        return first_seq == self._last_seq + 1 and bool(self._epochs) and epoch == self._epochs[-1]
+        return first_seq == self.last_seq + 1 and epoch == self.last_epoch
 
     def advance(self, epoch: int, seq: int) -> bool:
         """Add the next id of the last epoch; False: it is a different id, for ``append`` to judge."""
-        if seq != self._last_seq + 1 or not self._epochs or epoch != self._epochs[-1]:
+        if seq != self.last_seq + 1 or epoch != self.last_epoch:
             return False
-        self._last_seq = seq
+        self.last_seq = seq
         return True
 
     def append(self, cursor: Cursor) -> None:
@@ -84,21 +92,21 @@ class Lineage:
             raise ValueError("nothing to add")
         if not self._epochs:
             self._begin_run(first)
-        elif first.seq != self._last_seq + 1 or first.epoch < self._epochs[-1]:
+        elif first.seq != self.last_seq + 1 or first.epoch < self._epochs[-1]:
             raise ValueError(f"{first} cannot follow {self.last}")
         elif first.epoch > self._epochs[-1]:
             self._begin_run(first)
-        self._last_seq = first.seq + count - 1
+        self.last_seq = first.seq + count - 1
 
     def epoch_at(self, seq: int) -> int:
         """The epoch of the entry with this seq. Raises KeyError when the lineage does not hold that seq."""
-        if not self.first_seq <= seq <= self._last_seq or not self._epochs:
+        if not self.first_seq <= seq <= self.last_seq or not self._epochs:
             raise KeyError(seq)
         return self._epochs[bisect_right(self._first_seqs, seq) - 1]
 
     def contains(self, cursor: Cursor) -> bool:
         """Whether exactly this id is held (START never is)."""
-        if not self._epochs or not self.first_seq <= cursor.seq <= self._last_seq:
+        if not self._epochs or not self.first_seq <= cursor.seq <= self.last_seq:
             return False
         return self.epoch_at(cursor.seq) == cursor.epoch
 
@@ -106,13 +114,13 @@ class Lineage:
         """Forget every id after ``cursor``; START forgets all. Raises ValueError for another cursor not held."""
         if cursor == START:
             del self._epochs[:], self._first_seqs[:]
-            self._last_seq = 0
+            self.last_epoch, self.last_seq = NO_EPOCH, 0
             return
         if not self.contains(cursor):
             raise ValueError(f"{cursor} is not in the lineage")
         kept = bisect_right(self._first_seqs, cursor.seq)
         del self._epochs[kept:], self._first_seqs[kept:]
-        self._last_seq = cursor.seq
+        self.last_epoch, self.last_seq = cursor
 
     def common_prefix(self, other: Lineage) -> Cursor:
         """The last id that both hold (rule 2: everything before it is the same); START when there is none.
@@ -128,19 +136,20 @@ class Lineage:
 
     def _begin_run(self, first: Cursor) -> None:
         self._epochs.append(first.epoch)
+        self.last_epoch = first.epoch
         self._first_seqs.append(first.seq)
         if len(self._epochs) > 2 * self._kept_runs:
             del self._epochs[: -self._kept_runs], self._first_seqs[: -self._kept_runs]
 
     def _spans(self) -> list[tuple[int, int]]:
         ends = [seq - 1 for seq in self._first_seqs[1:]]
-        return list(zip(self._first_seqs, [*ends, self._last_seq], strict=True)) if self._epochs else []
+        return list(zip(self._first_seqs, [*ends, self.last_seq], strict=True)) if self._epochs else []
 
     def _last_seq_of(self, epoch: int, begin: int, end: int) -> int:
         """The highest seq of ``begin..end`` held under ``epoch``; 0 when there is none."""
         run = bisect_right(self._epochs, epoch) - 1
         if run < 0 or self._epochs[run] != epoch:
             return 0
-        run_end = self._first_seqs[run + 1] - 1 if run + 1 < len(self._epochs) else self._last_seq
+        run_end = self._first_seqs[run + 1] - 1 if run + 1 < len(self._epochs) else self.last_seq
         last = min(end, run_end)
         return last if last >= max(begin, self._first_seqs[run]) else 0

@@ -59,6 +59,9 @@ class StreamSink(Protocol):
     def deliver(self, entries: Sequence[Entry]) -> None:
         """The next entries, dense: they begin at ``seq + 1`` of the last one, of ``gap.last_seq`` or of ``keep``."""
 
+    def deliver_next(self, epoch: int, seq: int, event: bytes) -> None:
+        """The next entry; it has the epoch of the one before it, and does not end the stream. The hot path."""
+
     def gap(self, gap: Gap) -> None:
         """Every entry up to ``gap.last_seq`` that was not delivered is gone for ever; delivery continues behind it."""
 

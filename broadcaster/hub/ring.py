@@ -126,11 +126,6 @@ class Segment:
             self._count_chunks(len(chunk))
         return chunk
 
-    def passing_chunk(self, transcript: Transcript, *, after_seq: int) -> bytes:
-        """The same as one HTTP chunk, for the current viewers only: the segment does not remember it."""
-        frames = transcript.encode(self.entries[after_seq + 1 - self.first_seq :])
-        return http_chunk(frames) if frames else frames
-
     def after(self, seq: int) -> list[Entry]:
         """The entries after ``seq``, as far as they are of one attempt. The entry that begins another is by itself."""
         entries = self.entries[max(0, seq + 1 - self.first_seq) :]

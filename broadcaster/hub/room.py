@@ -30,7 +30,7 @@ from broadcaster.dialects import Transcript
 from broadcaster.hub.flusher import Turns
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.live.counts import HubCounts
-from broadcaster.hub.live.group import LiveGroup
+from broadcaster.hub.live.group import LiveGroup, LiveWrites
 from broadcaster.hub.pages import PageReader, Pages
 from broadcaster.hub.ports import LogReader
 from broadcaster.hub.replay.replays import Replays
@@ -111,6 +111,21 @@ class Room:
             if self.ledger.bytes > self.limits.room_bytes:
                 self.keep_bounds()
             self._wake_soon()
+
+    def deliver_next(self, epoch: int, seq: int, event: bytes) -> None:
+        """See StreamSink."""
+        if not self._lineage.advance(epoch, seq):
+            self.deliver((Entry(epoch, seq, event),))
+            return
+        self._ring.append(Entry(epoch, seq, event))
+        self.last_seq = seq
+        self._event_bytes += len(event)
+        self._events += 1
+        if self.ledger.bytes > self.limits.room_bytes:
+            self.keep_bounds()
+        if not self._is_due:
+            self._is_due = True
+            self.owner.room_is_due(self)
 
     def gap(self, gap: Gap) -> None:
         """Entries up to ``gap.last_seq`` are gone; the ring keeps those it has (rule 4)."""
@@ -260,21 +275,31 @@ class Room:
 
     # -- called by the hub
 
-    def flush(self, now: float) -> None:
-        """Pass on what came since the last flush: bytes to the live viewers, a wake-up to the others."""
+    def gather(self, writes: LiveWrites) -> bool:
+        """Begin a flush: put what came since the last one into the writes. True: ``flush`` must follow them."""
         self._is_due = False
+        must_follow = self.is_over or bool(self.behind)
         for group in self._live.values():
-            if group.members:
-                self._write_live(group, now)
+            if group.members and not self._put_next(group, writes):
+                must_follow = True
+        return must_follow
+
+    def flush(self, now: float) -> None:
+        """End it: more bytes for the live viewers, or their end, and a wake-up for the others."""
+        for group in self._live.values():
+            if group.members and (self.is_over or group.seq < self.last_seq):
+                self._write_rest(group, LiveWrites(now))
         if self.behind:
             for viewer in tuple(self.behind):
                 viewer.wake()
 
     def check(self, now: float) -> None:
         """Write due heartbeats, and check deadlines."""
+        writes = LiveWrites(now)
         for group in self._live.values():
             if group.members:
-                group.beat(now, heartbeat_s=self.limits.heartbeat_s)
+                group.beat(writes, heartbeat_s=self.limits.heartbeat_s)
+        writes.write()
         for viewer in tuple(self.behind):
             viewer.check(now)
         if self._lost_at is not None and now - self._lost_at >= self.limits.lost_feed_s:
@@ -317,16 +342,26 @@ class Room:
             self._is_due = True
             self.owner.room_is_due(self)
 
-    def _write_live(self, group: LiveGroup, now: float) -> None:
-        while group.seq < self.last_seq and group.members:
-            segment = self._ring.find(group.seq + 1)
-            if segment is None or segment.first_seq > group.seq + 1:
-                break
-            chunk = group.source.read_live(segment, group.seq, is_kept=bool(self.behind))
+    def _put_next(self, group: LiveGroup, writes: LiveWrites) -> bool:
+        """Put the frames of the next segment into the writes. Returns whether they are the last."""
+        seq, last_seq = group.seq, self.last_seq
+        if seq < last_seq:
+            segment = self._ring.find(seq + 1)
+            if segment is None or segment.first_seq > seq + 1:
+                return False
+            chunk = group.source.read_live(segment, seq, is_kept=bool(self.behind))
             if chunk is None:
-                break  # each member reads the error of its attempt and ends
-            frames, last_seq = chunk
-            group.write(frames, through_seq=last_seq, now=now)
+                return False  # each member reads the error of its attempt and ends
+            frames, seq = chunk
+            group.put(frames, through_seq=seq, writes=writes)
+        return seq == last_seq
+
+    def _write_rest(self, group: LiveGroup, writes: LiveWrites) -> None:
+        before_seq = -1
+        while before_seq != group.seq < self.last_seq and group.members:
+            before_seq = group.seq
+            self._put_next(group, writes)
+            writes.write()
         if group.seq < self.last_seq or self.is_over:
             group.dissolve()
 

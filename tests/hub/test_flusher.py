@@ -8,16 +8,29 @@ from types import SimpleNamespace
 import pytest
 
 from broadcaster.hub import flusher
-from broadcaster.hub.flusher import LONGEST_PAUSE_S, Flusher, TurnGate
+from broadcaster.hub.flusher import LONGEST_PAUSE_S, SOCKETS_A_TURN, Flusher, TurnGate
+from broadcaster.hub.live.group import LiveWrites
 from tests.hub.support import DEADLINE_S, turns
 
 
 class CountingRoom:
-    def __init__(self) -> None:
+    """``sockets``: of its live viewers; ``has_more``: not all leaves in the call that rooms share."""
+
+    def __init__(self, *, sockets: int = 0, has_more: bool = False) -> None:
         self.flushes: list[float] = []  # on the loop's clock
+        self.follows: list[float] = []
+        self._sockets = sockets
+        self._has_more = has_more
+
+    def gather(self, writes: LiveWrites) -> bool:
+        self.flushes.append(writes.now)
+        self.writes = writes
+        writes.sockets += self._sockets
+        return self._has_more
 
     def flush(self, now: float) -> None:
-        self.flushes.append(now)
+        assert self.writes.sockets == 0, "what was gathered is not written yet"
+        self.follows.append(now)
 
 
 async def until_flushed(flushing: Flusher) -> None:
@@ -59,6 +72,44 @@ async def test_after_a_flush_that_took_long_what_comes_waits_and_shares_the_next
     await turns(1)
     assert len(slow.flushes) == 3
     assert (flushing.lag.count, flushing.lag.sum) == (3, 1.0)
+
+
+async def test_only_rooms_that_have_more_to_send_are_called_after_the_writes() -> None:
+    flushing = Flusher(lambda: None)
+    whole, more = CountingRoom(sockets=2), CountingRoom(sockets=2, has_more=True)
+    flushing.add(whole)
+    flushing.add(more)
+    await turns(1)
+    assert (len(whole.flushes), whole.follows) == (1, [])
+    assert more.follows == more.flushes
+
+
+@pytest.mark.usefixtures("unpaced")
+async def test_a_flush_of_many_sockets_lets_the_loop_have_turns_and_keeps_the_order_of_its_rooms() -> None:
+    sent = []
+    flushing = Flusher(lambda: sent.append("flushed"))
+    rooms = [CountingRoom(sockets=SOCKETS_A_TURN // 2) for _ in range(5)]
+    for room in rooms:
+        flushing.add(room)
+    counts = []
+    while flushing.is_due:
+        await turns(1)
+        counts.append(sum(len(room.flushes) for room in rooms))
+        if len(counts) == 1:
+            flushing.add(rooms[0])  # it has more already: that is for the next flush
+    assert counts == [2, 4, 5, 6]
+    assert len(rooms[0].flushes) == len(sent) == 2
+
+
+async def test_a_room_without_sockets_counts_in_a_turn_if_its_viewers_must_be_woken() -> None:
+    flushing = Flusher(lambda: None)
+    rooms = [CountingRoom(has_more=True) for _ in range(SOCKETS_A_TURN + 1)]
+    for room in rooms:
+        flushing.add(room)
+    await turns(1)
+    assert sum(len(room.follows) for room in rooms) == SOCKETS_A_TURN
+    await turns(1)
+    assert len(rooms[-1].follows) == 1
 
 
 async def test_a_closed_one_flushes_nothing_more() -> None:

@@ -1,3 +1,5 @@
-from array import array
+from collections.abc import Sequence
 
-def write_all(fds: array[int], chunk: bytes, /) -> list[tuple[int, int]]: ...
+from broadcaster.hub.live.writes import Shortfall, Write
+
+def write_batch(batch: Sequence[Write], /) -> list[Shortfall]: ...

@@ -3,8 +3,9 @@
 Rules
 1. A live viewer has pulled all that was delivered, no notice is pending, and its socket took everything. It has no
    cursor of its own: it stands where its group stands.
-2. A group is written to once in a flush, whatever was delivered since the last one. The bytes are the same object for
-   all its members; what a member costs is one ``write`` of the kernel (measured: 86 % of a delivery's CPU).
+2. A group is written to once in a flush, whatever was delivered since the last one, and together with the groups of
+   other rooms (``LiveWrites``). The bytes are the same object for all its members; what a member costs is one ``write``
+   of the kernel (measured: 86 % of a delivery's CPU).
 3. A viewer whose socket takes only a part leaves the group with the rest: it is a cursor again, pumped when its socket
    drains, and returns by itself. So do all viewers as soon as the room has anything but entries to send.
 4. Heartbeats are the group's: nothing was written to it for ``heartbeat_s``, so nothing was to any member.
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from broadcaster.core.sse import http_chunk
 from broadcaster.hub.live.counts import HubCounts
-from broadcaster.hub.live.writes import write_all
+from broadcaster.hub.live.writes import Write, write_batch
 from broadcaster.hub.replay.sources import FrameSource
 
 
@@ -32,6 +33,34 @@ class Member(Protocol):
 
     def served(self) -> None:
         """It was sent an entry."""
+
+
+class LiveWrites:
+    """What is written to live groups at one time (``now`` on the loop's clock): one call for all of them.
+
+    A group is in it once at most, until ``write``. ``sockets``: how many are to be written to.
+    """
+
+    __slots__ = ("_batch", "_groups", "now", "sockets")
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.sockets = 0
+        self._groups: list[LiveGroup] = []
+        self._batch: list[Write] = []
+
+    def add(self, group: LiveGroup, fds: array[int], chunk: bytes) -> None:
+        """Write this to the sockets of these members."""
+        self._groups.append(group)
+        self._batch.append((fds, chunk))
+        self.sockets += len(fds)
+
+    def write(self) -> None:
+        """Write everything, then take out the members whose sockets are full or broken."""
+        groups, batch = self._groups, self._batch
+        self._groups, self._batch, self.sockets = [], [], 0
+        for place, fd, taken in write_batch(batch):
+            groups[place].leave_behind(fd, batch[place][1], taken)
 
 
 class LiveGroup:
@@ -82,23 +111,24 @@ class LiveGroup:
         self._unserved.pop(fd, None)
         self._fds = None
 
-    def write(self, chunk: bytes, *, through_seq: int, now: float) -> None:
-        """Write the frames of the entries after ``seq``, a whole HTTP chunk or nothing, to all members."""
-        self.seq = through_seq
-        if not chunk:
-            return
-        self.sent_bytes += len(chunk)
-        self._written_at = now
-        if shortfalls := write_all(self._fds or self._sockets(), chunk):
-            self._leave_behind(shortfalls, chunk)
-        if self._unserved:
-            self._serve()
+    def put(self, chunk: bytes, *, through_seq: int, writes: LiveWrites) -> None:
+        """Have the frames of the entries after ``seq``, a whole HTTP chunk or nothing, written to all members.
 
-    def beat(self, now: float, *, heartbeat_s: float) -> None:
-        """Write a heartbeat when it is due."""
-        if now - self._written_at >= heartbeat_s:
-            self._written_at = now
-            self._leave_behind(write_all(self._fds or self._sockets(), self._heartbeat), self._heartbeat)
+        Until then no member may enter, leave or be sent anything.
+        """
+        self.seq = through_seq
+        if chunk:
+            self.sent_bytes += len(chunk)
+            self._written_at = writes.now
+            writes.add(self, self._fds or self._sockets(), chunk)
+            if self._unserved:
+                self._note_served()
+
+    def beat(self, writes: LiveWrites, *, heartbeat_s: float) -> None:
+        """Have a heartbeat written when it is due."""
+        if writes.now - self._written_at >= heartbeat_s:
+            self._written_at = writes.now
+            writes.add(self, self._fds or self._sockets(), self._heartbeat)
 
     def dissolve(self) -> None:
         """Recall all members, each at this group's ``seq``."""
@@ -122,13 +152,13 @@ class LiveGroup:
         fds = self._fds = array("i", self.members)
         return fds
 
-    def _leave_behind(self, shortfalls: list[tuple[int, int]], chunk: bytes) -> None:
-        for fd, taken in shortfalls:
-            self.settle()
-            self._fds = None
-            self.members.pop(fd).left_behind(self.seq, chunk, taken)
+    def leave_behind(self, fd: int, chunk: bytes, taken: int) -> None:
+        """The socket of this member took only so many bytes of the chunk."""
+        self.settle()
+        self._fds = None
+        self.members.pop(fd).left_behind(self.seq, chunk, taken)
 
-    def _serve(self) -> None:
+    def _note_served(self) -> None:
         unserved, self._unserved = self._unserved, {}
         for member in unserved.values():
             member.served()

@@ -82,7 +82,9 @@ class EntryFrames:
         if is_kept:
             chunk = self._room.chunk(segment, self.blank, after_seq=after_seq, for_http=True)
         else:
-            chunk = segment.passing_chunk(self.blank, after_seq=after_seq)
+            # The segment does not remember it.
+            frames = self.blank.encode(segment.entries[after_seq + 1 - segment.first_seq :])
+            chunk = http_chunk(frames) if frames else frames
         return chunk, segment.last_seq
 
     def reach_end(self, viewer: PageReader) -> bool:

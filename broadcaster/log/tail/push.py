@@ -13,20 +13,16 @@ from typing import Final
 from broadcaster.core.continuity import Push
 
 _VERSION: Final = b"1"
-_ONE: Final = b"1"
 _WITH_PREV_EPOCH: Final = 5
 
 
-def parse_one(payload: bytes) -> tuple[int, int, bytes] | None:
-    """Epoch, seq and event of a push of a single event. None: another kind of push; use ``parse_push``."""
+def next_event(payload: bytes, epoch: int, seq: int) -> bytes | None:
+    """The event of a push of exactly this single entry. None: another push; use ``parse_push``.
+
+    The hot path: to compare the head costs less than to parse it.
+    """
     head, _, event = payload.partition(b"\n")
-    try:
-        version, epoch, seq, count = head.split(b" ")
-        if version != _VERSION or count != _ONE or not event or b"\n" in event:
-            return None
-        return int(epoch), int(seq), event
-    except ValueError:  # more fields, or fewer, or no numbers
-        return None
+    return event if head == b"1 %d %d 1" % (epoch, seq) and event and b"\n" not in event else None
 
 
 def parse_push(payload: bytes) -> Push | None:

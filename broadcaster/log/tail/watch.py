@@ -34,7 +34,7 @@ from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.streams.reader import KnownGeneration, Tail
 from broadcaster.log.tail.counts import RepairCause
-from broadcaster.log.tail.push import parse_one, parse_push
+from broadcaster.log.tail.push import next_event, parse_push
 from broadcaster.log.tail.stall import Stall
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
@@ -133,12 +133,14 @@ class StreamWatch:
     def push(self, payload: bytes) -> None:
         """A message on the live channel. Never raises: an error would end the connection of all watches."""
         try:
-            one = None if self.is_closed else parse_one(payload)
-            entry = None if one is None else self._splice.receive_one(*one)
-            if entry is None:
+            splice = self._splice
+            delivered = splice.delivered
+            epoch, seq = delivered.last_epoch, delivered.last_seq + 1
+            event = None if self.is_closed else next_event(payload, epoch, seq)
+            if event is None or not splice.receive_next(event):
                 self._judge_push(payload)
             else:  # nearly always
-                self._sink.deliver((entry,))
+                self._sink.deliver_next(epoch, seq, event)
                 self._stall.moved()
                 self._moved_at = self._loop.time()
         except Exception as error:

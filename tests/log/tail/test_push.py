@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broadcaster.core.continuity import Push
 from broadcaster.core.events import TextDelta, encode_event
-from broadcaster.log.tail.push import parse_push
+from broadcaster.log.tail.push import next_event, parse_push
 
 
 @given(
@@ -45,6 +45,33 @@ def test_events_that_cannot_be_trusted_make_it_a_poke(payload: bytes) -> None:
 )
 def test_a_head_that_makes_no_sense_is_no_push(payload: bytes) -> None:
     assert parse_push(payload) is None
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(1, 2**64 - 1), st.text())
+def test_the_push_of_the_next_entry_is_recognized_by_its_head(epoch: int, seq: int, text: str) -> None:
+    event = encode_event(TextDelta(id="t", delta=text))
+    payload = b"1 %d %d 1\n%b" % (epoch, seq, event)
+
+    assert next_event(payload, epoch, seq) == event
+    assert next_event(payload, epoch, seq + 1) is None
+    assert next_event(payload, epoch + 1, seq) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"1 7 5 1",
+        b"1 7 5 1\n",
+        b"1 7 5 1\n{}\n{}",
+        b"1 7 5 2\n{}\n{}",
+        b"2 7 5 1\n{}",
+        b"1 7 5 1 6\n{}",
+        b"1 07 5 1\n{}",
+        b"",
+    ],
+)
+def test_another_push_than_that_of_the_single_next_entry_is_not_taken_for_it(payload: bytes) -> None:
+    assert next_event(payload, 7, 5) is None
 
 
 @given(st.binary(max_size=60))

@@ -149,6 +149,10 @@ class Room:
             self.entries.append(entry)
         self._note()
 
+    def deliver_next(self, epoch: int, seq: int, event: bytes) -> None:
+        assert epoch == self.entries[-1].epoch
+        self.deliver([Entry(epoch, seq, event)])
+
     def gap(self, gap: Gap) -> None:
         self.on_call("gap")
         assert gap.first_seq == self.last_seq + 1

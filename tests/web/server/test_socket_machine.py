@@ -78,10 +78,10 @@ class WatchingOnSockets(Watching):
                 await self.close(reader)
 
 
-@pytest.mark.parametrize("write_all", [writes.write_all, writes.write_all_in_python], ids=["chosen", "in-python"])
+@pytest.mark.parametrize("write_batch", [writes.write_batch, writes.write_batch_in_python], ids=["chosen", "in-python"])
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_whatever_happens_viewers_on_sockets_hold_what_the_log_holds(new_loop, write_all, monkeypatch) -> None:
-    monkeypatch.setattr(group, "write_all", write_all)
+def test_whatever_happens_viewers_on_sockets_hold_what_the_log_holds(new_loop, write_batch, monkeypatch) -> None:
+    monkeypatch.setattr(group, "write_batch", write_batch)
 
     class Machine(WatchingOnSockets):
         pass
