@@ -22,7 +22,7 @@ from bench.plan import FULL, QUICK, Scenario, Site, Step, Yard, fit
 from bench.processes import ProcessEnded
 from bench.programs import ROOT, CannotRun, Programs, build, raise_file_limit
 from bench.scenarios import ALL
-from bench.servers import Floor, Naive, Nchan, Ours, Server
+from bench.servers import Centrifugo, Floor, Naive, Nchan, Ours, Server
 from bench.targets import judge
 from bench.yardstick import NAME as YARDSTICK
 from bench.yardstick import Yardstick
@@ -88,6 +88,7 @@ def _makers(programs: Programs, *, wanted: Sequence[str]) -> dict[str, Callable[
         "floor": lambda: Floor(programs),
         "ours": Ours,
         "nchan": Nchan,
+        "centrifugo": Centrifugo,
         "naive": Naive,
         "better-sse": BetterSse,
         "resumable-stream": ResumableStream,

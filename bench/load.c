@@ -38,7 +38,7 @@ static struct {
     uint64_t deliveries, per_viewer;
     int resumed;
     double seconds, connect_s;
-    bool native_ids, reconnects;
+    bool native_ids, numbered, reconnects;
 } asked = {.path = "/s/{i}", .viewers = 1, .streams = 1, .in_flight = 128, .connect_s = 30, .retry_ms = 50};
 
 static struct {
@@ -92,6 +92,7 @@ static void complete(struct viewer *viewer) {
 
 static void take_event(void *owner, const struct sse_event *event) {
     struct viewer *viewer = owner;
+    if (asked.numbered && !event->number) return;
     seen.events++;
     viewer->events++;
     if (!seen.first_ns) {
@@ -286,7 +287,8 @@ static const struct option options[] = {
     {"port", 1, 0, 'p'},        {"path", 1, 0, 'u'},       {"viewers", 1, 0, 'v'},     {"streams", 1, 0, 's'},
     {"header", 1, 0, 'H'},      {"in-flight", 1, 0, 'i'},  {"stalled", 1, 0, 'S'},     {"receive-bytes", 1, 0, 'B'},
     {"nap-us", 1, 0, 'N'},      {"skip-ms", 1, 0, 'k'},    {"deliveries", 1, 0, 'd'},  {"per-viewer", 1, 0, 'n'},
-    {"seconds", 1, 0, 't'},     {"connect-s", 1, 0, 'c'},  {"native-ids", 0, 0, 'I'},  {"reconnect", 0, 0, 'R'},
+    {"seconds", 1, 0, 't'},     {"connect-s", 1, 0, 'c'},  {"native-ids", 0, 0, 'I'},  {"numbered", 0, 0, 'M'},
+    {"reconnect", 0, 0, 'R'},
     {"retry-ms", 1, 0, 'r'},    {"resumed", 1, 0, 'C'},    {"help", 0, 0, 'h'},       {0, 0, 0, 0}};
 
 static void add_header(const char *line) {
@@ -300,7 +302,8 @@ static void add_header(const char *line) {
 static void usage(int code) {
     puts("load --port N --path /s/{i} --viewers N --streams N  [--header 'Name: value' ...]\n"
          "     --deliveries N | --per-viewer N (replay) | --seconds S: when to end; SIGTERM ends it too\n"
-         "     --native-ids        check <epoch>-<seq> of the ids; else \"n\": of the data\n"
+         "     --native-ids        check <epoch>-<seq> of the ids; else #n= of the text\n"
+         "     --numbered          an event without #n= is the server's own: it does not count\n"
          "     --stalled K         the first K viewers read nothing after the head\n"
          "     --reconnect         a viewer that is cut comes back after --retry-ms, with Last-Event-ID; --resumed N: end when N have come back\n"
          "     --in-flight N       most connections being made at once; --connect-s S: longest for all\n"
@@ -327,6 +330,7 @@ static void read_options(int count, char **words) {
         case 't': asked.seconds = atof(optarg); break;
         case 'c': asked.connect_s = atof(optarg); break;
         case 'I': asked.native_ids = true; break;
+        case 'M': asked.numbered = true; break;
         case 'R': asked.reconnects = true; break;
         case 'r': asked.retry_ms = atoi(optarg); break;
         case 'C': asked.resumed = atoi(optarg); break;

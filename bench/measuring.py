@@ -68,7 +68,7 @@ class Viewers:
         self._printed = bench.folder / "viewers.json"
         self._printed.unlink(missing_ok=True)
         native = ["--native-ids"] if server.has_native_ids else []
-        command: list[str | Path] = [bench.programs.load, "--port", str(server.port), *native, *words]
+        command: list[str | Path] = [bench.programs.load, "--port", str(server.port), "--numbered", *native, *words]
         self._child = Child(command, log=bench.folder / "viewers.log", output=self._printed)
 
     def until_connected(self) -> dict[str, Any]:

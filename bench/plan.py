@@ -48,7 +48,7 @@ class Size:
 
 
 FULL: Final = Size(
-    servers=("floor", "ours", "nchan", "naive", "better-sse", "resumable-stream", "ours-2"),
+    servers=("floor", "ours", "nchan", "centrifugo", "naive", "better-sse", "resumable-stream", "ours-2"),
     keeps_servers=False,
     settle_s=1.0,
     idle_s=2.0,
@@ -73,7 +73,7 @@ FULL: Final = Size(
     rate_curve=(1, 10, 100, 1000),
 )
 QUICK: Final = Size(
-    servers=("floor", "ours", "nchan", "naive", "ours-2"),
+    servers=("floor", "ours", "nchan", "centrifugo", "naive", "ours-2"),
     keeps_servers=True,
     settle_s=0.2,
     idle_s=0.2,

@@ -76,6 +76,13 @@ def find_nchan() -> tuple[Path, Path]:
     return program, module
 
 
+def find_centrifugo() -> str:
+    """The program on PATH. Raises CannotRun."""
+    if path := shutil.which("centrifugo"):
+        return path
+    raise CannotRun("centrifugo is left out: no program of that name is on PATH")
+
+
 def find_naive_python() -> Path:
     """The Python that has FastAPI, sse-starlette and redis. Raises CannotRun."""
     path = TOOLS / "bin" / "python"

@@ -1,9 +1,11 @@
 /* The publisher: numbered, stamped events at a fixed rate over one or many streams, without waiting for answers.
  *
- * Event k of a stream is {"type":"text-delta","id":"0","n":k,"t":<CLOCK_MONOTONIC ns>,"delta":"xxx"}. Ways:
+ * Event k of a stream is {"type":"text-delta","id":"0","delta":"#n=<k> #t=<CLOCK_MONOTONIC ns> xxx"}: in the text, number
+ * and time survive every dialect. Ways:
  *   redis  commands out of a file: line s holds stream s's command, its words parted by tabs; the word {seq} becomes the
  *          number of the first event, the last word {event} becomes --batch events. The product's own append goes so.
  *   http   POST of the event to --path, over --links pipelined connections; a stream keeps to one of them
+ *   centrifugo  POST of what is due to its /api/batch, over the same links; --centrifugo names the channels
  *   lines  "<stream>\t<event>\n"
  * `late_us` is how long after its due time an event was written down: what the publisher itself was late.
  */
@@ -24,8 +26,8 @@
 
 #include "measure.h"
 
-enum { MOST_LINKS = 64, MOST_EVENT_BYTES = 60000, ANSWER_BYTES = 1 << 16, MOST_AT_ONCE = 256 };
-enum way { REDIS, HTTP, LINES };
+enum { MOST_LINKS = 64, MOST_EVENT_BYTES = 60000, ANSWER_BYTES = 1 << 16, MOST_AT_ONCE = 256, MOST_COMMANDS = 64 };
+enum way { REDIS, HTTP, CENTRIFUGO, LINES };
 
 struct command { /* RESP of the words before {seq}, and of those behind it; the word count without the events */
     const char *before, *behind;
@@ -39,6 +41,8 @@ struct link {
     size_t out_bytes, out_room, answer_bytes;
     uint64_t written, answered;
     int array_left; /* RESP: elements of an answer still to come */
+    int commands;   /* centrifugo: of the POST that is being written, whose head is at post_at */
+    size_t post_at;
 };
 
 static struct {
@@ -91,8 +95,11 @@ static char *room_for(struct link *link, size_t bytes) {
     return link->out + link->out_bytes;
 }
 
+static const char post_head[] = "POST /api/batch HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\n"
+                                "Content-Length: %08d\r\n\r\n";
+
 static int write_event(char *out, int stream) {
-    int bytes = sprintf(out, "{\"type\":\"text-delta\",\"id\":\"0\",\"n\":%lu,\"t\":%ld,\"delta\":\"",
+    int bytes = sprintf(out, "{\"type\":\"text-delta\",\"id\":\"0\",\"delta\":\"#n=%lu #t=%ld ",
                         (unsigned long)++numbers[stream], (long)now_ns());
     while (bytes < asked.size - 2) out[bytes++] = 'x';
     return bytes + sprintf(out + bytes, "\"}");
@@ -123,6 +130,35 @@ static size_t write_post(char *out, int stream) {
                            stream, mark ? mark + 3 : "", bytes, event);
 }
 
+/* Fills in the head of the POST that is being written: how long it is, is known at its end. */
+static void end_post(struct link *link) {
+    char head[sizeof post_head + 16];
+    if (!link->commands) return;
+    char *out = room_for(link, 2);
+    memcpy(out, "]}", 2);
+    link->out_bytes += 2;
+    size_t head_bytes = (size_t)sprintf(head, post_head, 0);
+    int body_bytes = (int)(link->out_bytes - link->post_at - head_bytes);
+    sprintf(head, post_head, body_bytes);
+    memcpy(link->out + link->post_at, head, head_bytes);
+    link->commands = 0;
+    link->written++;
+}
+
+static size_t write_publication(struct link *link, char *out, int stream) {
+    char *at = out;
+    if (!link->commands) {
+        link->post_at = link->out_bytes;
+        at += sprintf(at, post_head, 0);
+        at += sprintf(at, "{\"commands\":[");
+    }
+    const char *mark = strstr(asked.path, "{i}");
+    at += sprintf(at, "%s{\"publish\":{\"channel\":\"%.*s%d\",\"data\":", link->commands++ ? "," : "",
+                  (int)(mark ? mark - asked.path : 0), asked.path, stream);
+    at += write_event(at, stream);
+    return (size_t)(at + sprintf(at, "}}") - out);
+}
+
 static void publish(int stream) {
     struct link *link = &links[stream % asked.links];
     char *out = room_for(link, (size_t)asked.batch * ((size_t)asked.size + 256) + 4096);
@@ -130,6 +166,11 @@ static void publish(int stream) {
         link->out_bytes += write_command(out, stream);
     } else if (asked.way == HTTP) {
         link->out_bytes += write_post(out, stream);
+    } else if (asked.way == CENTRIFUGO) {
+        link->out_bytes += write_publication(link, out, stream);
+        if (link->commands == MOST_COMMANDS) end_post(link);
+        sent++;
+        return;
     } else {
         int bytes = sprintf(out, "%d\t", stream);
         bytes += write_event(out + bytes, stream);
@@ -189,7 +230,8 @@ static size_t take_http(struct link *link) {
         char *length = strcasestr(at, "content-length:");
         size_t body = length && length < head_end ? strtoul(length + 15, NULL, 10) : 0;
         if (head_end + 4 + body > link->answers + link->answer_bytes) break;
-        if (strncmp(at, "HTTP/1.1 20", 11)) refuse(at);
+        bool has_error = asked.way == CENTRIFUGO && memmem(head_end, body + 4, "\"error\"", 7);
+        if (strncmp(at, "HTTP/1.1 20", 11) || has_error) refuse(has_error ? head_end + 4 : at);
         link->answered++;
         at = head_end + 4 + body;
     }
@@ -202,7 +244,7 @@ static void read_answers(struct link *link, int flags) {
     if (count == 0) fail("the server closed the connection");
     if (count < 0) return;
     link->answer_bytes += (size_t)count;
-    size_t used = asked.way == HTTP ? take_http(link) : take_resp(link);
+    size_t used = asked.way == REDIS ? take_resp(link) : take_http(link);
     link->answer_bytes -= used;
     memmove(link->answers, link->answers + used, link->answer_bytes);
 }
@@ -210,6 +252,7 @@ static void read_answers(struct link *link, int flags) {
 static void send_all(void) {
     for (int at = 0; at < asked.links; at++) {
         struct link *link = &links[at];
+        end_post(link);
         if (link->out_bytes) flush(link);
         if (asked.way == LINES) continue;
         read_answers(link, MSG_DONTWAIT);
@@ -288,7 +331,8 @@ static void read_commands(void) {
 }
 
 static const struct option options[] = {
-    {"redis", 1, 0, 'R'},   {"http", 1, 0, 'H'},   {"lines", 0, 0, 'L'},  {"socket", 1, 0, 'S'}, {"port", 1, 0, 'p'},
+    {"redis", 1, 0, 'R'},   {"http", 1, 0, 'H'},   {"centrifugo", 1, 0, 'C'}, {"lines", 0, 0, 'L'},  {"socket", 1, 0, 'S'},
+    {"port", 1, 0, 'p'},
     {"streams", 1, 0, 's'}, {"links", 1, 0, 'l'},  {"size", 1, 0, 'z'},   {"batch", 1, 0, 'b'},  {"window", 1, 0, 'w'},
     {"rate", 1, 0, 'r'},    {"seconds", 1, 0, 't'}, {"count", 1, 0, 'c'}, {"tick-us", 1, 0, 'u'}, {0, 0, 0, 0}};
 
@@ -297,6 +341,7 @@ static void read_options(int count, char **words) {
         switch (word) {
         case 'R': asked.way = REDIS, asked.commands = optarg; break;
         case 'H': asked.way = HTTP, asked.path = optarg; break;
+        case 'C': asked.way = CENTRIFUGO, asked.path = optarg; break;
         case 'L': asked.way = LINES; break;
         case 'S': asked.socket = optarg; break;
         case 'p': asked.port = atoi(optarg); break;
@@ -310,7 +355,7 @@ static void read_options(int count, char **words) {
         case 'c': asked.count = strtoull(optarg, NULL, 10); break;
         case 'u': asked.tick_us = atoi(optarg); break;
         default:
-            fprintf(stderr, "publish --redis COMMANDS_FILE | --http PATH | --lines, --port N | --socket PATH,\n"
+            fprintf(stderr, "publish --redis COMMANDS_FILE | --http PATH | --centrifugo CHANNEL{i} | --lines, --port N | --socket PATH,\n"
                             "        --streams N --rate EVENTS_A_SECOND (0: as fast as taken) --seconds S | --count N\n"
                             "        --size BYTES --batch EVENTS --window APPENDS --links CONNECTIONS\n"
                             "        --tick-us MICROSECONDS (what is due within them shares a write)\n");
@@ -330,7 +375,7 @@ int main(int count, char **words) {
     numbers = calloc((size_t)asked.streams, sizeof *numbers);
     if (!numbers) fail("no memory");
     if (asked.way == REDIS) read_commands();
-    if (asked.way != HTTP) asked.links = 1;
+    if (asked.way != HTTP && asked.way != CENTRIFUGO) asked.links = 1;
     for (int at = 0; at < asked.links; at++) links[at].fd = dial();
     run();
     double wall_s = (double)(now_ns() - start_ns) / 1e9;

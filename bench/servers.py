@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import signal
@@ -23,7 +24,7 @@ from typing import Final, Protocol
 
 from bench import streams
 from bench.processes import Child, free_ports
-from bench.programs import PEERS, Programs, find_naive_python, find_nchan
+from bench.programs import PEERS, Programs, find_centrifugo, find_naive_python, find_nchan
 from broadcaster.log.redis.embedded import EmbeddedServer
 
 MOST_FEEDS: Final = 20_000
@@ -237,6 +238,42 @@ class Nchan(OneProcess):
         # A stream keeps to one connection, so that its order is the publisher's.
         links = min(8, count)
         return ["--http", f"/pub/{run}-{{i}}", "--port", str(self.port), "--links", str(links), "--window", "64"]
+
+
+class Centrifugo(OneProcess):
+    """Centrifugo, memory engine, unidirectional SSE; events come in batches over its HTTP API, on its own CPU."""
+
+    name = "centrifugo"
+    carries = 20_000.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._program = find_centrifugo()
+
+    def start(self, folder: Path) -> None:
+        (self.port,) = free_ports(1)
+        anyone = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+        file = folder / "centrifugo.json"
+        settings = {
+            "http_server": {"address": "127.0.0.1", "port": str(self.port), "internal_port": str(self.port)},
+            "client": {"insecure": True, "connection_limit": MOST_FEEDS},
+            "http_api": {"insecure": True},
+            "uni_sse": {"enabled": True},
+            "channel": {"without_namespace": anyone},
+            "log": {"level": "error"},
+        }
+        file.write_text(json.dumps(settings), "utf-8")
+        self.child = Child([self._program, "-c", file], log=folder / "centrifugo.log")
+        self.child.wait_for_port(self.port)
+
+    def path(self, run: str) -> str:
+        # {"subs":{"<channel>":{}}}
+        return f"/connection/uni_sse?cf_connect=%7B%22subs%22%3A%7B%22{run}-{{i}}%22%3A%7B%7D%7D%7D"
+
+    def publish_to(self, run: str, count: int) -> Sequence[str]:
+        # A stream keeps to one connection, as with nchan.
+        links = min(8, count)
+        return ["--centrifugo", f"{run}-{{i}}", "--port", str(self.port), "--links", str(links), "--window", "64"]
 
 
 class Naive(WithRedis):

@@ -48,11 +48,7 @@ static uint64_t number_after(const char *line, const char *end, const char *key)
     size_t length = strlen(key);
     const char *at = memmem(line, (size_t)(end - line), key, length);
     uint64_t number = 0;
-    if (at) {
-        at += length;
-        while (at < end && *at == ' ') at++;
-        read_number(at, end, &number);
-    }
+    if (at) read_number(at + length, end, &number);
     return number;
 }
 
@@ -77,7 +73,7 @@ static void dispatch(struct sse_parser *parser) {
         memcpy(parser->id, parser->next_id, SSE_ID_BYTES);
         parser->next_id[0] = 0;
     }
-    if (parser->has_data && !parser->is_named) parser->on_event(parser->owner, &parser->event);
+    if (parser->has_data && (!parser->is_named || parser->event.number)) parser->on_event(parser->owner, &parser->event);
     parser->has_data = parser->is_named = false;
     memset(&parser->event, 0, sizeof parser->event);
 }
@@ -88,8 +84,8 @@ static void take_body_line(struct sse_parser *parser, const char *line, const ch
         dispatch(parser);
     } else if (length >= 5 && !memcmp(line, "data:", 5)) {
         parser->has_data = true;
-        if (!parser->event.number) parser->event.number = number_after(line, end, "\"n\":");
-        if (!parser->event.sent_ns) parser->event.sent_ns = (int64_t)number_after(line, end, "\"t\":");
+        if (!parser->event.number) parser->event.number = number_after(line, end, "#n=");
+        if (!parser->event.sent_ns) parser->event.sent_ns = (int64_t)number_after(line, end, "#t=");
     } else if (length >= 3 && !memcmp(line, "id:", 3)) {
         line += 3;
         take_id(parser, line < end && *line == ' ' ? line + 1 : line, end);

@@ -2,7 +2,8 @@
  *
  * Rules
  * 1. The body may be chunked (extensions and trailers are skipped) or last until the connection's end.
- * 2. A block with data and without a name, or named message, is an event; others (hub.hello, comments) do not count.
+ * 2. A block with data is an event when it has no name, is named message, or holds the publisher's number; others
+ *    (hub.hello, comments) do not count.
  * 3. Lines end with LF or CRLF: every server measured here writes nothing else. A lone CR is text.
  * 4. An id counts when its block is whole: a client that returns with Last-Event-ID receives a cut block in full.
  */
@@ -20,8 +21,8 @@ enum sse_state { SSE_HEAD, SSE_BODY, SSE_ENDED, SSE_BROKEN };
 struct sse_event {
     uint64_t epoch;  /* left half of the id "<epoch>-<seq>"; 0: it has none */
     uint64_t seq;    /* right half; a plain number counts as one; 0: no id in this block */
-    uint64_t number; /* "n": of the data, counted by the publisher from 1; 0: it tells none */
-    int64_t sent_ns; /* "t": of the data, CLOCK_MONOTONIC of the publisher; 0: it tells none */
+    uint64_t number; /* #n= of the text, counted by the publisher from 1; 0: it tells none */
+    int64_t sent_ns; /* #t= of the text, CLOCK_MONOTONIC of the publisher; 0: it tells none */
 };
 
 typedef void (*sse_on_event)(void *owner, const struct sse_event *event);

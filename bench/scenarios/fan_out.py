@@ -23,13 +23,14 @@ class _Load(NamedTuple):
 def w1(site: Site) -> list[Step]:
     """Rates that a server carries without batching, then more than any can write one by one.
 
-    Naive servers and those of node are in the first rate only, and are offered no more than they carry.
+    Naive servers, Centrifugo and those of node are in the first rate only, and are offered no more than they carry.
     """
     size = site.size
     steps: list[Step] = []
     for rate in size.rates:
-        names = ("floor", "ours", "nchan", "naive") if rate == size.rates[0] else ("floor", "ours", "nchan")
-        once = ("better-sse",) if rate == size.rates[0] else ()
+        slower = ("centrifugo", "naive") if rate == size.rates[0] else ()
+        once = ("better-sse",) if slower else ()
+        names = ("floor", "ours", "nchan", *slower)
         steps += _rounds(site, "w1", _Load(size.viewers, 1, rate), names=names, once=once)
     # The floor does not batch: it would only fill its memory.
     return steps + _rounds(site, "w1", _Load(size.viewers, 1, size.overload_rate), names=("ours", "nchan"))
@@ -38,7 +39,7 @@ def w1(site: Site) -> list[Step]:
 def w2(site: Site) -> list[Step]:
     """As many streams as W1 has viewers, each with two."""
     load = _Load(site.size.streams * _VIEWERS_OF_A_STREAM, site.size.streams, W2_RATE)
-    names, once = ("floor", "ours", "nchan", "naive"), ("better-sse", "resumable-stream")
+    names, once = ("floor", "ours", "nchan", "centrifugo", "naive"), ("better-sse", "resumable-stream")
     return _rounds(site, "w2", load, names=names, once=once)
 
 

@@ -27,7 +27,7 @@ def memory(site: Site) -> list[Step]:
     return [
         Step("memory", "idle", name, number, partial(_hold, site, name, number), expects_s=12.0)
         for number in range(site.size.rounds)
-        for name in site.yard.known("floor", "ours", "nchan", "naive", "better-sse")
+        for name in site.yard.known("floor", "ours", "nchan", "centrifugo", "naive", "better-sse")
         if number == 0 or name == "ours"
     ]
 

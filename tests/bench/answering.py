@@ -55,6 +55,38 @@ def answering(body: bytes, *, is_whole: bool = True, answers: int = 1) -> Iterat
             assert not thread.is_alive()
 
 
+@dataclass
+class Posted:
+    """Where it listens, and the bodies of the POSTs that came over its one connection."""
+
+    port: int
+    bodies: list[bytes] = field(default_factory=list)
+
+
+@contextmanager
+def posted(response: bytes) -> Iterator[Posted]:
+    """Accept one connection and answer each of its POSTs with 200 and this body, until the client closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(DEADLINE_S)
+        server = Posted(listener.getsockname()[1])
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as requests:
+                while requests.readline():
+                    headers = dict(line.split(b": ", 1) for line in iter(requests.readline, b"\r\n"))
+                    server.bodies.append(requests.read(int(headers[b"Content-Length"])))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(response), response))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server
+        finally:
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive()
+
+
 def watch(programs: Programs, port: int, *arguments: str) -> dict[str, Any]:
     """What one viewer saw when it was done."""
     command: list[str | Path] = [programs.load, "--port", str(port), "--seconds", str(DEADLINE_S), *arguments]

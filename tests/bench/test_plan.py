@@ -17,7 +17,7 @@ from bench.targets import judge
 
 PROGRAMS = Programs(Path("load"), Path("floor"), Path("publish"))
 # A server that is only planned for: nothing starts it.
-PLANNED = ("ours", "nchan", "naive", "better-sse", "resumable-stream", "ours-2")
+PLANNED = ("ours", "nchan", "centrifugo", "naive", "better-sse", "resumable-stream", "ours-2")
 
 
 def refuse() -> Server:
@@ -45,9 +45,9 @@ def test_every_goal_is_measured_by_a_step(size: Size) -> None:
 
 def test_rounds_are_interleaved_and_what_is_optional_is_in_the_first_alone() -> None:
     steps = [step for step in steps_of(site_of(FULL), "w1") if step.case == "20 events/s"]
-    once = ["floor", "ours", "nchan", "naive", "better-sse"]
+    once = ["floor", "ours", "nchan", "centrifugo", "naive", "better-sse"]
     assert [step.server for step in steps] == [*once, *once[:-1], *once[:-1]]
-    assert [step.round for step in steps] == [0] * 5 + [1] * 4 + [2] * 4
+    assert [step.round for step in steps] == [0] * 6 + [1] * 5 + [2] * 5
 
 
 def test_no_two_steps_measure_the_same() -> None:

@@ -46,7 +46,7 @@ def test_published_events_are_in_the_log_as_a_workers_appends_would_be(
         assert (meta.status, {entry.epoch for entry in entries}) == ("running", {meta.epoch})
         assert [entry.seq for entry in entries] == list(range(1, 21))
         events = [json.loads(entry.event) for entry in entries]
-        assert [event["n"] for event in events] == list(range(1, 21))
+        assert [event["delta"].split()[0] for event in events] == [f"#n={seq}" for seq in range(1, 21)]
         assert {event["type"] for event in events} == {"text-delta"}
         assert {len(entry.event) for entry in entries} == {200}
 

@@ -14,7 +14,7 @@ import pytest
 
 from bench.processes import Child, free_ports
 from bench.programs import HERE, ROOT, Programs, build, find_compiler
-from tests.bench.answering import answering, needs_a_compiler, until, watch
+from tests.bench.answering import answering, needs_a_compiler, posted, until, watch
 
 SANITIZED = ("-O1", "-g", "-Wall", "-Wextra", "-Werror", "-std=gnu11", "-fsanitize=address,undefined")
 
@@ -83,6 +83,32 @@ def test_a_viewer_that_was_cut_comes_back_with_what_it_saw_last(programs: Progra
         seen = watch(programs, server.port, "--native-ids", "--reconnect", "--resumed", "1", "--retry-ms", "1")
         assert b"Last-Event-ID: 5-1\r\n" in server.requests[1]
     assert (seen["why"], seen["resumed"], seen["lost"]) == ("resumed", 1, 1)
+
+
+def test_a_viewer_that_wants_numbers_counts_only_what_the_publisher_wrote(programs: Programs) -> None:
+    body = b'data: {"connect":{}}\n\nevent: delta\ndata: {"text":"#n=1 #t=5 x"}\n\ndata: #n=2 #t=6\n\ndata: {}\n\n'
+    with answering(body, answers=2) as server:
+        numbered, all_of_them = watch(programs, server.port, "--numbered"), watch(programs, server.port)
+    assert (numbered["events"], numbered["gaps"], numbered["unnumbered"]) == (2, 0, 0)
+    assert (all_of_them["events"], all_of_them["unnumbered"]) == (4, 2)
+
+
+@pytest.mark.parametrize(("replies", "refused"), [(b'{"replies":[]}', 0), (b'{"replies":[{"error":{"code":100}}]}', 1)])
+def test_events_for_centrifugo_come_in_batches_and_its_errors_are_counted(
+    programs: Programs, replies: bytes, refused: int
+) -> None:
+    with posted(replies) as server:
+        to = ("--centrifugo", "run-{i}", "--port", str(server.port), "--streams", "3")
+        words: list[str | Path] = [programs.publish, *to, "--rate", "0", "--count", "40"]
+        result = subprocess.run(words, capture_output=True, text=True, check=False)
+    commands = [each["publish"] for body in server.bodies for each in json.loads(body)["commands"]]
+    assert (result.returncode, json.loads(result.stdout)["sent"]) == (refused, 40)
+    assert (json.loads(result.stdout)["refused"] > 0) == bool(refused)
+    assert len(server.bodies) < 40
+    for stream in range(3):
+        told = [each["data"]["delta"].split()[0] for each in commands if each["channel"] == f"run-{stream}"]
+        assert told == [f"#n={number}" for number in range(1, len(told) + 1)]
+    assert len(commands) == 40
 
 
 def test_without_a_compiler_the_run_ends_with_the_remedy(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ static size_t in_chunks(char *wire, const char *body, size_t piece, const char *
 
 static void run_bodies(void) {
     static char wire[WIRE_BYTES];
-    static const char body[] = ":\n\nevent: hub.hello\nid: 4-4\ndata: {}\n\nid: 7-12\ndata: {\"n\":3,\"t\":99}\n\n"
-                               "event: message\r\ndata: {\"n\": 4}\r\n\r\nid: 8\n\nretry: 5\ndata: a\ndata: b\n\n";
-    struct expected good = {"chunks", SSE_BODY, 3, {{7, 12, 3, 99}, {0, 0, 4, 0}, {0, 0, 0, 0}}, "8"};
+    static const char body[] = ":\n\nevent: hub.hello\nid: 4-4\ndata: {}\n\nid: 7-12\ndata: {\"d\":\"#n=3 #t=99 x\"}\n\n"
+                               "event: message\r\ndata: #n=4\r\n\r\nevent: delta\ndata: #n=5\n\nid: 8\n\nretry: 5\ndata: a\ndata: b\n\n";
+    struct expected good = {"chunks", SSE_BODY, 4, {{7, 12, 3, 99}, {0, 0, 4, 0}, {0, 0, 5, 0}, {0, 0, 0, 0}}, "8"};
     for (size_t piece = 1; piece <= sizeof body; piece += 40) {
         run(wire, in_chunks(wire, body, piece, ""), &good);
         struct expected ended = good;
