@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from broadcaster.core.entry import Entry
-from broadcaster.core.events import Attempt
+from broadcaster.core.events import Abort, Attempt, Error, Finish
 from broadcaster.core.forking import Forkable
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_frame
@@ -29,16 +30,32 @@ _LOST: Final = {
     "provider_lost": "the provider of this answer broke off",
 }
 
+TERMINAL: Final = (Finish, Error, Abort)
+"""The terminal events, for ``isinstance``: a union would be made anew for each entry."""
+
+_MOST_HEADS: Final = 256
 _json: Final = msgspec.json.Encoder()
 
 
 def block(data: Any, *, event: str | None = None, id: str | None = None, retry_ms: int | None = None) -> bytes:
     """One block: ``data`` as compact JSON on one line, under the event's name and the id where they are given."""
-    return encode_frame(_json.encode(data), event=event, id=id, retry_ms=retry_ms)
+    encoded = _json.encode(data)
+    # Nearly every block of an answer: JSON of ours has no line breaks, a client's that is repeated in it may have some.
+    if id is None and retry_ms is None and b"\n" not in encoded and b"\r" not in encoded:
+        return b"data: %b\n\n" % encoded if event is None else b"%bdata: %b\n\n" % (_event_head(event), encoded)
+    return encode_frame(encoded, event=event, id=id, retry_ms=retry_ms)
+
+
+@lru_cache(maxsize=_MOST_HEADS)
+def _event_head(event: str) -> bytes:
+    """The line that names an event. Raises BadFrame as ``encode_frame`` does."""
+    return encode_frame(b"", event=event).removesuffix(b"data: \n\n")
 
 
 def blocks(data: Sequence[Any], *, id: str | None) -> bytes:
     """One block for each, the last one under the id (rule 2)."""
+    if len(data) == 1:  # nearly always
+        return block(data[0], id=id)
     if not data:
         return b""
     *others, last = data

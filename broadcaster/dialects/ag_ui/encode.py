@@ -42,7 +42,7 @@ from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.ag_ui import wire
 from broadcaster.dialects.ag_ui.attempt import Run
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import NEW_ATTEMPT, EntryTranscript, block, blocks
+from broadcaster.dialects.writing import NEW_ATTEMPT, TERMINAL, EntryTranscript, block, blocks
 
 _MESSAGES: Final = msgspec.json.Decoder(list[dict[str, object]])
 _WITHIN: Final = re.compile(r"([0-9]+-[0-9]+)-([1-9][0-9]{0,9})", re.ASCII)
@@ -149,11 +149,11 @@ class AgUiTranscript(EntryTranscript):
 
     def _events(self, entry: Entry) -> list[Json]:
         """The AG-UI events of this entry."""
-        self._at = entry.cursor
+        self._at = entry.cursor if self._dialect.ids else START
         event = ev.read_event(entry.event)
         if isinstance(event, ev.Attempt):
             return self._restart(event)
-        if isinstance(event, ev.Finish | ev.Error | ev.Abort):
+        if isinstance(event, TERMINAL):
             self._is_over = True
             return self._end(event)
         events = self._run.take(event)
@@ -216,7 +216,7 @@ class AgUiTranscript(EntryTranscript):
             numbered = list(enumerate(events[:-1], start=1))[received:]
             frames += [block(event, id=f"{entry.cursor}-{number}") for number, event in numbered]
             events = events[-1:]
-        frames.append(self._frames(events, at=entry.cursor))
+        frames.append(self._frames(events, at=self._at or START))
 
     def _frames(self, events: Sequence[Json], *, at: Cursor) -> bytes:
         """One block for each, the last one under the entry's id if the dialect has ids."""

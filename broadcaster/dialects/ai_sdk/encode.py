@@ -29,7 +29,7 @@ from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
 from broadcaster.dialects.ai_sdk.attempt import UiAttempt, error_chunk
 from broadcaster.dialects.ai_sdk.parts import Chunk
-from broadcaster.dialects.writing import EntryTranscript, block, blocks
+from broadcaster.dialects.writing import TERMINAL, EntryTranscript, block, blocks
 
 Version = Literal[6, 7]
 
@@ -100,11 +100,12 @@ class AiSdkTranscript(EntryTranscript):
         return block(error_chunk(_GOES_ON if reconnect else _IS_OVER, code=reason))
 
     def _read(self, entry: Entry, frames: list[bytes]) -> None:
-        self._last = entry.cursor
+        if self._dialect.ids:
+            self._last = entry.cursor
         event = ev.read_event(entry.event)
         chunks = self._restart() if isinstance(event, ev.Attempt) else self._message.take(event)
-        self._is_over = isinstance(event, ev.Finish | ev.Error | ev.Abort)
-        if isinstance(event, ev.Finish | ev.Abort):
+        self._is_over = isinstance(event, TERMINAL)
+        if self._is_over and not isinstance(event, ev.Error):
             frames += [*map(block, chunks), encode_frame(b"[DONE]", id=self._id(self._last))]
         else:
             frames.append(blocks(chunks, id=self._id(self._last)))

@@ -24,7 +24,7 @@ from broadcaster.dialects.anthropic.block_sequence import framed
 from broadcaster.dialects.anthropic.encode_tables import error, error_of
 from broadcaster.dialects.anthropic.wire import PROVIDER
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import PlainTranscript, loss_of
+from broadcaster.dialects.writing import TERMINAL, PlainTranscript, loss_of
 
 _RETRY: Final = "the same request may be sent again"
 
@@ -66,7 +66,7 @@ class AnthropicTranscript(PlainTranscript):
         event = ev.read_event(entry.event)
         if isinstance(event, ev.Attempt):
             return self._restart(event)
-        if not isinstance(event, ev.Finish | ev.Error | ev.Abort):
+        if not isinstance(event, TERMINAL):
             return self._attempt.take(event)
         self._is_over = True
         return self._end(event)

@@ -29,7 +29,7 @@ from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai_chat.attempt import ChatAttempt, Delta
 from broadcaster.dialects.openai_chat.chunk_heads import CHUNK, COMPLETION, Head, finish_reason, usage_of
 from broadcaster.dialects.reading import Json
-from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, EntryTranscript, block, loss_of
+from broadcaster.dialects.writing import DONE, NEW_ATTEMPT, TERMINAL, EntryTranscript, block, loss_of
 
 EXTENSION: Final = "broadcaster"
 """The one field of ours beside the wire's own."""
@@ -129,7 +129,7 @@ class ChatTranscript(ErrorObjectTranscript):
                 self.breaks_off = True
                 frames.append(failure_block(loss_of(event), code=NEW_ATTEMPT))
             self._begin()
-        elif isinstance(event, ev.Finish | ev.Error | ev.Abort):
+        elif isinstance(event, TERMINAL):
             self._end(event, frames)
 
     def _append(self, delta: Delta, frames: list[bytes]) -> None:
