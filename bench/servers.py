@@ -19,6 +19,7 @@ import sys
 import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -135,6 +136,13 @@ class Ours(WithRedis):
         super().__init__()
         self.name = name
         self._processes = processes
+        self._query = ""
+
+    def speaking(self, dialect: str) -> Ours:
+        """The same server to viewers of another dialect; whatever its ids are, they are not those of ``native``."""
+        twin = copy(self)
+        twin.has_native_ids, twin._query = False, f"?dialect={dialect}"
+        return twin
 
     def start(self, folder: Path) -> None:
         self.start_redis(folder)
@@ -167,7 +175,7 @@ class Ours(WithRedis):
         self.serve()
 
     def path(self, run: str) -> str:
-        return f"/v1/streams/{run}-{{i}}/events"
+        return f"/v1/streams/{run}-{{i}}/events{self._query}"
 
     def replay_path(self, run: str) -> str:
         """The path for viewers that read from the beginning, on every server that stores events."""

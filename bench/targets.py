@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from bench.figures import Key, Table
 from bench.plan import Size
+from bench.scenarios import dialects
 from bench.scenarios.fan_out import W2_RATE, case_of
 
 CPU: Final = "cpu_us_per_delivery"
@@ -56,7 +57,7 @@ def judge(table: Table, size: Size) -> list[Verdict]:
 
 def targets(size: Size) -> list[Target]:
     """The goals, for the cases that a run of this size has."""
-    return [*_w1(size), *_w2_and_w3(), *_viewers(), *_writing(size)]
+    return [*_w1(size), *_w2_and_w3(), *_viewers(), *_dialects(), *_writing(size)]
 
 
 def _w1(size: Size) -> list[Target]:
@@ -109,6 +110,34 @@ def _viewers() -> list[Target]:
         Target("two processes", "CPU / one", 1.1, both),
         Target("two processes", "viewers off an even share", 0.2, _own(*pair, "spread", server="ours-2"), ""),
     ]
+
+
+def _dialects() -> list[Target]:
+    limit, about = 1.3, "every dialect"
+    few, many, idle, stalled = (
+        (dialects.CPU_OF, dialects.FEW),
+        (dialects.CPU_OF, dialects.MANY),
+        (dialects.IDLE, dialects.FEW),
+        (dialects.STALLED, dialects.A_FIFTH),
+    )
+    return [
+        Target(f"{about}, {dialects.FEW}", "CPU / native", limit, _highest(*few, CPU)),
+        Target(f"{about}, {dialects.MANY}", "CPU / native", limit, _highest(*many, CPU)),
+        Target(f"{about}, idle viewer", "memory / native", limit, _highest(*idle, "kb_per_viewer")),
+        Target(f"{about}, stalled viewer", "memory / native", limit, _highest(*stalled, "stalled_kb")),
+    ]
+
+
+def _highest(scenario: str, case: str, name: str) -> Measure:
+    """Of the dialect that is the furthest from ``native``; None unless all were measured."""
+
+    def measure(table: Table) -> float | None:
+        native: Key = (scenario, case, dialects.NATIVE)
+        ratios = [table.ratio(name, (scenario, case, other), to=native) for other in dialects.OTHERS]
+        found = [ratio for ratio in ratios if ratio is not None]
+        return max(found) if len(found) == len(ratios) else None
+
+    return measure
 
 
 def _writing(size: Size) -> list[Target]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from bench.plan import Scenario
 from bench.scenarios.curves import by_rate, by_streams, by_viewers
+from bench.scenarios.dialects import by_dialect
 from bench.scenarios.end_to_end import end_to_end
 from bench.scenarios.fan_out import w1, w2
 from bench.scenarios.holding import memory, stalled
@@ -19,6 +20,7 @@ ALL: Final = (
     Scenario("w3", "replay to many viewers at once, cold", w3),
     Scenario("memory", "idle viewers: memory, and what a connection costs", memory),
     Scenario("stalled", "viewers that stop reading, and the others", stalled),
+    Scenario("dialects", "every dialect beside native", by_dialect),
     Scenario("reconnect", "every viewer comes back after a front-end's restart", reconnect),
     Scenario("processes", "two front-end processes", two_processes),
     Scenario("appends", "what Redis pays for an event", appends),

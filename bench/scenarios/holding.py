@@ -10,7 +10,7 @@ from bench.figures import per_us
 from bench.measuring import Traffic, Viewers, faults_of, publish
 from bench.plan import Outcome, Site, Step
 from bench.processes import cpu_s, kernel_tcp_bytes, pss_bytes
-from bench.servers import Ours
+from bench.servers import Ours, Server
 
 _NAIVE_VIEWERS: Final = 1000  # each holds a connection of Redis, which takes 10 000 in all
 _KB: Final = 1024.0
@@ -48,18 +48,24 @@ def _hold(site: Site, name: str, number: int) -> Outcome:
         server.restart()  # memory that earlier viewers have left free would not grow
     run = f"idle-{number}"
     server.publish_to(run, 1)
+    return hold(site, server, run, viewers=count)
+
+
+def hold(site: Site, server: Server, run: str, *, viewers: int, streams: int = 1) -> Outcome:
+    """Connect viewers to streams that are there, and leave them alone."""
     held, used = pss_bytes(server.pids), cpu_s(server.pids)
-    viewers = Viewers(site.bench, server, ["--path", server.path(run), "--viewers", str(count), "--connect-s", "60"])
+    words = ["--path", server.path(run), "--viewers", str(viewers), "--streams", str(streams), "--connect-s", "60"]
+    holding = Viewers(site.bench, server, words)
     try:
-        connected = viewers.until_connected()
+        connected = holding.until_connected()
         time.sleep(site.size.settle_s)
         connecting_s, more = cpu_s(server.pids) - used, pss_bytes(server.pids) - held
         used = cpu_s(server.pids)
         time.sleep(site.size.idle_s)
         idle_s = cpu_s(server.pids) - used
-        seen = viewers.finish(0.0)
+        seen = holding.finish(0.0)
     finally:
-        viewers.stop()
+        holding.stop()
     values = {
         "viewers": float(seen["open"]),
         "kb_per_viewer": more / _KB / max(1, seen["open"]),
@@ -72,9 +78,14 @@ def _hold(site: Site, name: str, number: int) -> Outcome:
 
 
 def _stall(site: Site, name: str, number: int) -> Outcome:
-    without, faults = _stall_once(site, name, f"free-{number}", stalled=0)
+    return stall(site, site.yard.get(name), str(number))
+
+
+def stall(site: Site, server: Server, run: str) -> Outcome:
+    """Readers alone, then the same with those that read nothing beside them."""
+    without, faults = _stall_once(site, server, f"free-{run}", stalled=0)
     count = site.size.stalled
-    held, more_faults = _stall_once(site, name, f"stall-{number}", stalled=count)
+    held, more_faults = _stall_once(site, server, f"stall-{run}", stalled=count)
     grown = {key: max(0.0, held[key] - without[key]) / count for key in ("process_kb", "kernel_kb")}
     values = {
         "stalled_kb": grown["process_kb"] + grown["kernel_kb"],
@@ -88,10 +99,9 @@ def _stall(site: Site, name: str, number: int) -> Outcome:
     return values, [*faults, *more_faults]
 
 
-def _stall_once(site: Site, name: str, run: str, *, stalled: int) -> Outcome:
+def _stall_once(site: Site, server: Server, run: str, *, stalled: int) -> Outcome:
     readers = site.size.stalled * _READERS_PER_STALLED
     traffic = Traffic(readers + stalled, 1, _STALL_RATE, site.size.stall_s, size_bytes=_STALL_BYTES, stalled=stalled)
-    server = site.yard.get(name)
     target = server.publish_to(run, 1)
     words = ["--path", server.path(run), "--viewers", str(traffic.viewers), "--stalled", str(stalled)]
     viewers = Viewers(
