@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench import report
+from bench.cluster import OursOnCluster
 from bench.figures import Row, Table
 from bench.measuring import Bench
 from bench.node_servers import BetterSse, ResumableStream
-from bench.plan import FULL, QUICK, Scenario, Site, Step, Yard, fit
+from bench.plan import FULL, ON_PRIMARIES, QUICK, Scenario, Site, Step, Yard, fit
 from bench.processes import ProcessEnded
 from bench.programs import ROOT, CannotRun, Programs, build, raise_file_limit
 from bench.scenarios import ALL
@@ -92,8 +94,9 @@ def _makers(programs: Programs, *, wanted: Sequence[str]) -> dict[str, Callable[
         "naive": Naive,
         "better-sse": BetterSse,
         "resumable-stream": ResumableStream,
-        "ours-2": lambda: Ours(processes=2, name="ours-2"),
     }
+    makers |= {f"ours-{count}": partial(Ours, processes=count, name=f"ours-{count}") for count in (2, 3, 4)}
+    makers |= {name: partial(OursOnCluster, number) for number, name in enumerate(ON_PRIMARIES, start=1)}
     return {name: make for name, make in makers.items() if name in wanted}
 
 

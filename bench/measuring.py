@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.figures import per_us
-from bench.processes import Child, ProcessEnded, cpu_s
+from bench.processes import Child, ProcessEnded, cpu_s, pss_bytes
 from bench.programs import Programs
 from bench.servers import Server
 
@@ -126,8 +126,9 @@ def fan_out(bench: Bench, server: Server, traffic: Traffic, *, run: str) -> tupl
     try:
         connected = viewers.until_connected()
         time.sleep(traffic.settle_s)
-        before, redis_before = cpu_s(server.pids), cpu_s(server.redis_pids)
         limit_s = 2 * traffic.seconds + 2
+        held = pss_bytes(server.pids)
+        before, redis_before = cpu_s(server.pids), cpu_s(server.redis_pids)
         published = publish(bench, [*target, *_publishing(traffic)], timeout_s=limit_s)
         seen = viewers.finish(max(2.0, traffic.seconds))
         used_s, redis_s = cpu_s(server.pids) - before, cpu_s(server.redis_pids) - redis_before
@@ -140,6 +141,7 @@ def fan_out(bench: Bench, server: Server, traffic: Traffic, *, run: str) -> tupl
         "deliveries_per_s": events / seen["span_s"] if seen["span_s"] else 0.0,
         "p50_ms": seen["latency_us"]["p50"] / 1000,
         "p99_ms": seen["latency_us"]["p99"] / 1000,
+        "server_mb": held / 2**20,
         "publisher_late_ms": published["late_us"]["p99"] / 1000,
         "viewer_us_per_delivery": per_us(seen["cpu_s"], events),
     }

@@ -47,8 +47,14 @@ class Size:
     rate_curve: Sequence[float]
 
 
+ON_PRIMARIES: Final = ("ours-on-1", "ours-on-2", "ours-on-3")
+"""Ours over a cluster of so many primaries."""
+
 FULL: Final = Size(
-    servers=("floor", "ours", "nchan", "centrifugo", "naive", "better-sse", "resumable-stream", "ours-2"),
+    servers=(
+        *("floor", "ours", "nchan", "centrifugo", "naive", "better-sse", "resumable-stream"),
+        *("ours-2", "ours-3", "ours-4", *ON_PRIMARIES),
+    ),
     keeps_servers=False,
     settle_s=1.0,
     idle_s=2.0,
@@ -68,12 +74,12 @@ FULL: Final = Size(
     stalled=50,
     generations=200,
     answers=50,
-    viewer_curve=(10, 100, 1000, 10_000),
-    stream_curve=(1, 10, 100, 1000, 10_000),
+    viewer_curve=(10, 100, 1000, 10_000, 20_000),
+    stream_curve=(10, 100, 1000, 5000),
     rate_curve=(1, 10, 100, 1000),
 )
 QUICK: Final = Size(
-    servers=("floor", "ours", "nchan", "centrifugo", "naive", "ours-2"),
+    servers=("floor", "ours", "nchan", "centrifugo", "naive", "ours-2", *ON_PRIMARIES[:2]),
     keeps_servers=True,
     settle_s=0.2,
     idle_s=0.2,
@@ -100,12 +106,16 @@ QUICK: Final = Size(
 
 
 def fit(size: Size, most_viewers: int) -> Size:
-    """The same, with no more viewers at once than a process may have files."""
+    """The same, with no more viewers at once than a process may have files: the larger points become that many."""
+
+    def capped(counts: Sequence[int]) -> list[int]:
+        return list(dict.fromkeys(min(count, most_viewers) for count in counts))
+
     return replace(
         size,
         idle_viewers=min(size.idle_viewers, most_viewers),
-        viewer_curve=[count for count in size.viewer_curve if count <= most_viewers],
-        stream_curve=[count for count in size.stream_curve if count <= most_viewers],
+        viewer_curve=capped(size.viewer_curve),
+        stream_curve=capped(size.stream_curve),
     )
 
 

@@ -4,6 +4,7 @@
  * and time survive every dialect. Ways:
  *   redis  commands out of a file: line s holds stream s's command, its words parted by tabs; the word {seq} becomes the
  *          number of the first event, the last word {event} becomes --batch events. The product's own append goes so.
+ *          With several --port it goes to that of its place in the list which a first word @<place> names.
  *   http   POST of the event to --path, over --links pipelined connections; a stream keeps to one of them
  *   centrifugo  POST of what is due to its /api/batch, over the same links; --centrifugo names the channels
  *   lines  "<stream>\t<event>\n"
@@ -31,7 +32,7 @@ enum way { REDIS, HTTP, CENTRIFUGO, LINES };
 
 struct command { /* RESP of the words before {seq}, and of those behind it; the word count without the events */
     const char *before, *behind;
-    int words;
+    int words, link;
     bool has_seq;
 };
 
@@ -48,7 +49,7 @@ struct link {
 static struct {
     enum way way;
     const char *socket, *commands, *path;
-    int port, streams, links, size, batch, window, tick_us;
+    int ports[MOST_LINKS], streams, links, size, batch, window, tick_us;
     double rate, seconds;
     uint64_t count;
 } asked = {.path = "/pub/{i}", .streams = 1, .links = 1, .size = 120, .batch = 1, .window = 2048, .tick_us = 200,
@@ -71,8 +72,8 @@ static void fail(const char *what) {
     exit(1);
 }
 
-static int dial(void) {
-    struct sockaddr_in tcp = {.sin_family = AF_INET, .sin_port = htons((uint16_t)asked.port)};
+static int dial(int port) {
+    struct sockaddr_in tcp = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     struct sockaddr_un local = {.sun_family = AF_UNIX};
     int one = 1;
     int fd = socket(asked.socket ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -160,7 +161,7 @@ static size_t write_publication(struct link *link, char *out, int stream) {
 }
 
 static void publish(int stream) {
-    struct link *link = &links[stream % asked.links];
+    struct link *link = &links[asked.way == REDIS ? commands[stream].link : stream % asked.links];
     char *out = room_for(link, (size_t)asked.batch * ((size_t)asked.size + 256) + 4096);
     if (asked.way == REDIS) {
         link->out_bytes += write_command(out, stream);
@@ -319,11 +320,13 @@ static void read_commands(void) {
     for (int stream = 0; stream < asked.streams; stream++) {
         if (getline(&line, &room, file) < 0) fail("fewer commands than streams");
         struct command *command = &commands[stream];
-        char *seq = strstr(line, "{seq}\t"), *event = strstr(line, "{event}");
+        char *seq = strstr(line, "{seq}\t"), *event = strstr(line, "{event}"), *first = line;
         if (!event) fail("a command without {event}");
+        if (*line == '@') command->link = (int)strtol(line + 1, &first, 10), first++;
+        if (command->link < 0 || command->link >= asked.links) fail("a command for a port that was not named");
         command->has_seq = seq != NULL;
         command->words = command->has_seq;
-        command->before = encode_words(line, (seq ? seq : event) - 1, &command->words);
+        command->before = encode_words(first, (seq ? seq : event) - 1, &command->words);
         if (seq) command->behind = encode_words(seq + 6, event - 1, &command->words);
     }
     free(line);
@@ -336,6 +339,15 @@ static const struct option options[] = {
     {"streams", 1, 0, 's'}, {"links", 1, 0, 'l'},  {"size", 1, 0, 'z'},   {"batch", 1, 0, 'b'},  {"window", 1, 0, 'w'},
     {"rate", 1, 0, 'r'},    {"seconds", 1, 0, 't'}, {"count", 1, 0, 'c'}, {"tick-us", 1, 0, 'u'}, {0, 0, 0, 0}};
 
+/* One port for all links, or one for each of Redis's. */
+static void read_ports(const char *list) {
+    int count = 0;
+    for (const char *at = list; at && count < MOST_LINKS; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        asked.ports[count++] = atoi(at);
+    asked.links = count;
+    for (; count < MOST_LINKS; count++) asked.ports[count] = asked.ports[0];
+}
+
 static void read_options(int count, char **words) {
     for (int word; (word = getopt_long(count, words, "", options, NULL)) != -1;) {
         switch (word) {
@@ -344,7 +356,7 @@ static void read_options(int count, char **words) {
         case 'C': asked.way = CENTRIFUGO, asked.path = optarg; break;
         case 'L': asked.way = LINES; break;
         case 'S': asked.socket = optarg; break;
-        case 'p': asked.port = atoi(optarg); break;
+        case 'p': read_ports(optarg); break;
         case 's': asked.streams = atoi(optarg); break;
         case 'l': asked.links = atoi(optarg); break;
         case 'z': asked.size = atoi(optarg); break;
@@ -374,9 +386,9 @@ int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
     numbers = calloc((size_t)asked.streams, sizeof *numbers);
     if (!numbers) fail("no memory");
+    if (asked.way == LINES) asked.links = 1;
     if (asked.way == REDIS) read_commands();
-    if (asked.way != HTTP && asked.way != CENTRIFUGO) asked.links = 1;
-    for (int at = 0; at < asked.links; at++) links[at].fd = dial();
+    for (int at = 0; at < asked.links; at++) links[at].fd = dial(asked.ports[at]);
     run();
     double wall_s = (double)(now_ns() - start_ns) / 1e9;
     printf("{\"sent\":%lu,\"refused\":%lu,\"wall_s\":%.4f,\"rate\":%.1f,\"cpu_s\":%.4f,", (unsigned long)sent,

@@ -33,6 +33,7 @@ HEADINGS: Final = {
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "rate_per_stream": "events/s",
+    "server_mb": "MB",
     "cpu_s": "CPU s",
     "redis_cpu_s": "Redis s",
     "done_s": "done s",
@@ -66,9 +67,16 @@ _BARS: Final = (
     ("w2", "1 000 streams, 2 viewers each, 20 events/s: CPU us per delivery"),
 )
 _CURVES: Final = (
-    ("viewers", "CPU per delivery, one stream", Axis("viewers", log=True), False),
-    ("streams", "CPU per delivery, one viewer each", Axis("streams", log=True), False),
-    ("rate", "CPU per delivery, one stream with 200 viewers", Axis("events a second", log=True), True),
+    ("viewers", "one stream", Axis("viewers", log=True)),
+    ("streams", "one viewer each", Axis("streams", log=True)),
+    ("processes", "one stream, all processes together", Axis("processes")),
+    ("primaries", "two viewers of each stream", Axis("primaries of a cluster")),
+    ("rate", "one stream with 200 viewers", Axis("events a second", log=True)),
+)
+_CURVED: Final = (
+    ("", CPU, "CPU per delivery", Axis("CPU us per delivery")),
+    ("-p99", "p99_ms", "p99", Axis("ms", log=True)),
+    ("-memory", "server_mb", "memory", Axis("MB with all viewers connected")),
 )
 
 
@@ -127,12 +135,13 @@ def plot(folder: Path, table: Table) -> list[Path]:
             path = folder / f"bench-{scenario}.svg"
             path.write_text(draw_bars(title, values), "utf-8")
             written.append(path)
-    for scenario, title, x, is_log in _CURVES:
-        lines = [Line(name, _points(table, scenario, name)) for name in NAMES]
-        if any(len(line.points) > 1 for line in lines):
-            path = folder / f"bench-{scenario}.svg"
-            path.write_text(draw(Plot(title, x, Axis("CPU us per delivery", log=is_log), lines)), "utf-8")
-            written.append(path)
+    for scenario, title, x in _CURVES:
+        for suffix, value, what, y in _CURVED:
+            lines = [Line(name, _points(table, scenario, name, value)) for name in NAMES]
+            if any(len(line.points) > 1 for line in lines):
+                path = folder / f"bench-{scenario}{suffix}.svg"
+                path.write_text(draw(Plot(f"{what}, {title}", x, y, lines)), "utf-8")
+                written.append(path)
     return written
 
 
@@ -144,9 +153,13 @@ def _beside(table: Table, scenario: str) -> dict[str, float]:
     return dict(sorted(values.items(), key=lambda each: each[1]))
 
 
-def _points(table: Table, scenario: str, server: str) -> list[tuple[float, float]]:
-    cells = [cell for (of, _, name), cell in table.cells().items() if (of, name) == (scenario, server)]
-    return [(cell.values["at"], cell.values[CPU]) for cell in cells if cell.values.get(CPU)]
+def _points(table: Table, scenario: str, server: str, value: str) -> list[tuple[float, float]]:
+    """Of a server and of its larger ones (``ours-2``): the first of each value of x."""
+    found: dict[float, float] = {}
+    for (of, _, name), cell in table.cells().items():
+        if of == scenario and (name == server or name.startswith(f"{server}-")) and cell.values.get(value):
+            found.setdefault(cell.values["at"], cell.values[value])
+    return sorted(found.items())
 
 
 def _by_scenario(table: Table) -> dict[str, dict[Key, Cell]]:

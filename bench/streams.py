@@ -47,7 +47,8 @@ def prepare(url: str, *, run: str, streams: int, file: Path) -> None:
 
 async def _create(url: str, ids: Sequence[str]) -> list[Granted]:
     async with LogConnection(url, max_connections=_AT_ONCE) as connection:
-        await connection.redis.script_load(SCRIPTS["append"].text)
+        for primary in (await connection.primaries()).values():
+            await primary.script_load(SCRIPTS["append"].text)
         claims = Claims(connection, ClaimPolicy(_HOUR_S, _HOUR_S, _HOUR_S, 3), owner="bench")
         generations = open_generations(connection, claims=claims, ids=iter(ids))
         places = asyncio.Semaphore(_AT_ONCE)

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Final
 
 from bench.measuring import Traffic, fan_out
-from bench.plan import Outcome, Site, Step
+from bench.plan import ON_PRIMARIES, Outcome, Site, Step
 
 NAMES: Final = ("floor", "ours", "nchan")
 
 _DELIVERIES_PER_S: Final = 20_000.0
 _MOST_RATE: Final = 20.0
 _STREAM_DELIVERIES_PER_S: Final = 8_000.0
+_PRIMARIES_RATE: Final = 20.0
 _RATE_VIEWERS: Final = 200
 _START_S: Final = 3.0
 
@@ -30,6 +31,24 @@ def by_streams(site: Site) -> list[Step]:
     """One viewer each; 20 events a second and stream, fewer where that would be over 8 000 deliveries a second."""
     rates = ((count, min(_MOST_RATE * count, _STREAM_DELIVERIES_PER_S)) for count in site.size.stream_curve)
     return _steps(site, "streams", ((count, Traffic(count, count, rate, site.size.seconds)) for count, rate in rates))
+
+
+def by_primaries(site: Site) -> list[Step]:
+    """Streams with two viewers each, whose logs lie on one, two and three primaries of a cluster."""
+    streams = site.size.generations
+    traffic = Traffic(2 * streams, streams, _PRIMARIES_RATE * streams, site.size.seconds)
+    return [
+        Step(
+            "primaries",
+            name.rpartition("-")[2],
+            name,
+            number,
+            partial(_run, site, name, traffic, run=f"primaries-{number}", at=float(name.rpartition("-")[2])),
+            expects_s=site.size.seconds + _START_S,
+        )
+        for number in range(site.size.rounds)
+        for name in site.yard.known(*ON_PRIMARIES)
+    ]
 
 
 def by_rate(site: Site) -> list[Step]:

@@ -1,4 +1,4 @@
-"""Two front-end processes on one port: what a delivery costs in both together, and how viewers spread over them."""
+"""Several front-end processes on one port: what a delivery costs in all together, how viewers spread over two."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from bench.plan import Outcome, Site, Step
 from bench.processes import socket_counts, tree
 
 CASE = "20 events/s"
+MORE = ("ours-2", "ours-3", "ours-4")
 
 
-def two_processes(site: Site) -> list[Step]:
-    """One process and two in turns; nothing where `serve` has no --processes."""
+def by_processes(site: Site) -> list[Step]:
+    """One process, two, three and four in turns; nothing where `serve` has no --processes."""
     ran = subprocess.run(
         [sys.executable, "-m", "broadcaster", "serve", "--help"], capture_output=True, text=True, check=False
     )
@@ -25,7 +26,7 @@ def two_processes(site: Site) -> list[Step]:
     return [
         Step("processes", CASE, name, number, partial(_run, site, name, number), expects_s=site.size.seconds + 4)
         for number in range(site.size.rounds)
-        for name in site.yard.known("ours", "ours-2")
+        for name in site.yard.known("ours", *MORE)
     ]
 
 
@@ -33,6 +34,7 @@ def _run(site: Site, name: str, number: int) -> Outcome:
     server, size = site.yard.get(name), site.size
     traffic = Traffic(size.viewers, 1, 20.0, size.seconds)
     values, faults = fan_out(site.bench, server, traffic, run=f"processes-{number}")
+    values["at"] = float(name.rpartition("-")[2] if name in MORE else 1)
     if name == "ours-2":
         values["spread"] = _spread(site, name, number)
     return values, faults

@@ -68,7 +68,7 @@ def test_a_goal_of_at_least_is_missed_below_its_limit() -> None:
 
 def test_a_machine_that_allows_few_files_runs_fewer_viewers() -> None:
     size = fit(FULL, 524)
-    assert (size.idle_viewers, size.viewer_curve, size.stream_curve) == (524, [10, 100], [1, 10, 100])
+    assert (size.idle_viewers, size.viewer_curve, size.stream_curve) == (524, [10, 100, 524], [10, 100, 524])
     assert fit(FULL, 20_000).idle_viewers == FULL.idle_viewers
 
 
