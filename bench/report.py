@@ -137,7 +137,7 @@ def plot(folder: Path, table: Table) -> list[Path]:
             written.append(path)
     for scenario, title, x in _CURVES:
         for suffix, value, what, y in _CURVED:
-            lines = [Line(name, _points(table, scenario, name, value)) for name in NAMES]
+            lines = [Line(name, _points(table, scenario, name, value=value)) for name in NAMES]
             if any(len(line.points) > 1 for line in lines):
                 path = folder / f"bench-{scenario}{suffix}.svg"
                 path.write_text(draw(Plot(f"{what}, {title}", x, y, lines)), "utf-8")
@@ -153,7 +153,7 @@ def _beside(table: Table, scenario: str) -> dict[str, float]:
     return dict(sorted(values.items(), key=lambda each: each[1]))
 
 
-def _points(table: Table, scenario: str, server: str, value: str) -> list[tuple[float, float]]:
+def _points(table: Table, scenario: str, server: str, *, value: str) -> list[tuple[float, float]]:
     """Of a server and of its larger ones (``ours-2``): the first of each value of x."""
     found: dict[float, float] = {}
     for (of, _, name), cell in table.cells().items():

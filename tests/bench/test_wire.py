@@ -106,8 +106,8 @@ def test_events_for_centrifugo_come_in_batches_and_its_errors_are_counted(
     assert (json.loads(result.stdout)["refused"] > 0) == bool(refused)
     assert len(server.bodies) < 40
     for stream in range(3):
-        told = [each["data"]["delta"].split()[0] for each in commands if each["channel"] == f"run-{stream}"]
-        assert told == [f"#n={number}" for number in range(1, len(told) + 1)]
+        numbers = [each["data"]["delta"].split()[0] for each in commands if each["channel"] == f"run-{stream}"]
+        assert numbers == [f"#n={number}" for number in range(1, len(numbers) + 1)]
     assert len(commands) == 40
 
 
