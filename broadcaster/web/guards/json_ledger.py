@@ -5,7 +5,8 @@ Rules
 0. A body counts ``BODY_COPIES`` times as it arrives: its bytes, its values, and what is made of them for the log.
 1. A request's hold grows by what it reads of the log, and becomes the length of its response. At MAX_JSON_BYTES, and at
    a tenant's share of it, the request is refused (Busy, TenantLimit) and what it has read is dropped.
-2. A log of more than a few entries is read by a few requests at a time; the others wait for a place. So those that are
+2. The first entries of a log are read by a few requests at a time, because they are counted only after they were read.
+   The rest of a longer log is read by a few requests at a time, which keep their place until its end. So those that are
    admitted are served, instead of all being refused with a part each.
    A request that has created a generation is refused with AnswerUnsent: its repetition would create another.
 3. Large JSON is read and made one piece in a turn of the loop: a body, a page of the log, a response. Requests whose
@@ -32,8 +33,10 @@ from broadcaster.observability.limits import limit_reached
 LARGE_BYTES: Final = 64 * 2**10
 # A page is some megabytes at most, and folding it takes some milliseconds.
 READS_AT_ONCE: Final = 4
-# What is read without a place: short answers need not wait.
-FIRST_ENTRIES: Final = 32
+# What is read without a place for the whole log, and by how many requests at once: a front-end holds at most so many
+# entries of MAX_EVENT_BYTES that are not counted yet. A short answer waits for such reads alone, of a millisecond each.
+FIRST_ENTRIES: Final = 8
+FIRST_READS_AT_ONCE: Final = 4
 # The memory of an entry beside its bytes, measured with sys.getsizeof.
 ENTRY_BYTES: Final = 256
 BODY_COPIES: Final = 4
@@ -52,6 +55,7 @@ class JsonLedger:
     slow_s: float = SLOW_S
     used_bytes: int = field(default=0, init=False)
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_AT_ONCE), init=False)
+    first_reads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FIRST_READS_AT_ONCE), init=False)
     turns: TurnGate = field(default_factory=lambda: TurnGate(1), init=False)
     _of_tenants: dict[str, int] = field(default_factory=dict, init=False)
 
@@ -155,7 +159,8 @@ class MeteredReader:
         entries: list[Entry] = []
         if after == START:
             self._hold.set(0)  # another read of it all: what the one before gave is dropped
-            entries = await self._page(stream_id, after=after, count=min(count, FIRST_ENTRIES))
+            async with self._hold.ledger.first_reads:
+                entries = await self._page(stream_id, after=after, count=min(count, FIRST_ENTRIES))
             if len(entries) < min(count, FIRST_ENTRIES):
                 return entries
             after = entries[-1].cursor

@@ -10,9 +10,11 @@ from typing import Any
 import openai
 import pytest
 
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, Start, TextDelta
 from broadcaster.hub.limits import TenantBound
-from broadcaster.web.guards.json_ledger import JsonLedger
+from broadcaster.web.guards.json_ledger import FIRST_ENTRIES, FIRST_READS_AT_ONCE, JsonHold, JsonLedger, MeteredReader
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served
@@ -104,6 +106,32 @@ async def test_a_real_sdk_pays_for_such_an_answer_once(world: MemoryWorld, ledge
     async with memory_services(world, json_ledger=ledger) as services:
         assert await _call_by_sdk(services) == 503
     assert len(world.requests) == 1
+
+
+async def test_what_is_not_counted_yet_is_read_by_few_requests_at_once(ledger: JsonLedger) -> None:
+    """An entry may have a megabyte, and its bytes are known only when they are here."""
+    log = _WatchedLog()
+    holds = [JsonHold(ledger, "") for _ in range(3 * FIRST_READS_AT_ONCE)]
+    reads = [asyncio.create_task(MeteredReader(log, hold).read("f")) for hold in holds]
+    await _until(lambda: log.reading == FIRST_READS_AT_ONCE)
+    log.may_end.set()
+    assert [len(entries) for entries in await asyncio.gather(*reads)] == [1] * len(holds)
+    assert (log.most_reading, log.counts) == (FIRST_READS_AT_ONCE, [FIRST_ENTRIES] * len(holds))
+
+
+class _WatchedLog:
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+        self.reading = self.most_reading = 0
+        self.counts: list[int] = []
+
+    async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
+        self.counts.append(count)
+        self.reading += 1
+        self.most_reading = max(self.most_reading, self.reading)
+        await self.may_end.wait()
+        self.reading -= 1
+        return [Entry(1, 1, b"{}")]
 
 
 def answers_with_more_than_fits(world: MemoryWorld) -> None:
