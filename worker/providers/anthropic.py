@@ -21,7 +21,13 @@ from broadcaster.dialects.answer_format import with_json_answer
 from broadcaster.dialects.anthropic.decode import AnthropicDecoder
 from broadcaster.dialects.anthropic.wire import fault_of
 from broadcaster.dialects.errors import BAD_REQUEST, ProviderFault
-from broadcaster.dialects.openai.own_fields import messages_options, plain_messages, plain_tools, wants_json_object
+from broadcaster.dialects.openai.own_fields import (
+    messages_options,
+    plain_messages,
+    plain_system,
+    plain_tools,
+    wants_json_object,
+)
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import LIST_PAGES, CallBounds, ProviderRequest
 from worker.providers.errors import ParsedError, Sdk
@@ -158,7 +164,7 @@ def _body(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
         body["temperature"] = request.temperature
     body |= {"model": request.model, "messages": plain_messages(request.messages), "stream": True}
     if request.system is not None:
-        body["system"] = request.system
+        body["system"] = plain_system(request.system)
     if tools := plain_tools(request.tools):
         body["tools"] = tools
     json_tool = with_json_answer(body) if wants_json_object(request.extra) else None

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from broadcaster.core.requests.passed_calls import is_openai_host
+from broadcaster.dialects.openai.own_fields import breakpoint_of
 from broadcaster.dialects.openai_chat.provider_request import chat_messages, chat_options, chat_tools
 from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_options, responses_tools
 from worker.providers.base import ProviderRequest
@@ -58,7 +59,11 @@ def responses_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any
         # Rule 3.
         "extra_body": {"store": False, **_options(request, responses_options)},
     }
-    if (instructions := _instructions(request.system)) is not None:
+    if _has_breakpoint(request.system):
+        # Instructions are one text, which has no place for the mark.
+        head = {"role": "developer", "content": request.system}
+        arguments["input"] = [*responses_input([head]), *arguments["input"]]
+    elif (instructions := _instructions(request.system)) is not None:
         arguments["instructions"] = instructions
     if request.max_tokens is not None:
         arguments["max_output_tokens"] = request.max_tokens
@@ -78,6 +83,10 @@ def _options(request: ProviderRequest, of_wire: Callable[[Mapping[str, Any]], Ma
     if request.temperature is not None:
         body["temperature"] = request.temperature
     return {name: value for name, value in of_wire(body).items() if name not in _OWNED}
+
+
+def _has_breakpoint(system: str | Sequence[Mapping[str, Any]] | None) -> bool:
+    return isinstance(system, Sequence) and any(map(breakpoint_of, system))
 
 
 def _instructions(system: str | Sequence[Mapping[str, Any]] | None) -> str | None:

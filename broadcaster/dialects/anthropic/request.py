@@ -141,6 +141,7 @@ _text: Final = partial(_of_type, type=str, expected="a string")
 _text_or_object: Final = partial(_of_type, type=(str, dict), expected="a string or an object")
 _object: Final = partial(_of_type, type=dict, expected="an object")
 _list: Final = partial(_of_type, type=list, expected="a list")
+_text_or_list: Final = partial(_of_type, type=(str, list), expected="a string or a list")
 _content_list: Final = partial(_of_type, type=list, expected="a string or a list of content blocks")
 
 
@@ -208,9 +209,10 @@ _FIELDS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "tools": _tools,
     **dict.fromkeys(("tool_choice", "thinking"), _typed),
     **dict.fromkeys(("service_tier", "speed", "inference_geo"), _text),
-    "container": _text_or_object,
     **dict.fromkeys(("metadata", "cache_control", "context_management", "thread", "diagnostics"), _object),
-    **dict.fromkeys(("output_config", "output_format"), _object),
+    **dict.fromkeys(("output_config", "output_format", "compaction"), _object),
+    **dict.fromkeys(("container", "fallback_credit_token"), _text_or_object),
+    "fallbacks": _text_or_list,
     "mcp_servers": _list,
 }
 """The API's fields, with those of its betas that need no code of ours."""

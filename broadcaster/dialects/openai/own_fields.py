@@ -25,6 +25,8 @@ from broadcaster.dialects.reading import Json
 
 OPENAI: Final = "openai"
 """The key of what only OpenAI's wires know, under the names of chat completions."""
+BREAKPOINT: Final = "prompt_cache_breakpoint"
+"""The mark on a part where a prompt that OpenAI keeps ends; both of its wires have it under this name."""
 _PROVIDER_RECORDS: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
 _SEARCH: Final = re.compile(r"web_search(_preview)?(_\d{4}_\d\d_\d\d)?")
@@ -40,6 +42,12 @@ def own_fields(holder: Mapping[str, Any], key: str = OPENAI) -> Json:
 def without_own_fields(holder: Mapping[str, Any]) -> Json:
     """The holder without what only OpenAI's wires know."""
     return {name: value for name, value in holder.items() if name != OPENAI}
+
+
+def breakpoint_of(part: object) -> Json:
+    """The mark that a stored part keeps, as a field of its part on the wire; empty when it has none."""
+    mark = own_fields(part).get(BREAKPOINT) if isinstance(part, Mapping) else None
+    return {} if mark is None else {BREAKPOINT: mark}
 
 
 def is_provider_record(type: object) -> bool:
@@ -64,6 +72,11 @@ def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
     if rest and rest[0].get("role") == "user":
         return plain
     return [{**message, "role": "user"} for message in head] + rest  # rule 4
+
+
+def plain_system(system: Any) -> Any:
+    """The system prompt without those fields."""
+    return [_part(part) for part in system] if isinstance(system, list | tuple) else system
 
 
 def plain_tools(tools: Iterable[Mapping[str, Any]]) -> list[Json]:

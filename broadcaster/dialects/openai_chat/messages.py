@@ -5,7 +5,8 @@ Rules
    so do those that no other message follows: the model answers them.
 2. Consecutive results of tools become one message of the user, as the Messages API requires.
 3. What that API cannot express is stored under the key ``openai`` of the message or part it belongs to: a ``name``, the
-   ``detail`` of an image, the mark of a refusal, arguments that are not a JSON object. Only OpenAI providers read it.
+   ``detail`` of an image, ``prompt_cache_breakpoint``, the mark of a refusal, arguments that are not a JSON object.
+   Only OpenAI providers read it. ``cache_control`` of a part is that of the Messages API.
 4. Every other field of a message is left out, because the model does not need it: clients send answers back as they
    received them, and frameworks leave fields of their own in messages (``provider_specific_fields``, ``metadata``).
 5. What the model needs and cannot be stored is refused by its place, and so are calls under a role that makes none.
@@ -19,7 +20,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from broadcaster.dialects.openai.own_fields import OPENAI
+from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
 from broadcaster.dialects.reading import Json, json_in
 
@@ -31,6 +32,8 @@ _OF_ONE_ROLE: Final = {
 }
 """Fields that the model needs, each allowed under one role only (rule 5)."""
 _CALL: Final = frozenset({"id", "type", "index", "function", "custom"})
+_CACHE_CONTROL: Final = "cache_control"
+_MARKABLE: Final = frozenset({"text", "image", "document"})
 _DATA_URL: Final = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 
 
@@ -150,7 +153,17 @@ def _content(content: Any, place: str) -> str | list[Json] | None:
         return content
     if not isinstance(content, list):
         raise BadParameter(place, "must be a text or a list of parts", api_code=WRONG_TYPE)
-    return [_part(part, f"{place}[{at}]") for at, part in enumerate(content)]
+    return [_marked(_part(part, f"{place}[{at}]"), part) for at, part in enumerate(content)]
+
+
+def _marked(stored: Json, part: Mapping[str, Any]) -> Json:
+    """A stored part with the marks that its part has for the provider's cache."""
+    if stored["type"] not in _MARKABLE:
+        return stored
+    control, breakpoint = part.get(_CACHE_CONTROL), part.get(BREAKPOINT)
+    marks = {_CACHE_CONTROL: control} if isinstance(control, Mapping) else {}
+    own = {BREAKPOINT: breakpoint} if isinstance(breakpoint, Mapping) else {}
+    return {**stored, **marks, **({OPENAI: {**stored.get(OPENAI, {}), **own}} if own else {})}
 
 
 def _part(part: Any, place: str) -> Json:

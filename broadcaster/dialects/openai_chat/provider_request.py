@@ -20,7 +20,9 @@ from typing import Any, Final, TypeAlias
 from broadcaster.dialects.answer_format import with_response_format
 from broadcaster.dialects.openai.namespaces import NAMESPACE
 from broadcaster.dialects.openai.own_fields import (
+    BREAKPOINT,
     OPENAI,
+    breakpoint_of,
     document_parts,
     is_provider_record,
     own_fields,
@@ -33,6 +35,8 @@ from broadcaster.dialects.reading import Json, as_text
 Part: TypeAlias = Mapping[str, Any]
 
 _MARKS: Final = frozenset({"cache_control", "citations"})
+_RESPONSES_ONLY: Final = "responses"
+"""The key, under ``openai``, of what this wire cannot express (openai_responses/provider_request.py)."""
 
 
 def chat_messages(messages: Sequence[Part], *, system: str | Sequence[Part] | None) -> list[Json]:
@@ -64,7 +68,7 @@ def chat_options(fields: Part) -> Json:
     if (stops := fields.get("stop_sequences")) is not None:
         options["stop"] = stops
     own = own_fields(fields)
-    own.pop("responses", None)  # preferences that this wire cannot express
+    own.pop(_RESPONSES_ONLY, None)
     return {**options, **openai_choice(fields.get("tool_choice"), turned=_named_choice), **own}
 
 
@@ -98,11 +102,11 @@ def _answer(message: Part, content: Sequence[Any]) -> Json:
 
 
 def _call(part: Part, id: Any, name: Any) -> Json:
-    match own_fields(part):
+    own = {key: value for key, value in own_fields(part).items() if key not in (NAMESPACE, _RESPONSES_ONLY)}
+    match own:
         case {"type": "custom", "input": text, **rest}:
             return {**rest, "id": id, "type": "custom", "custom": {"name": name, "input": text}}
-        case own:
-            own.pop(NAMESPACE, None)
+        case _:
             arguments = own.pop("arguments", None) or as_text(part.get("input", {}))
             return {**own, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
@@ -133,12 +137,13 @@ def _result(content: Any) -> tuple[Any, list[Any]]:
     texts: list[Any] = []
     media: list[Any] = []
     for part in _parts(_as_list(content)):
-        if _is_text(part):
-            texts.append(part)
-        elif isinstance(part, Mapping) and part.get("type") in ("image_url", "file"):
-            media.append(part)
-        else:
-            texts.append({"type": "text", "text": as_text(part)})
+        match part:
+            case {"type": "text", "text": str()}:
+                texts.append(part)
+            case {"type": "image_url" | "file"}:
+                media.append(part)
+            case _:
+                texts.append({"type": "text", "text": as_text(part)})
     return _joined_if_one(texts) or "", media
 
 
@@ -147,7 +152,14 @@ def _parts(parts: Sequence[Any]) -> list[Any]:
 
 
 def _part(part: Any) -> list[Any]:
-    """A part of a message: one, or as many as a document holds."""
+    """A part of a message: one, or as many as a document holds. A breakpoint stands on the last."""
+    encoded = _encoded(part)
+    if encoded and (mark := breakpoint_of(part)):
+        return [*encoded[:-1], {**encoded[-1], **mark}]
+    return encoded
+
+
+def _encoded(part: Any) -> list[Any]:
     match part:
         case str():
             return [{"type": "text", "text": part}]
@@ -156,9 +168,9 @@ def _part(part: Any) -> list[Any]:
         case {"type": "text"}:
             return [{name: value for name, value in without_own_fields(part).items() if name not in _MARKS}]
         case {"type": "image", "source": {"type": "base64", "media_type": str(media_type), "data": str(data)}}:
-            return [{"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}", **own_fields(part)}}]
+            return [_image(part, f"data:{media_type};base64,{data}")]
         case {"type": "image", "source": {"type": "url", "url": str(url)}}:
-            return [{"type": "image_url", "image_url": {"url": url, **own_fields(part)}}]
+            return [_image(part, url)]
         case {"type": "image" | "document", "source": {"type": "file", "file_id": str(id)}}:
             return [{"type": "file", "file": {"file_id": id}}]
         case {"type": "document", "source": {"type": "text", "data": str()} | {"type": "content", "content": _}}:
@@ -169,6 +181,12 @@ def _part(part: Any) -> list[Any]:
             return [{"type": "file", "file": file}]
         case _:
             return [part]
+
+
+def _image(part: Part, url: str) -> Json:
+    own = own_fields(part)
+    own.pop(BREAKPOINT, None)
+    return {"type": "image_url", "image_url": {"url": url, **own}}
 
 
 def _tool(tool: Part) -> Json:

@@ -6,9 +6,9 @@ Rules
    If no other item follows them, they are a message of the conversation, which the model answers.
 3. A thought of Claude's is restored from what was sealed in it. OpenAI's is kept as it is. A thought that holds nothing
    that a provider could read back is left out, and so are calls that another provider ran by itself.
-4. Calls of custom tools, the detail of images and the ``phase`` of an assistant's message are stored under ``openai``,
-   because no other wire knows them. Messages has no form for the other items of this API (what it ran itself): they are
-   kept as parts, and a provider that does not know them refuses them.
+4. Calls of custom tools, the detail and the cache mark of a part, the caller of a call and the ``phase`` of an
+   assistant's message are stored under ``openai``, because no other wire knows them. Messages has no form for the other
+   items of this API (what it ran itself): they are kept as parts, and a provider that does not know them refuses them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from typing import Any, Final
 import msgspec
 
 from broadcaster.dialects.openai.namespaces import NAMESPACE, Namespaced
-from broadcaster.dialects.openai.own_fields import OPENAI
+from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
 from broadcaster.dialects.openai_responses.ids import with_provider_ids
-from broadcaster.dialects.openai_responses.provider_request import NATIVE_ITEMS, PHASE
+from broadcaster.dialects.openai_responses.provider_request import NATIVE_ITEMS, PHASE, RESPONSES_ONLY
 from broadcaster.dialects.openai_responses.sealed import unseal
 from broadcaster.dialects.reading import Json
 
 _HEADS: Final = frozenset({"system", "developer"})
 _OUTPUTS: Final = ("_output", "_response")
+_OF_PARTS: Final = ("detail", BREAKPOINT)
+"""The fields of a part that only OpenAI's wires know."""
 _FOREIGN_LABEL: Final = "anthropic"
 
 
@@ -100,14 +102,16 @@ def _take(item: Json, turns: _Turns, *, place: str) -> None:
             _take_message(role, content, turns, place=place, phase=item.get(PHASE))
         case {"type": "function_call", "call_id": str(id), "name": str(name)}:
             input = _arguments(item.get("arguments"), place=place)
-            turns.join("assistant", [{"type": "tool_use", "id": id, **_called(name, item), "input": input}])
+            call = {"type": "tool_use", "id": id, **_called(name, item), "input": input}
+            turns.join("assistant", [_with_own(call, _caller(item))])
         case {"type": "custom_tool_call", "call_id": str(id), "name": str(name), "input": str(text)}:
             own = {"type": "custom", "input": text}
             call = {"type": "tool_use", "id": id, "name": name, "input": {"input": text}, OPENAI: own}
-            turns.join("assistant", [call])
+            turns.join("assistant", [_with_own(call, _caller(item, NAMESPACE))])
         case {"type": "function_call_output" | "custom_tool_call_output", "call_id": str(id)}:
             content = _result(item.get("output"), place=f"{place}.output")
-            turns.join("user", [{"type": "tool_result", "tool_use_id": id, "content": content}])
+            result = {"type": "tool_result", "tool_use_id": id, "content": content}
+            turns.join("user", [_with_own(result, _caller(item))])
         case {"type": "reasoning"}:
             if (thought := _thought(item)) is not None:
                 turns.join("assistant", [thought])
@@ -116,6 +120,17 @@ def _take(item: Json, turns: _Turns, *, place: str) -> None:
                 turns.join("user" if type.endswith(_OUTPUTS) else "assistant", [item])
         case _:
             raise BadParameter(place, "no item of a known type, with the fields that it needs", api_code=WRONG_VALUE)
+
+
+def _with_own(part: Json, own: Json) -> Json:
+    """The part with more that only OpenAI's wires know."""
+    return {**part, OPENAI: {**part.get(OPENAI, {}), **own}} if own else part
+
+
+def _caller(item: Json, *names: str) -> Json:
+    """What only this wire knows of a call or result, and no field of ours holds."""
+    kept = {name: item[name] for name in ("caller", "async", *names) if item.get(name) is not None}
+    return {RESPONSES_ONLY: kept} if kept else {}
 
 
 def _called(name: str, item: Json) -> Json:
@@ -134,27 +149,28 @@ def _take_message(role: str, content: Any, turns: _Turns, *, place: str, phase: 
     for at, part in enumerate(content if isinstance(content, list) else ()):
         parts.append(_part(part, place=f"{place}.content[{at}]"))
     if role == "assistant":
-        turns.join("assistant", [_labelled(part, phase) for part in parts] if isinstance(phase, str) else parts)
+        label = {PHASE: phase} if isinstance(phase, str) else {}
+        turns.join("assistant", [_with_own(part, label) for part in parts])
     elif role in _HEADS and not turns.is_begun:
         turns.heads += parts
     else:
         turns.message("system" if role in _HEADS else role, content if isinstance(content, str) else parts)
 
 
-def _labelled(part: Json, phase: str) -> Json:
-    return {**part, OPENAI: {**part.get(OPENAI, {}), PHASE: phase}}
-
-
 def _part(part: Any, *, place: str) -> Json:
+    stored = _stored(part, place=place)
+    own = {name: part[name] for name in _OF_PARTS if part.get(name) not in (None, "auto")}
+    return _with_own(stored, own)
+
+
+def _stored(part: Any, *, place: str) -> Json:
     match part:
         case {"type": "input_text" | "output_text" | "text", "text": str(text)}:
             return {"type": "text", "text": text}
         case {"type": "refusal", "refusal": str(text)}:
             return {"type": "text", "text": text, OPENAI: {"type": "refusal"}}
         case {"type": "input_image"}:
-            detail = part.get("detail")
-            own = {OPENAI: {"detail": detail}} if detail not in (None, "auto") else {}
-            return {"type": "image", "source": _source(part, "image_url", place=place), **own}
+            return {"type": "image", "source": _source(part, "image_url", place=place)}
         case {"type": "input_file"}:
             title = part.get("filename")
             named = {"title": title} if isinstance(title, str) else {}

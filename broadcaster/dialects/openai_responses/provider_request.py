@@ -29,6 +29,7 @@ from broadcaster.dialects.answer_format import with_response_format
 from broadcaster.dialects.openai.namespaces import NAMESPACE, bare, grouped
 from broadcaster.dialects.openai.own_fields import (
     OPENAI,
+    breakpoint_of,
     document_parts,
     is_provider_record,
     own_fields,
@@ -44,6 +45,7 @@ NATIVE_ITEMS: Final = frozenset(
         *("local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output"),
         *("apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output"),
         *("mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"),
+        *("additional_tools", "configuration_update", "compaction_trigger", "program", "program_output"),
     }
 )
 """Items of this API that the Messages API does not have: a stored request holds them as parts."""
@@ -176,15 +178,22 @@ def _item_of(part: Any) -> Json | None:
     """The item that a part becomes; None when it stays in its message."""
     match part:
         case {"type": "tool_use", "id": id, "name": name} if _is_custom(part):
-            return {"type": "custom_tool_call", "call_id": id, "name": name, "input": own_fields(part).get("input", "")}
+            input = own_fields(part).get("input", "")
+            return {"type": "custom_tool_call", "call_id": id, "name": name, "input": input, **_kept(part)}
         case {"type": "tool_use", "id": id, "name": name}:
-            return {**_call(id, name, part.get("input", {})), **bare(name, own_fields(part).get(NAMESPACE))}
+            call = {**_call(id, name, part.get("input", {})), **_kept(part)}
+            return {**call, **bare(name, own_fields(part).get(NAMESPACE))}
         case {"type": "tool_result", "tool_use_id": id}:
-            return _result(id, part.get("content"), is_error=part.get("is_error") is True)
+            return {**_result(id, part.get("content"), is_error=part.get("is_error") is True), **_kept(part)}
         case {"type": str(type)} if type in _ITEMS:
             return dict(part)
         case _:
             return None
+
+
+def _kept(part: Json) -> Json:
+    """The fields of a call or result that only this wire knows."""
+    return own_fields(own_fields(part), RESPONSES_ONLY)
 
 
 def _call(id: Any, name: Any, input: Any) -> Json:
@@ -208,7 +217,7 @@ def _result(id: Any, content: Any, *, is_error: bool = False) -> Json:
         match parts:
             case []:
                 content = ""
-            case [{"type": "input_text", "text": str(text)}]:
+            case [{"type": "input_text", "text": str(text), **rest}] if not rest:
                 content = text
             case _:
                 content = parts
@@ -230,7 +239,17 @@ def _result_of_custom(item: Json) -> Json:
 
 
 def _parts_of(part: Any, *, role: Any) -> list[Any]:
-    """What a part of a message becomes: mostly one, several for a document made of parts."""
+    """What a part of a message becomes: mostly one, several for a document made of parts.
+
+    A breakpoint stands on the last; the texts of an answer have none.
+    """
+    turned = _turned(part, role=role)
+    if turned and role != "assistant" and (mark := breakpoint_of(part)):
+        return [*turned[:-1], {**turned[-1], **mark}]
+    return turned
+
+
+def _turned(part: Any, *, role: Any) -> list[Any]:
     match part:
         case str():
             return [_text(part, role=role)]
@@ -267,16 +286,18 @@ def _image(source: Json, detail: Any) -> Json:
 
 
 def _document(part: Json, source: Json, *, role: Any) -> list[Any]:
+    detail = {name: value for name, value in own_fields(part).items() if name == "detail"}
     match source:
         case {"type": "text", "data": _} | {"type": "content", "content": _}:
             return [turned for each in document_parts(part) for turned in _parts_of(each, role=role)]
         case {"type": "file", "file_id": id}:
-            return [{"type": "input_file", "file_id": id}]
+            return [{"type": "input_file", "file_id": id, **detail}]
         case {"type": "url", "url": url}:
-            return [{"type": "input_file", "file_url": url}]
+            return [{"type": "input_file", "file_url": url, **detail}]
         case _:
             # A file is refused without a name.
-            return [{"type": "input_file", "filename": part.get("title") or "document.pdf", "file_data": _url(source)}]
+            named = {"filename": part.get("title") or "document.pdf", "file_data": _url(source)}
+            return [{"type": "input_file", **named, **detail}]
 
 
 def _url(source: Json) -> Any:

@@ -48,7 +48,7 @@ _VERBATIM: Final = frozenset(
 )
 """What only OpenAI knows, under the name that both of its wires have. The penalties are Open Responses' and those of
 chat completions: OpenAI's own Responses API refuses them by their names."""
-_OWN: Final = frozenset({"context_management", "max_tool_calls"})
+_OWN: Final = frozenset({"access_programs", "context_management", "image", "max_tool_calls"})
 """What only this wire knows."""
 _READ: Final = frozenset(
     {
@@ -60,6 +60,7 @@ _READ: Final = frozenset(
     }
 )
 _UNSUPPORTED: Final = {
+    "background_options": "a Response in the background begins at once here",
     "conversation": "conversations are not kept here; send previous_response_id, or the items themselves",
     "prompt": "prompt templates are not kept here; send instructions and input",
     "moderation": "answers are not moderated here",
@@ -77,9 +78,10 @@ _RESERVED: Final = RESERVED | {
     *("max_tokens", "max_completion_tokens", "logprobs", "audio", "modalities"),
 }
 """Besides, the names of chat completions for what has a field of its own here."""
-_DEFERRED: Final = "defer_loading"
-"""That a function is loaded when a search finds it: only this wire knows. Elsewhere the model sees it at once."""
-_FUNCTION: Final = frozenset({"type", "name", "description", "parameters", "strict", _DEFERRED})
+_PREFERENCES: Final = ("defer_loading", "allowed_callers", "async", "output_schema")
+"""What only this wire knows of a function: how it is found and called, and what it returns. Elsewhere the model sees
+it at once, and calls it directly."""
+_FUNCTION: Final = frozenset({"type", "name", "description", "parameters", "strict", *_PREFERENCES})
 
 _TWICE: Final = (
     "two functions have the name {} where their namespaces are part of their names (namespace__function); rename one"
@@ -219,8 +221,8 @@ def _tool(tool: Json, *, at: str) -> Json:
     stored["input_schema"] = parameters if isinstance(parameters, dict) else {"type": "object", "properties": {}}
     if tool.get("strict") is True:
         stored["strict"] = True
-    if tool.get(_DEFERRED) is True:
-        stored[OPENAI] = {RESPONSES_ONLY: {_DEFERRED: True}}
+    if preferences := {name: tool[name] for name in _PREFERENCES if tool.get(name) not in (None, False)}:
+        stored[OPENAI] = {RESPONSES_ONLY: preferences}
     return stored
 
 

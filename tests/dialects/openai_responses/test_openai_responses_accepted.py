@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from broadcaster.dialects.openai.own_fields import plain_tools
+from broadcaster.dialects.openai.own_fields import plain_messages, plain_tools
 from broadcaster.dialects.openai.parameters import BadParameter
-from broadcaster.dialects.openai_chat.provider_request import chat_tools
-from broadcaster.dialects.openai_responses.provider_request import responses_tools
+from broadcaster.dialects.openai_chat.provider_request import chat_messages, chat_tools
+from broadcaster.dialects.openai_responses.input import answer_of
+from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_tools
 from tests.dialects.openai_responses.test_openai_responses_ask import WEATHER, stored
 
 
@@ -37,3 +38,30 @@ def test_a_deferred_function_is_one_on_this_wire_alone():
 def test_a_bound_that_is_none_is_refused_with_the_remedy():
     with pytest.raises(BadParameter, match=r"max_output_tokens: must be .*; leave it out"):
         stored(max_output_tokens=0)
+
+
+def test_a_bound_of_the_providers_own_background_is_refused_with_the_reason():
+    with pytest.raises(BadParameter, match="background_options: a Response in the background begins at once here"):
+        stored(extra_body={"background_options": {"completion_window": "8h"}})
+
+
+def test_the_caller_of_a_call_comes_back_to_this_wire_and_no_other():
+    caller = {"caller": {"type": "program", "caller_id": "call_p"}}
+    items: Any = [
+        {"type": "program", "id": "prog_1", "call_id": "call_p", "code": "f()", "fingerprint": "x"},
+        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}", "async": True, **caller},
+        {"type": "custom_tool_call", "call_id": "b", "name": "g", "input": "x", "namespace": "n", **caller},
+        {"type": "function_call_output", "call_id": "a", "output": "1", **caller},
+        {"type": "custom_tool_call_output", "call_id": "b", "output": "2", **caller},
+        {"type": "program_output", "id": "po_1", "call_id": "call_p", "result": "1", "status": "completed"},
+    ]
+    messages = stored(input=items)["messages"]
+    assert responses_input(messages) == items
+    calls = [call for message in chat_messages(messages, system=None) for call in message.get("tool_calls", ())]
+    assert [sorted(call) for call in calls] == [["function", "id", "type"], ["custom", "id", "type"]]
+    assert "caller" not in str(plain_messages(messages))
+
+
+def test_what_a_program_of_the_provider_ran_can_be_built_on():
+    program = {"type": "program", "id": "prog_1", "call_id": "call_p", "code": "f()", "fingerprint": "x"}
+    assert answer_of([program]) == [{"role": "assistant", "content": [program]}]
