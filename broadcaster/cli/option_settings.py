@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -33,10 +34,18 @@ def with_options(**options: object) -> Settings:
         for fault in error.errors(include_url=False, include_input=False):
             name = str(fault["loc"][0]) if fault["loc"] else ""
             if name in given:
-                raise CommandFailed(f"{_option(name, given[name])}: {expected(fault)}", ExitCode.USAGE) from error
+                raise CommandFailed(f"{_option(name, given[name])}: {_expected(name, fault)}", ExitCode.USAGE) from error
         shown = {f"{PREFIX}{name.upper()}": _option(name, value) for name, value in given.items()}
         text = _VARIABLE.sub(lambda found: shown.get(found[0], found[0]), describe_error(error))
         raise CommandFailed(text, ExitCode.USAGE) from error
+
+
+def _expected(name: str, fault: Mapping[str, Any]) -> str:
+    """With both bounds of the setting: a fault has the one that was crossed."""
+    bounds = Settings.model_fields[name].metadata
+    least = next((each.ge for each in bounds if hasattr(each, "ge")), None)
+    most = next((each.le for each in bounds if hasattr(each, "le")), None)
+    return expected(fault, least=least, most=most)
 
 
 def _option(name: str, value: object) -> str:

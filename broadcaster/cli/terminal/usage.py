@@ -73,7 +73,7 @@ def _value(error: Any, path: str, command: Any) -> str:
     choices = getattr(getattr(error.param, "type_descriptor", None), "choices", None)
     if choices:
         names = [str(getattr(choice, "value", choice)) for choice in choices]
-        remedy = _one_of(str(fault["input"]), names, otherwise=f"expected {' or '.join(names)}")
+        remedy = _one_of(str(fault["input"]), names, otherwise=f"expected one of {', '.join(names)}")
     else:
         bounds = {"least": getattr(error.param, "min", None), "most": getattr(error.param, "max", None)}
         remedy = expected(fault, **bounds)

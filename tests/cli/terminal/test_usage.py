@@ -143,6 +143,11 @@ def test_an_option_before_its_command_is_refused_with_its_place() -> None:
     assert "an option of a command comes after its name" in refusal("--url", "http://127.0.0.1:1", "ls")
 
 
+def test_a_value_of_several_that_are_possible_is_refused_with_all_of_them() -> None:
+    printed = refusal("ls", "--status", "nope")
+    assert "--status nope: expected one of queued, running, finished, failed, aborted; see" in printed
+
+
 def test_a_text_in_several_arguments_needs_quotes() -> None:
     printed = refusal("generate", "Why", "is", "the", "sea", "salty?")
     assert "takes PROMPT, and got is the sea salty? too; put a text with spaces in quotes" in printed
@@ -164,7 +169,8 @@ def test_the_bounds_of_times_are_those_of_front_ends() -> None:
 
 def test_an_option_that_no_setting_can_have_is_named_with_its_value_and_without_its_secrets() -> None:
     for options, text in (
-        ({"port": 99_999}, "--port 99999: expected a number of at most 65535"),
+        ({"port": 99_999}, "--port 99999: expected a number from 0 to 65535"),
+        ({"port": -1}, "--port -1: expected a number from 0 to 65535"),
         ({"data_dir": ""}, "--data-dir '': "),
         ({"redis_url": "redis://me:s3cret@host:99999"}, "--redis-url 'redis://***@host:99999': "),
         ({"host": "0.0.0.0"}, "--host 0.0.0.0: without keys only a loopback HOST may be used"),
