@@ -24,6 +24,8 @@ PLACES: Final = {
     "deploy/kubernetes/base/front-end.yaml": r"^ *image: broadcaster:(\S+)$",
     "deploy/kubernetes/base/worker.yaml": r"^ *image: broadcaster:(\S+)$",
     "deploy/kubernetes/overlays/example/kustomization.yaml": r"^ *newTag: (\S+)$",
+    "docs/javascript.md": r"llm-broadcaster-(\S+)\.tgz",
+    "docs/deployment.md": r"registry\.example\.com/broadcaster:(\S+)",
 }
 """File → where it has the version. The first one is what the Python packages are called."""
 _ON_GITHUB: Final = re.compile(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")

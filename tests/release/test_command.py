@@ -30,7 +30,7 @@ def write(root: Path, version: str) -> None:
     for name, pattern in PLACES.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        line = pattern.removeprefix("^").removesuffix("$").replace(" *", "  ")
+        line = pattern.removeprefix("^").removesuffix("$").replace(" *", "  ").replace("\\.", ".")
         path.write_text(line.replace("(.+)", version).replace(r"(\S+)", version) + "\n")
 
 
