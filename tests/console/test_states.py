@@ -14,6 +14,13 @@ from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tabs
 
 
+_IS_IN_SIGHT = """() => {
+  const [line, viewers] = ["indicator", "viewers"].map((id) => document.getElementById(id).getBoundingClientRect());
+  return viewers.bottom <= line.bottom + 1;
+}"""
+_IS_WHOLE = "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.getElementById('status-text'))"
+
+
 async def test_each_state_of_an_answer_has_its_text(tabs: Tabs, url: str, worker: Worker, world: MemoryWorld) -> None:
     tab = await tabs.open("about:blank")
     await tab.page.clock.install()
@@ -46,6 +53,26 @@ async def test_each_state_of_an_answer_has_its_text(tabs: Tabs, url: str, worker
     await expect(tab.part("ending")).to_contain_text("provider_auth")
     await expect(tab.page.get_by_text("HTTP 401: set the key")).to_be_hidden()
     await expect(tab.part("announcer")).to_have_text("The answer failed.")
+
+
+async def test_on_a_phone_a_long_status_is_whole_and_the_viewers_give_way(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open("about:blank")
+    await tab.page.set_viewport_size({"width": 390, "height": 844})
+    await tab.page.clock.install()
+    await tab.page.goto(url)
+    await tab.send("hello")
+    generation_id, _ = await worker.take()
+    worker.write(generation_id, "Well, ")
+    world.viewers[generation_id] = 1
+    await tab.page.clock.run_for(2000)
+    await expect(tab.part("viewers")).to_have_text("1 watching")
+    assert await tab.page.evaluate(_IS_IN_SIGHT)
+    world.stall(generation_id, StallReason.WORKER_LOST)
+    await expect(tab.part("status")).to_have_text("Lost contact with the worker")
+    assert not await tab.page.evaluate(_IS_IN_SIGHT)
+    assert await tab.page.evaluate(_IS_WHOLE)
 
 
 async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(
