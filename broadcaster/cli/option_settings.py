@@ -34,7 +34,8 @@ def with_options(**options: object) -> Settings:
         for fault in error.errors(include_url=False, include_input=False):
             name = str(fault["loc"][0]) if fault["loc"] else ""
             if name in given:
-                raise CommandFailed(f"{_option(name, given[name])}: {_expected(name, fault)}", ExitCode.USAGE) from error
+                text = f"{_option(name, given[name])}: {_expected(name, fault)}"
+                raise CommandFailed(text, ExitCode.USAGE) from error
         shown = {f"{PREFIX}{name.upper()}": _option(name, value) for name, value in given.items()}
         text = _VARIABLE.sub(lambda found: shown.get(found[0], found[0]), describe_error(error))
         raise CommandFailed(text, ExitCode.USAGE) from error

@@ -13,7 +13,6 @@ from tests.console.conftest import DEADLINE_S, Worker
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tabs
 
-
 _IS_IN_SIGHT = """() => {
   const [line, viewers] = ["indicator", "viewers"].map((id) => document.getElementById(id).getBoundingClientRect());
   return viewers.bottom <= line.bottom + 1;
