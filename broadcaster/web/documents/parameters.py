@@ -28,10 +28,11 @@ IdempotencyKey = Annotated[
 ]
 
 OnDisconnect = Annotated[
-    Literal["stop", "wait"],
+    Literal["stop", "wait", "continue"],
     Header(
         alias="Broadcaster-On-Disconnect",
         description="stop: when this client disconnects and no other viewer watches, the answer is stopped after "
-        "`BROADCASTER_DISCONNECT_GRACE_S`; wait: after `BROADCASTER_ABANDON_GRACE_S`",
+        "`BROADCASTER_DISCONNECT_GRACE_S`; wait: after `BROADCASTER_ABANDON_GRACE_S`; "
+        "continue: the answer runs to its end",
     ),
 ]

@@ -139,7 +139,7 @@ async def answer(
     services = caller.here.services
     async with started(
         caller.here,
-        generation,
+        replace(generation, on_abandon=caller.on_abandon),
         as_stream=as_stream,
         stops_on_disconnect=caller.stops_on_disconnect,
         idempotency_key=caller.idempotency_key,

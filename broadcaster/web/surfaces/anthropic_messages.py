@@ -3,8 +3,9 @@
 Rules
 1. Every model with a route here is available; the answer has the shape of this API, whichever provider gave it.
 2. The API has no way to resume a stream. So the generation is stopped a few seconds after its client disconnects,
-   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` selects the longer grace of other surfaces. A
-   client that repeats its ``Idempotency-Key`` gets the same answer: a snapshot, then live events.
+   unless another viewer watches. ``Broadcaster-On-Disconnect: wait`` selects the longer grace of other surfaces, and
+   ``continue`` lets it run to its end. A client that repeats its ``Idempotency-Key`` gets the same answer: a snapshot,
+   then live events.
 3. A stopped generation is a message with the stop reason ``cancelled``, or with the header
    ``Broadcaster-Cancelled-As: error`` an error, for clients that know only the API's own reasons. A failed one is an
    error: in a stream its last event, else the status of its type.
@@ -123,9 +124,7 @@ async def create_message(
         refused = error("invalid_request_error", refusal.detail, details=refusal.details)
         return CodedResponse(refused, code="invalid_request", status_code=refusal.status, headers=_NO_RETRY)
     passed = {name: ",".join(caller.http.headers.getlist(name)) for name in PASSED_HEADERS}
-    generation = GenerationRequest(
-        model=parsed.model, request=with_headers(parsed.request, passed), on_abandon="cancel"
-    )
+    generation = GenerationRequest(model=parsed.model, request=with_headers(parsed.request, passed))
     dialect = AnthropicDialect(stop=cancelled_as)
     return await answer(
         caller,

@@ -3,8 +3,9 @@
 Rules
 1. Every model with a route here is available; the answer has the shape of this API, whichever provider gave it.
 2. The API has no way to resume a stream. So the generation is stopped a few seconds after its client disconnects,
-   unless another viewer watches; ``Broadcaster-On-Disconnect: wait`` selects the longer grace of other surfaces. A
-   client that repeats its ``Idempotency-Key`` gets the same answer: a snapshot, then live events.
+   unless another viewer watches. ``Broadcaster-On-Disconnect: wait`` selects the longer grace of other surfaces, and
+   ``continue`` lets it run to its end. A client that repeats its ``Idempotency-Key`` gets the same answer: a snapshot,
+   then live events.
 3. A stopped generation is a completion that reports the stop under ``broadcaster``. A failed one is an error: in a
    stream its last block, else, and before the first content, its status.
 4. A request that the only provider of a model cannot fulfil is refused at once, by the parameter's name.
@@ -78,7 +79,7 @@ async def create_chat_completion(
 ) -> Response:
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
     parsed = _read(body, caller.here.services)
-    generation = GenerationRequest(model=parsed.model, request=parsed.request, on_abandon="cancel")
+    generation = GenerationRequest(model=parsed.model, request=parsed.request)
     return await answer(
         caller,
         generation,

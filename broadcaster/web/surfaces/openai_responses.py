@@ -83,6 +83,8 @@ async def create_response(
     """Starts a generation of any model this server routes; `background`, `stream`, or neither."""
     services, tenant, _ = caller.here
     generation, stream_wanted, background = await _generation_request(services, body, tenant=tenant)
+    if not background:
+        generation = replace(generation, on_abandon=caller.on_abandon)
     async with started(
         caller.here,
         generation,
@@ -127,7 +129,6 @@ async def _generation_request(
     generation = GenerationRequest(
         model=model,
         request=parsed.stored(earlier=earlier, max_tokens=services.default_max_tokens, model=model),
-        on_abandon="continue" if parsed.background else "cancel",
     )
     return generation, parsed.stream, parsed.background
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import Depends, Request
 
@@ -12,12 +12,16 @@ from broadcaster.web.services import Arrival
 
 
 class SdkRequest(NamedTuple):
-    """A request, and where it arrived. ``stops_on_disconnect``: see rule 4 in answering.py."""
+    """A request, and where it arrived. ``stops_on_disconnect``: see rule 4 in answering.py.
+
+    ``on_abandon``: what happens to an answer without viewers that does not run in the background.
+    """
 
     http: Request
     here: Arrival
     idempotency_key: str | None
     stops_on_disconnect: bool
+    on_abandon: Literal["continue", "cancel"]
 
     @property
     def is_repeatable(self) -> bool:
@@ -29,7 +33,8 @@ class SdkRequest(NamedTuple):
 async def _sdk_request(
     *, request: Request, here: Here, idempotency_key: IdempotencyKey = None, on_disconnect: OnDisconnect = "stop"
 ) -> SdkRequest:
-    return SdkRequest(request, here, idempotency_key, on_disconnect == "stop")
+    on_abandon: Literal["continue", "cancel"] = "continue" if on_disconnect == "continue" else "cancel"
+    return SdkRequest(request, here, idempotency_key, on_disconnect == "stop", on_abandon)
 
 
 FromSdk = Annotated[SdkRequest, Depends(_sdk_request)]

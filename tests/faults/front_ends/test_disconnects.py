@@ -19,6 +19,9 @@ DEADLINE_S: Final = 20.0
 LATE_S: Final = 1.0
 MESSAGES: Final[list[Any]] = [{"role": "user", "content": "hi"}]
 WAIT: Final = {"broadcaster-on-disconnect": "wait"}
+CONTINUE: Final = {"broadcaster-on-disconnect": "continue"}
+# The shortest that the settings take.
+ABANDON_S: Final = 2.0
 
 
 class Caller:
@@ -104,3 +107,26 @@ async def test_an_answer_is_stopped_soon_after_its_client_disconnects_unless_it_
             assert not await caller.is_stopped_within(0.5)
             await caller.provider.finish()
         await world.settle()
+
+
+async def test_an_answer_that_its_client_lets_continue_is_whole_after_every_grace(
+    tmp_path: Path, server: ValkeyServer
+) -> None:
+    graces = {"disconnect_grace_s": GRACE_S, "abandon_grace_s": ABANDON_S, "retry_ms": 500}
+    async with open_world(tmp_path, redis=server, lease_ttl_s=2, **graces) as world:
+        await world.worker()
+        url = (await world.front_end()).url
+        waiting = await Caller(world, "claude-waits", url=url).begin(headers=WAIT)
+        continuing = [
+            await Caller(world, f"claude-{surface}", url=url, surface=surface).begin(headers=CONTINUE)
+            for surface in ("chat", "messages", "responses")
+        ]
+        await asyncio.gather(*(caller.disconnect() for caller in (waiting, *continuing)))
+        assert await waiting.is_stopped_within(DEADLINE_S)
+        for caller in continuing:
+            assert not await caller.is_stopped_within(0.5)
+            await caller.provider.finish()
+        await world.settle()
+        async with httpx2.AsyncClient(base_url=url) as client:
+            ends = [(await client.get(f"/v1/generations/{caller.stream_id}")).json() for caller in continuing]
+        assert [end["status"] for end in ends] == ["finished"] * len(ends)

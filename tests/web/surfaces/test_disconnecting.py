@@ -18,8 +18,10 @@ from tests.web.surfaces.calls import REQUEST
 
 CHAT: Any = ("/v1/chat/completions", {"model": "local", "messages": REQUEST})
 MESSAGES: Any = ("/v1/messages", {"model": "local", "messages": REQUEST, "max_tokens": 9})
+COMPLETIONS: Any = ("/v1/completions", {"model": "local", "prompt": "Hi"})
 RESPONSES: Any = ("/v1/responses", {"model": "local", "input": "Hi"})
 WAIT = {"broadcaster-on-disconnect": "wait"}
+CONTINUE = {"broadcaster-on-disconnect": "continue"}
 
 
 @pytest.fixture
@@ -48,6 +50,9 @@ async def client(services: Services, world: MemoryWorld, gone: list[str]) -> Asy
         (CHAT, {}, WAIT, False),
         (MESSAGES, {}, WAIT, False),
         (RESPONSES, {"store": False}, WAIT, False),
+        (CHAT, {}, CONTINUE, False),
+        (MESSAGES, {}, CONTINUE, False),
+        (RESPONSES, {"store": False}, CONTINUE, False),
     ],
 )
 async def test_only_a_client_that_cannot_resume_and_does_not_request_to_wait_abandons_its_answer(
@@ -73,6 +78,20 @@ async def test_only_a_client_that_cannot_resume_and_does_not_request_to_wait_aba
         while services.hub.statistics().viewers or len(gone) < leaves:
             await asyncio.sleep(0.001)
     assert gone == (["gen_0001"] if leaves else [])
+
+
+@pytest.mark.parametrize(("headers", "on_abandon"), [({}, "cancel"), (WAIT, "cancel"), (CONTINUE, "continue")])
+@pytest.mark.parametrize("call", [CHAT, MESSAGES, RESPONSES, COMPLETIONS])
+async def test_only_an_answer_that_its_client_lets_continue_needs_no_viewer(
+    services: Services, world: MemoryWorld, call: Any, headers: dict[str, str], on_abandon: str
+) -> None:
+    world.on_create = lambda id: world.append(id, Finish(finish_reason="stop"))
+    path, body = call
+    async with in_process(own_app(services)) as client:
+        await client.post(path, json=body, headers=headers)
+        refused = await client.post(path, json=body, headers={"broadcaster-on-disconnect": "never"})
+    assert [request.on_abandon for request in world.requests] == [on_abandon]
+    assert refused.status_code in (400, 422)
 
 
 @pytest.mark.parametrize("call", [CHAT, MESSAGES, RESPONSES])
