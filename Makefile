@@ -95,13 +95,13 @@ ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 
 check: install site ## lint, format, types, import layers, guards, documents, audit; prints the size of each room [AUDIT=require]
 	@$(MAKE) --no-print-directory check-types && \
-	$(MAKE) --no-print-directory --keep-going -j $(CORES) $(WHOLE_OUTPUTS) $(CHECKS)
+	$(MAKE) --no-print-directory --keep-going -j $(CORES) $(WHOLE_OUTPUTS) $(filter-out check-types,$(CHECKS))
 	@echo "check: rooms"
 	@$(BIN)/python -m tests.guards.sizes
 
 # mypy runs by itself: it gives its worker processes 3 s to start. The others run at once, the longest first; each prints
 # what it has to say when it has ended, where make can keep outputs apart.
-CHECKS := check-guards check-documents check-style check-layers check-audit
+CHECKS := check-types check-guards check-documents check-style check-layers check-audit
 WHOLE_OUTPUTS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 check-types:
