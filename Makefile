@@ -184,7 +184,7 @@ programs:
 
 # Where the compiler came after the package.
 compiled: install programs
-	@if command -v gcc >/dev/null && ! ls broadcaster/hub/live/_writes.*.so >/dev/null 2>&1; then \
+	@if command -v gcc >/dev/null && [ -z "$$(find broadcaster/hub/live -name '_writes.*.so' -newer broadcaster/hub/live/_writes.c)" ]; then \
 		echo "compiled: the loop of writes"; \
 		$(PIP) install -q --no-deps --no-build-isolation -e .; \
 	fi

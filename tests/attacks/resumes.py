@@ -2,11 +2,11 @@
 
     python -m tests.attacks.resumes [--viewers 1000] [--events 50000] [--dialects ag-ui,native]
 
-In every dialect, and of a Response by the number of an event (``starting_after``): all at the end, all at one place
-after the front-end was restarted, each at another place of the last tenth, and each at another place of the whole. A
-client that gets ``/healthz`` all the while sees how long one turn of the loop is at most. It is connected before
-the crowd comes: the front-end accepts one connection a turn, so a new client waits for those before it, and not for one
-turn. The bound: 10 s of CPU in all, and 250 ms for a turn.
+In every dialect, of a Response by the number of an event (``starting_after``), and of a Durable Stream: all at the end,
+all at one place after the front-end was restarted, each at another place of the last tenth, and each at another place
+of the whole. A client that gets ``/healthz`` all the while sees how long one turn of the loop is at most. It is
+connected before the crowd comes: the front-end accepts one connection a turn, so a new client waits for those before
+it, and not for one turn. The bound: 10 s of CPU in all, and 250 ms for a turn.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from broadcaster.core.cursor import Cursor
+from broadcaster.dialects.durable.offsets import format_offset
 from tests.attacks.world import DEADLINE_S, DIALECTS, Target, open_target, write_feed, write_generation
 from tests.support.log.valkey import start_valkey
 
@@ -29,6 +31,7 @@ CPU_BOUND_S: Final = 10.0
 HOLD_BOUND_S: Final = 0.25
 FEED: Final = "resumed"
 BY_NUMBER: Final = "starting_after"
+DURABLE: Final = "durable"
 NUMBERS_BEFORE: Final = 4  # the events of a Response before its first delta
 QUIET_S: Final = 1.0
 QUIET_CPU_S: Final = 0.3  # a third of a core, for this long: it is at work still
@@ -118,6 +121,8 @@ def path_of(dialect: str, place: int, *, ids: Sequence[str], response: str) -> s
     """Where a viewer resumes after this delta."""
     if dialect == BY_NUMBER:
         return f"/v1/responses/{response}?stream=true&starting_after={place + NUMBERS_BEFORE}"
+    if dialect == DURABLE:
+        return f"/ds/{FEED}?live=sse&offset={format_offset(Cursor.parse(ids[place]))}"
     return f"/v1/streams/{FEED}/events?dialect={dialect}&after={ids[place]}"
 
 
@@ -151,6 +156,6 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--viewers", type=int, default=1000)
     arguments.add_argument("--events", type=int, default=50_000)
-    arguments.add_argument("--dialects", default=",".join((*DIALECTS, BY_NUMBER)))
+    arguments.add_argument("--dialects", default=",".join((*DIALECTS, BY_NUMBER, DURABLE)))
     given = arguments.parse_args()
     asyncio.run(main(given.viewers, given.events, given.dialects.split(",")))

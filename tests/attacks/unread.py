@@ -2,8 +2,8 @@
 
     python -m tests.attacks.unread [--viewers 200] [--megabytes 7]
 
-Every dialect, from its snapshot on and event by event, each on a fresh front-end, on our own runner and on stock
-uvicorn. The bound: HUB_BYTES in all, and half a megabyte for each connection.
+Every dialect, from its snapshot on and event by event, a WebSocket and a Durable Stream, each on a fresh front-end, on
+our own runner and on stock uvicorn. The bound: HUB_BYTES in all, and half a megabyte for each connection.
 """
 
 from __future__ import annotations
@@ -39,10 +39,14 @@ async def growth_bytes(target: Target, path: str, *, viewers: int) -> int:
             client.close()
 
 
-def paths() -> list[str]:
-    """Everything that may be requested."""
+def paths(*, is_stock: bool) -> list[str]:
+    """Everything that may be requested; the host's app on stock uvicorn serves no WebSocket."""
     replays = ("", "&replay=snapshot", "&replay=events")
-    return [f"/v1/streams/{FEED}/events?dialect={dialect}{replay}" for dialect in DIALECTS for replay in replays]
+    return [
+        *(f"/v1/streams/{FEED}/events?dialect={dialect}{replay}" for dialect in DIALECTS for replay in replays),
+        *(f"/v1/streams/{FEED}/ws?dialect=native{replay}" for replay in replays if not is_stock),
+        f"/ds/{FEED}?offset=-1&live=sse",
+    ]
 
 
 async def main(viewers: int, megabytes: int) -> None:
@@ -53,7 +57,7 @@ async def main(viewers: int, megabytes: int) -> None:
         async with open_target(Path(folder), redis_url=server.url) as target:
             await write_feed(target, FEED, count=megabytes * 1000, delta=lambda _: DELTA)
         for is_stock in (False, True):
-            for path in paths():
+            for path in paths(is_stock=is_stock):
                 async with open_target(Path(folder), redis_url=server.url, is_stock=is_stock) as target:
                     grown = await growth_bytes(target, path, viewers=viewers)
                 verdict = "too much" if grown > bound else "ok"

@@ -10,16 +10,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.attacks.measuring import costs, opened
 from tests.attacks.unread import BYTES_PER_CONNECTION, growth_bytes
-from tests.attacks.world import Target, kilobyte, write_generation
+from tests.attacks.world import Target, kilobyte, write_feed, write_generation
 from tests.support.log.valkey import start_valkey
 
 MAX_JSON_BYTES: Final = 256 * 2**20
 SETTINGS: Final = {"queue_timeout_s": 1800}
+FEED: Final = "unread"
+MEGABYTE: Final = "x" * 1_040_000
 
 
 def paths(id: str) -> list[str]:
@@ -27,19 +30,33 @@ def paths(id: str) -> list[str]:
     return [f"/v1/generations/{id}", f"/v1/responses/resp_{id}"]
 
 
+def feed_paths(name: str) -> list[str]:
+    """What answers with the whole of a feed."""
+    return [f"/v1/streams/{name}?parts=true", f"/ds/{name}?offset=-1"]
+
+
+async def _written_paths(target: Target, *, redis_url: str, megabytes: int) -> list[str]:
+    """Answers over a log of many small events, and over one of few events as large as MAX_EVENT_BYTES admits."""
+    id = await write_generation(target, redis_url=redis_url, count=megabytes * 1000, delta=kilobyte)
+    await write_feed(target, FEED, count=megabytes, delta=lambda _: MEGABYTE, at_once=1)
+    return paths(id) + feed_paths(FEED)
+
+
 async def main(connections: int, megabytes: int, *, is_mounted: bool) -> None:
     """Attack, and print what it did."""
     bound = MAX_JSON_BYTES + connections * BYTES_PER_CONNECTION
     with tempfile.TemporaryDirectory() as folder, start_valkey(Path(folder)) as server:
-        for at in range(2):
-            opening = opened(Path(folder), redis_url=server.url, is_mounted=is_mounted, **SETTINGS)
-            async with opening as (running, prefix):
+        opening = partial(opened, Path(folder), redis_url=server.url, is_mounted=is_mounted, **SETTINGS)
+        async with opening() as (running, prefix):
+            target = Target(running, running.url, prefix)
+            written = await _written_paths(target, redis_url=server.url, megabytes=megabytes)
+        for path in written:
+            async with opening() as (running, prefix):
                 target = Target(running, running.url, prefix)
-                id = await write_generation(target, redis_url=server.url, count=megabytes * 1000, delta=kilobyte)
                 async with costs(running) as cost:
-                    grown = await growth_bytes(target, paths(id)[at], viewers=connections)
+                    grown = await growth_bytes(target, path, viewers=connections)
                 print(
-                    f"{paths(id)[at]:60} +{grown / 2**20:6.0f} MB (bound {bound / 2**20:.0f})  "
+                    f"{path:60} +{grown / 2**20:6.0f} MB (bound {bound / 2**20:.0f})  "
                     f"waited {cost.wait_s * 1000:.0f} ms  cpu {cost.cpu_s:.1f} s",
                     flush=True,
                 )

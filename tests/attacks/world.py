@@ -31,6 +31,10 @@ DIALECTS: Final = (
 )
 APPENDED_AT_ONCE: Final = 1000
 DEADLINE_S: Final = 120.0
+_HANDSHAKE: Final = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -90,13 +94,15 @@ async def open_target(
         await stack.aclose()
 
 
-async def write_feed(target: Target, name: str, *, count: int, delta: Callable[[int], str]) -> list[str]:
+async def write_feed(
+    target: Target, name: str, *, count: int, delta: Callable[[int], str], at_once: int = APPENDED_AT_ONCE
+) -> list[str]:
     """A feed of so many text deltas; the ids of its entries."""
     ids: list[str] = []
     async with httpx2.AsyncClient(base_url=target.url + target.prefix, timeout=DEADLINE_S) as client:
         assert (await client.put(f"/v1/streams/{name}", json={})).status_code == 201
-        for first in range(0, count, APPENDED_AT_ONCE):
-            numbers = range(first, min(first + APPENDED_AT_ONCE, count))
+        for first in range(0, count, at_once):
+            numbers = range(first, min(first + at_once, count))
             events = [{"type": "text-delta", "id": "t", "delta": delta(number)} for number in numbers]
             appended = await client.post(f"/v1/streams/{name}/events", json=events)
             assert appended.status_code == 200, appended.text
@@ -110,7 +116,8 @@ def open_request(target: Target, path: str, *, receive_bytes: int | None = None)
     if receive_bytes is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     client.connect(target.address)
-    client.sendall(f"GET {target.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    upgrade = _HANDSHAKE if urlsplit(path).path.endswith("/ws") else ""
+    client.sendall(f"GET {target.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{upgrade}\r\n".encode())
     client.setblocking(False)
     return client
 

@@ -35,8 +35,8 @@ LARGE_BYTES: Final = 64 * 2**10
 READS_AT_ONCE: Final = 4
 # What is read without a place for the whole log, and by how many requests at once: a front-end holds at most so many
 # entries of MAX_EVENT_BYTES that are not counted yet. A short answer waits for such reads alone, of a millisecond each.
-FIRST_ENTRIES: Final = 8
-FIRST_READS_AT_ONCE: Final = 4
+FIRST_ENTRIES: Final = 4
+FIRST_READS_AT_ONCE: Final = 2
 # The memory of an entry beside its bytes, measured with sys.getsizeof.
 ENTRY_BYTES: Final = 256
 BODY_COPIES: Final = 4
