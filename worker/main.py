@@ -39,7 +39,7 @@ from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import folder_of_parent, process_metrics
 from broadcaster.observability.telemetry import name_traces, set_up_logging
 from broadcaster.observability.tracing.opening import open_tracing
-from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.process.memory import tune_memory
 from broadcaster.process.lifeline import follow_parent
 from broadcaster.process.tasks import end_tasks, running
 from broadcaster.settings import Settings, describe_error, unknown_variables
@@ -227,7 +227,7 @@ async def run(settings: Settings) -> None:
             ]
             if engine.courier is not None:
                 taking.append(tasks.create_task(engine.courier.run()))
-            tune_collector()
+            tune_memory()
             _log.info(
                 "worker_ready",
                 worker=worker_id,

@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 async def test_unread_json_is_held_up_to_its_bound_and_given_back(
     tmp_path: Path, redis_url: str, is_mounted: bool
 ) -> None:
-    settings = {"max_json_bytes": 16 * 2**20, **SETTINGS}
+    settings = {"max_json_bytes": 24 * 2**20, **SETTINGS}
     async with opened(tmp_path, redis_url=redis_url, is_mounted=is_mounted, **settings) as (running, prefix):
         target = Target(running, running.url, prefix)
         id = await write_generation(target, redis_url=redis_url, count=MEGABYTES * 1000, delta=kilobyte)

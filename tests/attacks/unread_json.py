@@ -30,16 +30,16 @@ def paths(id: str) -> list[str]:
     return [f"/v1/generations/{id}", f"/v1/responses/resp_{id}"]
 
 
-def feed_paths(name: str) -> list[str]:
-    """What answers with the whole of a feed."""
-    return [f"/v1/streams/{name}?parts=true", f"/ds/{name}?offset=-1"]
+def feed_paths(name: str, *, is_mounted: bool) -> list[str]:
+    """What answers with the whole of a feed; a mounted router serves no Durable Streams."""
+    return [f"/v1/streams/{name}?parts=true", *([] if is_mounted else [f"/ds/{name}?offset=-1"])]
 
 
-async def _written_paths(target: Target, *, redis_url: str, megabytes: int) -> list[str]:
+async def _written_paths(target: Target, *, redis_url: str, megabytes: int, is_mounted: bool) -> list[str]:
     """Answers over a log of many small events, and over one of few events as large as MAX_EVENT_BYTES admits."""
     id = await write_generation(target, redis_url=redis_url, count=megabytes * 1000, delta=kilobyte)
     await write_feed(target, FEED, count=megabytes, delta=lambda _: MEGABYTE, at_once=1)
-    return paths(id) + feed_paths(FEED)
+    return paths(id) + feed_paths(FEED, is_mounted=is_mounted)
 
 
 async def main(connections: int, megabytes: int, *, is_mounted: bool) -> None:
@@ -49,7 +49,7 @@ async def main(connections: int, megabytes: int, *, is_mounted: bool) -> None:
         opening = partial(opened, Path(folder), redis_url=server.url, is_mounted=is_mounted, **SETTINGS)
         async with opening() as (running, prefix):
             target = Target(running, running.url, prefix)
-            written = await _written_paths(target, redis_url=server.url, megabytes=megabytes)
+            written = await _written_paths(target, redis_url=server.url, megabytes=megabytes, is_mounted=is_mounted)
         for path in written:
             async with opening() as (running, prefix):
                 target = Target(running, running.url, prefix)

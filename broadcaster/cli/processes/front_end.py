@@ -22,7 +22,7 @@ from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, ENDS_IMP
 from broadcaster.cli.terminal.failures import failure_of
 from broadcaster.observability.serving import folder_of_parent, process_metrics
 from broadcaster.observability.telemetry import set_up_logging
-from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.process.memory import tune_memory
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.web.app import app_readings, create_app
@@ -102,7 +102,7 @@ async def _serve(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> No
 
 async def _report(server: FrontEndServer, channel: ChildEnd, beat_s: float) -> None:
     await server.until_started()
-    tune_collector()
+    tune_memory()
     channel.send(SERVING)
     while True:
         await asyncio.sleep(beat_s)

@@ -15,7 +15,7 @@ from broadcaster.cli.processes.serving import being_served, count_of, create_ser
 from broadcaster.errors import SetupError
 from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import summed_metrics
-from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.process.memory import tune_memory
 from broadcaster.settings import Settings
 
 
@@ -38,7 +38,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         await stack.enter_async_context(own_metrics(server, address=address, folder=folder))
         serving = await stack.enter_async_context(being_served(server))
         if await has_started(server, serving):
-            tune_collector()
+            tune_memory()
             everywhere = f" (and on all addresses: {settings.host})" if settings.host in LOOPBACK_OF else ""
             typer.echo(f"listening on {url_of(settings, server.port)}{everywhere}")
         await serving

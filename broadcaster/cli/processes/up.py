@@ -34,7 +34,7 @@ from broadcaster.log.redis.embedded import EmbeddedServer, find_server
 from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import summed_metrics
 from broadcaster.process.demo_faults import PRESENCE_TTL_S
-from broadcaster.process.garbage_collection import tune_collector
+from broadcaster.process.memory import tune_memory
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.settings.contradictions import check_worker
@@ -117,7 +117,7 @@ async def _serve(
 ) -> None:
     async with being_served(server) as serving:
         if await has_started(server, serving):
-            tune_collector()
+            tune_memory()
             url = url_of(settings, server.port)
             lock.announce(url)
             _print_banner(settings, url, model=model, is_demo=demo is not None)

@@ -2,7 +2,8 @@
 of the log until the client has taken them.
 
 Rules
-0. A body counts ``BODY_COPIES`` times as it arrives: its bytes, its values, and what is made of them for the log.
+0. A body counts ``COPIES`` times as it arrives: its bytes, its values, and what is made of them for the log. So does
+   what a request reads of the log: its bytes, its values, and the response that is made of them.
 1. A request's hold grows by what it reads of the log, and becomes the length of its response. At MAX_JSON_BYTES, and at
    a tenant's share of it, the request is refused (Busy, TenantLimit) and what it has read is dropped.
 2. The first entries of a log are read by a few requests at a time, because they are counted only after they were read.
@@ -39,7 +40,7 @@ FIRST_ENTRIES: Final = 4
 FIRST_READS_AT_ONCE: Final = 2
 # The memory of an entry beside its bytes, measured with sys.getsizeof.
 ENTRY_BYTES: Final = 256
-BODY_COPIES: Final = 4
+COPIES: Final = 4
 MAX_JSON_BYTES: Final = 256 * 2**20
 SLOW_S: Final = 30.0
 # The longest wait for a place to read (rule 2).
@@ -90,8 +91,8 @@ class JsonHold:
 
     def receive(self, size: int) -> None:
         """So many bytes more of the body have arrived. Raises Busy and TenantLimit."""
-        self.ledger.move(self.tenant, size * BODY_COPIES)
-        self._body_bytes += size * BODY_COPIES
+        self.ledger.move(self.tenant, size * COPIES)
+        self._body_bytes += size * COPIES
 
     async def take_turn(self, size: int) -> None:
         """Return in a turn of the loop in which no other large JSON is read or made (rule 3), if this is large."""
@@ -172,6 +173,7 @@ class MeteredReader:
 
     async def _page(self, stream_id: str, *, after: Cursor, count: int) -> list[Entry]:
         entries = await self._reader.read(stream_id, after=after, count=count) if count else []
-        self._hold.set(self._hold.response_bytes + sum(len(entry.event) + ENTRY_BYTES for entry in entries))
+        size = sum(COPIES * len(entry.event) + ENTRY_BYTES for entry in entries)
+        self._hold.set(self._hold.response_bytes + size)
         await self._hold.take_turn(self._hold.response_bytes)
         return entries
