@@ -7,18 +7,22 @@ Rules
    the next entry brings; no more waits than ``MOST_HELD`` entries and ``MOST_HELD_BYTES``. Bytes that are not UTF-8
    become U+FFFD, and a CR arrives as LF. A read without ``live`` is exact.
 3. ``upToDate`` says that nothing is left to send now, and ``streamClosed`` that nothing will ever follow.
+4. Many clients are sent the same pieces. The data event of a piece is made once (`read_chunk`), and every response adds
+   its own control event.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import msgspec
 
 from broadcaster.core.cursor import START, Cursor
-from broadcaster.core.sse import LINE_END, encode_comment
+from broadcaster.core.events import TERMINAL_PREFIXES
+from broadcaster.core.sse import LINE_END, SseDecoder, encode_comment
 from broadcaster.dialects.durable.contents import DurableContent, decode_event, join_contents
 from broadcaster.dialects.durable.offsets import format_offset
 
@@ -26,8 +30,41 @@ HEARTBEAT: Final = encode_comment()
 # A program that cuts text without regard to its characters cuts between two of them at least every third time or so.
 MOST_HELD: Final = 64
 MOST_HELD_BYTES: Final = 256 * 2**10
+# Pieces of at most 64 KiB. A stream with MAX_EVENTS entries has 200, and readers begin within some of them.
+KEPT_CHUNKS: Final = 512
 # UTF-8: a lead byte announces how many bytes its character has.
 _LEADS: Final = ((0xE0, 0xC0, 2), (0xF0, 0xE0, 3), (0xF8, 0xF0, 4))
+
+
+class DataEvent(NamedTuple):
+    """A data event, and the last entry in it."""
+
+    frame: bytes
+    last: Cursor
+
+
+@lru_cache(maxsize=KEPT_CHUNKS)
+def read_chunk(chunk: bytes, content: DurableContent) -> DataEvent | None:
+    """The data event of native frames; None where a response must read entry by entry.
+
+    That is so where the chunk cuts a frame, has a notice or the end of the stream, has no content, or ends within a
+    character.
+    """
+    if not (chunk.startswith(b"id: ") and chunk.endswith(b"\n\n")):
+        return None
+    pieces: list[bytes] = []
+    last = START
+    for message in SseDecoder().decode(chunk):
+        event = message.data.encode()
+        if message.event != "message" or not message.id or event.startswith(TERMINAL_PREFIXES):
+            return None
+        piece = decode_event(event, content)
+        if piece is not None:
+            pieces.append(piece)
+            last = Cursor.parse(message.id)
+    if not pieces or (content is DurableContent.TEXT and _is_within_character(pieces[-4:])):
+        return None
+    return DataEvent(_frame(b"data", _text(pieces, content)), last)
 
 
 class DurableFrames:
@@ -40,6 +77,7 @@ class DurableFrames:
         self._at = at
         self._waiting: list[tuple[Cursor, bytes]] = []
         self._knows_end = False  # the client knows that it is up to date
+        self._owes_control = False  # after a data event that was taken by itself
         self.is_closed = False
         """The control event with ``streamClosed`` was taken."""
 
@@ -54,15 +92,26 @@ class DurableFrames:
         if piece is not None:
             self._waiting.append((cursor, piece))
 
+    def take_chunk(self, chunk: bytes) -> bytes:
+        """The data event of native frames (rule 4), for the next ``take`` to follow; ``b""``: ``add`` its entries."""
+        data = None if self._waiting or self._owes_control else read_chunk(chunk, self._content)
+        if data is None:
+            return b""
+        self._at, self._knows_end, self._owes_control = data.last, False, True
+        return data.frame
+
     def take(self, *, is_at_end: bool, is_closed: bool) -> bytes:
         """The frames of what was added; ``is_at_end``: the stream holds no more. ``b""``: nothing has changed."""
         ready = self._ready(is_closed=is_closed)
-        if self.is_closed or not (ready or is_closed or (is_at_end and not self._knows_end)):
+        is_new = ready or self._owes_control or is_closed or (is_at_end and not self._knows_end)
+        if self.is_closed or not is_new:
             return b""
         frames = b""
         if ready:
+            frames = self._control() if self._owes_control else b""
             self._at = ready[-1][0]
-            frames = _frame(b"data", self._text([piece for _, piece in ready]))
+            frames += _frame(b"data", _text([piece for _, piece in ready], self._content))
+        self._owes_control = False
         self._knows_end, self.is_closed = is_at_end or is_closed, is_closed
         return frames + self._control()
 
@@ -88,18 +137,7 @@ class DurableFrames:
         """Whether the last of so many waiting entries ends within a character, which the next entry may complete."""
         if count < len(self._waiting) and not _continues(self._waiting[count][1][0]):
             return False
-        end = b"".join(piece[-3:] for _, piece in self._waiting[max(0, count - 4) : count])[-3:]
-        for length in range(1, len(end) + 1):
-            byte = end[-length]
-            if not _continues(byte):
-                return any(byte & mask == lead and length < size for mask, lead, size in _LEADS)
-        return False
-
-    def _text(self, pieces: Sequence[bytes]) -> bytes:
-        joined = join_contents(pieces, self._content)
-        if self._content is DurableContent.BYTES:
-            return base64.b64encode(joined)
-        return joined.decode(errors="replace").encode() if self._content is DurableContent.TEXT else joined
+        return _is_within_character([piece for _, piece in self._waiting[max(0, count - 4) : count]])
 
     def _control(self) -> bytes:
         fields: dict[str, str | bool] = {"streamNextOffset": format_offset(self._at)}
@@ -110,6 +148,23 @@ class DurableFrames:
         if self.is_closed:
             fields["streamClosed"] = True
         return _frame(b"control", msgspec.json.encode(fields))
+
+
+def _is_within_character(pieces: Sequence[bytes]) -> bool:
+    """Whether the last of these ends within a character."""
+    end = b"".join(piece[-3:] for piece in pieces)[-3:]
+    for length in range(1, len(end) + 1):
+        byte = end[-length]
+        if not _continues(byte):
+            return any(byte & mask == lead and length < size for mask, lead, size in _LEADS)
+    return False
+
+
+def _text(pieces: Sequence[bytes], content: DurableContent) -> bytes:
+    joined = join_contents(pieces, content)
+    if content is DurableContent.BYTES:
+        return base64.b64encode(joined)
+    return joined.decode(errors="replace").encode() if content is DurableContent.TEXT else joined
 
 
 def _continues(byte: int) -> bool:

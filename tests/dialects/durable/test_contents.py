@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.entry import Entry
 from broadcaster.core.events import DataEvent
 from broadcaster.core.events import decode_event as decode_stored
 from broadcaster.core.sse import SseDecoder
+from broadcaster.dialects import DIALECTS
 from broadcaster.dialects.durable.contents import (
     DurableContent,
     decode_event,
@@ -22,7 +24,8 @@ from broadcaster.dialects.durable.contents import (
     encode_messages,
     join_contents,
 )
-from broadcaster.dialects.durable.frames import MOST_HELD, MOST_HELD_BYTES, DurableFrames
+from broadcaster.dialects.durable.frames import MOST_HELD, MOST_HELD_BYTES, DurableFrames, read_chunk
+from broadcaster.dialects.durable.offsets import format_offset
 
 KINDS = st.sampled_from([DurableContent.TEXT, DurableContent.BYTES])
 BODIES = st.binary(max_size=3000) | st.text(max_size=1500).map(str.encode)
@@ -86,6 +89,78 @@ def test_the_text_of_the_frames_is_the_text_that_was_appended(text: str, cuts: l
     assert "".join(each.data for each in messages if each.event == "data") == body.decode()
     assert json.loads(messages[-1].data)["streamClosed"] is True
     assert frames.take(is_at_end=True, is_closed=True) == b""
+
+
+@given(st.text(max_size=40), st.lists(st.integers(0, 120), max_size=8), st.lists(st.booleans(), min_size=9, max_size=9))
+def test_a_chunk_of_native_frames_gives_the_text_that_its_entries_give(
+    text: str, cuts: list[int], breaks: list[bool]
+) -> None:
+    body = text.replace("\r", "").encode()
+    marks = sorted({min(cut, len(body)) for cut in (0, *cuts, len(body))})
+    entries = [
+        Entry(1, seq, *encode_bytes(body[begin:end], DurableContent.TEXT, max_event_bytes=2**20))
+        for seq, (begin, end) in enumerate(itertools.pairwise(marks), 1)
+    ]
+    frames, sent, chunk = DurableFrames(DurableContent.TEXT, at=START, cursor="1"), b"", list[Entry]()
+    for entry, is_last in zip(entries, breaks, strict=False):
+        chunk.append(entry)
+        if is_last or entry is entries[-1]:
+            data = frames.take_chunk(native_frames(chunk))
+            if not data:
+                for each in chunk:
+                    frames.add(each.cursor, each.event)
+            sent += data + frames.take(is_at_end=False, is_closed=False)
+            chunk = []
+    messages = SseDecoder().decode(sent + frames.take(is_at_end=True, is_closed=True))
+    assert "".join(each.data for each in messages if each.event == "data") == body.decode()
+    kinds = [each.event for each in messages]
+    assert kinds[1::2] == ["control"] * (len(kinds) // 2), "each data event has its control event"
+    if entries:
+        assert json.loads(messages[-1].data)["streamNextOffset"] == format_offset(entries[-1].cursor)
+
+
+def native_frames(entries: list[Entry]) -> bytes:
+    return DIALECTS["native"].open("s").encode(entries)
+
+
+def test_readers_at_the_same_place_share_the_making_of_their_data() -> None:
+    entries = [Entry(3, seq, event) for seq, event in enumerate(encode_messages(b'["shared", 1, 2]'), 1)]
+    chunk = native_frames(entries)
+    read_chunk.cache_clear()
+    taken = [DurableFrames(DurableContent.JSON, at=START, cursor="1").take_chunk(chunk) for _ in range(5)]
+    assert set(taken) == {b'event: data\ndata:["shared",1,2]\n\n'}
+    assert read_chunk.cache_info().misses == 1
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        pytest.param(b'on","data":0}\n\nid: 1-2\ndata: {"type":"data-json","data":1}\n\n', id="its first frame is cut"),
+        pytest.param(b'data: {"type":"data-json","data":1}\n\n', id="its first frame has lost its id"),
+        pytest.param(
+            b'id: 1-1\ndata: {"type":"data-json","data":1}\n\nid: 1-2\ndata: {"ty', id="its last frame is cut"
+        ),
+        pytest.param(b'id: 1-1\ndata: {"type":"data-json","data":1}\n\nevent: hub.live\ndata: {}\n\n', id="a notice"),
+        pytest.param(b'id: 1-1\ndata: {"type":"finish"}\n\n', id="the end"),
+        pytest.param(b'id: 1-1\ndata: {"type":"start"}\n\n', id="no content"),
+    ],
+)
+def test_a_chunk_that_has_more_than_content_is_read_by_each_response(chunk: bytes) -> None:
+    assert read_chunk(chunk, DurableContent.JSON) is None
+
+
+def test_the_control_event_of_shared_data_comes_before_what_follows() -> None:
+    first, second = (Entry(1, seq, event) for seq, event in enumerate(encode_messages(b"[1, 2]"), 1))
+    frames = DurableFrames(DurableContent.JSON, at=START, cursor="1")
+    sent = frames.take_chunk(native_frames([first]))
+    assert frames.take_chunk(native_frames([second])) == b"", "it must wait for the control event"
+    frames.add(second.cursor, second.event)
+    messages = SseDecoder().decode(sent + frames.take(is_at_end=True, is_closed=False))
+    assert [each.event for each in messages] == ["data", "control", "data", "control"]
+    offsets = [json.loads(each.data)["streamNextOffset"] for each in messages[1::2]]
+    assert offsets == [format_offset(first.cursor), format_offset(second.cursor)]
+    assert "upToDate" not in messages[1].data
+    assert "upToDate" in messages[3].data
 
 
 def test_up_to_date_is_sent_once_and_once_more_after_more_content() -> None:

@@ -140,14 +140,26 @@ class DurableViewer:
         pulled = 0
         while True:
             if chunk := self._viewer.pull(max_bytes):
+                if data := self._take_chunk(chunk):
+                    if not self._is_live and not self._viewer.lag:
+                        self._read(self._viewer.pull(max_bytes))  # what says that it is live
+                    return data + self._take()
                 pulled += len(chunk)
                 self._read(chunk)
                 if pulled < max_bytes:
                     continue
-            is_at_end = self._is_live and self._viewer.lag == 0
-            frames = self._frames.take(is_at_end=is_at_end, is_closed=self._is_closed)
+            frames = self._take()
             if frames or not chunk:
                 return frames
+
+    def _take(self) -> bytes:
+        is_at_end = self._is_live and self._viewer.lag == 0
+        return self._frames.take(is_at_end=is_at_end, is_closed=self._is_closed)
+
+    def _take_chunk(self, chunk: bytes) -> bytes:
+        """The data event of whole entries; ``b""``: the chunk must be read."""
+        must_read = self._decoder.buffered_bytes or self._is_leaving
+        return b"" if must_read else self._frames.take_chunk(chunk)
 
     def _read(self, chunk: bytes) -> None:
         for message in self._decoder.decode(chunk):
