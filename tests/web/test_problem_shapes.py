@@ -14,6 +14,8 @@ from starlette.routing import Route
 from broadcaster.errors import QueueFull, UnknownModel
 from broadcaster.web.documents.problem_shapes import ShapedError, ShapedProblems, is_below, reshape
 from broadcaster.web.documents.problems import MEDIA_TYPE, error_response
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import in_process, own_app
 
 
 def shape(problem: Any) -> ShapedError:
@@ -66,3 +68,39 @@ def test_a_response_is_reshaped_only_if_it_is_a_problem() -> None:
     plain = JSONResponse({"a": 1})
     assert reshape(plain, shape) is plain
     assert reshape(error_response(QueueFull("full")), shape).status_code == 418
+
+
+def _calls(role: object) -> dict[str, dict[str, Any]]:
+    """On each surface a request whose only message has this role."""
+    message = {"role": role, "content": "hi"}
+    run = {"threadId": "t", "runId": "r", "tools": [], "context": [], "state": {}, "forwardedProps": {}}
+    return {
+        "/v1/generations": {"messages": [message]},
+        "/v1/chat/completions": {"model": "local", "messages": [message]},
+        "/v1/messages": {"model": "local", "max_tokens": 9, "messages": [message]},
+        "/v1/responses": {"model": "local", "input": [message]},
+        "/api/chat": {"id": "c", "messages": [{"id": "1", "role": role, "parts": [{"type": "text", "text": "hi"}]}]},
+        "/agui": {**run, "messages": [{"id": "1", **message}]},
+    }
+
+
+@pytest.mark.parametrize("path", _calls(None))
+async def test_on_every_surface_a_wrong_role_is_named_with_its_place_and_the_allowed_ones(path: str) -> None:
+    async with memory_services(MemoryWorld()) as services, in_process(own_app(services)) as client:
+        for role, named in (("robot", "'robot'"), ("x" * 5000, f"'{'x' * 80}…'"), ("robot\n", r"'robot\\n'")):
+            response = await client.post(path, json=_calls(role)[path])
+            assert response.status_code == 400
+            for each in (named, "role: ", "user", "assistant", "system"):
+                assert each in response.text
+            assert "x" * 81 not in response.text
+        for hidden in (7, {"key": "sk-secret"}, ["sk-secret"]):
+            response = await client.post(path, json=_calls(hidden)[path])
+            assert response.status_code == 400
+            assert "sk-secret" not in response.text
+
+
+async def test_a_message_of_a_run_without_a_role_is_refused_at_that_field() -> None:
+    body = {**_calls("user")["/agui"], "messages": [{"id": "1"}]}
+    async with memory_services(MemoryWorld()) as services, in_process(own_app(services)) as client:
+        response = await client.post("/agui", json=body)
+    assert response.json() == {"error": "body #/messages/0/role: Field required", "code": "invalid_request"}

@@ -113,7 +113,7 @@ async def test_a_body_that_cannot_be_kept_is_refused(client: httpx2.AsyncClient,
     assert document["code"] == "invalid_request"
 
 
-async def test_the_faulty_value_is_never_echoed(client: httpx2.AsyncClient) -> None:
+async def test_a_faulty_value_that_should_be_no_word_of_a_list_is_never_echoed(client: httpx2.AsyncClient) -> None:
     secret = "sk-do-not-show-me"
     response = await client.post("/v1/generations", json={"prompt": "a", "model": {"key": secret}, secret[:2]: 1})
     assert problem(response)["code"] == "invalid_request"

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
+from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.reading import Json, as_text
 from broadcaster.errors import InvalidInput
 
@@ -61,8 +62,9 @@ def conversation_of(ui_messages: Sequence[Part]) -> UiConversation:
                 for content, answered in parts.steps():
                     _append(messages, "assistant", content)
                     _append(messages, "user", answered)
-            case _:
-                raise BadUiMessage("a role is system, user or assistant", pointer=f"/{number}/role")
+            case role:
+                detail = f"{excerpt_of(role)} is not one of system, user, assistant"
+                raise BadUiMessage(detail, pointer=f"/{number}/role")
     return UiConversation("\n\n".join(system), messages)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
+from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.reading import Json
 from broadcaster.errors import InvalidInput
 
@@ -178,7 +179,8 @@ def _messages(place: str, messages: Any) -> None:
             if message.get(name):
                 raise _refuse(f"{here}.{name}", "Calls and results of tools are content blocks in this API")
         if message["role"] not in ROLES:
-            raise _refuse(f"{here}.role", f"Input should be one of {', '.join(ROLES)}")
+            detail = f"Input should be one of {', '.join(ROLES)}, not {excerpt_of(message['role'])}"
+            raise _refuse(f"{here}.role", detail)
         _content(f"{here}.content", message["content"])
 
 

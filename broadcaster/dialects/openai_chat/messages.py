@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
 from broadcaster.dialects.reading import Json, json_in
@@ -73,7 +74,8 @@ def _checked(message: Any, place: str) -> str:
     if role is None:
         raise BadParameter(f"{place}.role", "is missing", api_code=MISSING)
     if role not in _ROLES:
-        raise BadParameter(f"{place}.role", f"is not one of {', '.join(_ROLES)}", api_code=WRONG_VALUE)
+        detail = f"{excerpt_of(role)} is not one of {', '.join(_ROLES)}"
+        raise BadParameter(f"{place}.role", detail, api_code=WRONG_VALUE)
     for name, only in _OF_ONE_ROLE.items():
         if message.get(name) and role != only:
             raise BadParameter(f"{place}.{name}", f"belongs to a message of the role {only}", api_code=WRONG_VALUE)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
+from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.openai.namespaces import NAMESPACE, Namespaced
 from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
@@ -26,7 +27,8 @@ from broadcaster.dialects.openai_responses.provider_request import NATIVE_ITEMS,
 from broadcaster.dialects.openai_responses.sealed import unseal
 from broadcaster.dialects.reading import Json
 
-_HEADS: Final = frozenset({"system", "developer"})
+_HEADS: Final = ("system", "developer")
+_ROLES: Final = ("user", "assistant", *_HEADS)
 _OUTPUTS: Final = ("_output", "_response")
 _OF_PARTS: Final = ("detail", BREAKPOINT)
 """The fields of a part that only OpenAI's wires know."""
@@ -141,8 +143,9 @@ def _called(name: str, item: Json) -> Json:
 
 
 def _take_message(role: str, content: Any, turns: _Turns, *, place: str, phase: Any) -> None:
-    if role not in ("user", "assistant", *_HEADS):
-        raise BadParameter(f"{place}.role", "a role is user, assistant, system or developer", api_code=WRONG_VALUE)
+    if role not in _ROLES:
+        detail = f"{excerpt_of(role)} is not one of {', '.join(_ROLES)}"
+        raise BadParameter(f"{place}.role", detail, api_code=WRONG_VALUE)
     if not isinstance(content, str | list):
         raise BadParameter(f"{place}.content", "content must be a text or a list of parts", api_code=WRONG_TYPE)
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else []

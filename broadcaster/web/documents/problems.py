@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
 from broadcaster.observability.logs import get_logger
@@ -70,6 +71,10 @@ _CODE_OF_STATUS: Final = {
     413: "body_too_large",
     415: "unsupported_media_type",
 }
+
+
+_TAG_FAULTS: Final = ("union_tag_invalid", "union_tag_not_found")
+_MISSING: Final = ("missing", "union_tag_not_found")
 
 
 class RequestFault(NamedTuple):
@@ -170,11 +175,29 @@ def invalid_response(errors: Sequence[Mapping[str, Any]], *, body: object = None
 
 def _fault(error: Mapping[str, Any], body: object) -> RequestFault:
     part, *path = error["loc"]
-    detail = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] in _TAG_FAULTS:  # reported of the object; the tag is one of its fields
+        path.append(_tag_name(error))
+    detail = _detail(error)
     if part == "body":
         pointer = "#" + "".join(f"/{_escape(str(step))}" for step in _inside(body, path, error))
         return RequestFault(part, pointer, detail)
     return RequestFault(part, str(path[-1]), detail)
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    match error:
+        case {"type": "union_tag_invalid", "ctx": {"expected_tags": expected}, "input": given}:
+            return f"Input should be one of {expected}, not {excerpt_of(given[_tag_name(error)])}"
+        case {"type": "union_tag_not_found"}:
+            return "Field required"
+        case {"type": "literal_error", "msg": text, "input": given}:
+            return f"{text}, not {excerpt_of(given)}"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _tag_name(error: Mapping[str, Any]) -> str:
+    """The field that selects the branch of a union; pydantic quotes it."""
+    return str(error["ctx"]["discriminator"]).strip("'")
 
 
 def _inside(body: Any, path: Sequence[str | int], error: Mapping[str, Any]) -> list[str | int]:
@@ -184,7 +207,7 @@ def _inside(body: Any, path: Sequence[str | int], error: Mapping[str, Any]) -> l
         try:
             body = body[step]
         except (LookupError, TypeError):
-            if error["type"] != "missing" or depth < len(path) - 1:
+            if error["type"] not in _MISSING or depth < len(path) - 1:
                 continue
         inside.append(step)
     return inside
