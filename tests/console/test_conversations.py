@@ -175,7 +175,7 @@ def test_a_request_has_the_earlier_turns_whose_answers_are_known(modules: Consol
         ),
         (
             {"connection": {"name": "stalled", "reason": "log_unavailable"}, "status": "running"},
-            ["stalled", "warn", "The server’s storage does not respond"],
+            ["stalled", "warn", "The storage does not respond"],
         ),
         ({"connection": {"name": "catching-up"}, "status": "finished"}, ["finished", "calm", "Finished"]),
         ({"connection": {"name": "ended"}, "status": "aborted"}, ["stopped", "calm", "Stopped"]),

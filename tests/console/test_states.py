@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from broadcaster.core import events as ev
 from broadcaster.core.notices import StallReason
@@ -18,6 +18,14 @@ _IS_IN_SIGHT = """() => {
   return viewers.bottom <= line.bottom + 1;
 }"""
 _IS_WHOLE = "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.getElementById('status-text'))"
+_CUT_REASONS = """async () => {
+  const { CLOSED, STALLS } = await import("/console/texts.js");
+  const line = document.getElementById("status-text");
+  return [...Object.values(CLOSED), ...Object.values(STALLS)].filter((text) => {
+    line.textContent = text;
+    return line.scrollWidth > line.clientWidth;
+  });
+}"""
 
 
 async def test_each_state_of_an_answer_has_its_text(tabs: Tabs, url: str, worker: Worker, world: MemoryWorld) -> None:
@@ -72,6 +80,39 @@ async def test_on_a_phone_a_long_status_is_whole_and_the_viewers_give_way(
     await expect(tab.part("status")).to_have_text("Lost contact with the worker")
     assert not await tab.page.evaluate(_IS_IN_SIGHT)
     assert await tab.page.evaluate(_IS_WHOLE)
+
+
+async def test_on_a_phone_every_reason_why_no_event_comes_is_whole(tabs: Tabs, url: str, worker: Worker) -> None:
+    tab = await tabs.open("about:blank")
+    await tab.page.set_viewport_size({"width": 390, "height": 844})
+    await tab.page.goto(url)
+    await tab.send("hello")
+    await worker.take()
+    await expect(tab.part("status")).to_be_visible()
+    assert await tab.page.evaluate(_CUT_REASONS) == []
+
+
+async def test_an_answer_that_is_over_and_is_still_read_is_shown_as_loading(
+    tabs: Tabs, url: str, world: MemoryWorld
+) -> None:
+    world.add("gen_0001")
+    world.append("gen_0001", ev.TextDelta(id="0", delta="Well."), ev.Finish(finish_reason="stop"))
+    is_let = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await is_let.wait()
+        await route.continue_()
+
+    tab = await tabs.open("about:blank")
+    await tab.page.route("**/events*", hold)
+    await tab.page.goto(f"{url}/#gen_0001")
+    await expect(tab.part("prompt-shown")).to_have_text("why?")
+    await expect(tab.part("status")).to_have_text("Loading…")
+    await expect(tab.page.locator(".turn-meta")).to_be_hidden()
+    is_let.set()
+    await expect(tab.part("answer")).to_have_text("Well.")
+    await expect(tab.part("status")).to_have_text("Finished")
+    await expect(tab.page.locator(".turn-meta")).to_have_text("local")
 
 
 async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(

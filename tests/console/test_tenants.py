@@ -58,3 +58,16 @@ async def test_the_open_conversation_of_another_tenant_is_closed(tabs: Tabs, url
     assert "secret answer" not in kept
     messages = await converse(tab, worker, "mine", "yours")
     assert messages == [{"role": "user", "content": "mine"}]
+
+
+async def test_a_closed_dialog_for_the_key_leaves_a_button_that_opens_it(tabs: Tabs, url: str) -> None:
+    gate = Gate()
+    tab = await tabs.open("about:blank")
+    await tab.page.route(f"{url}/v1/**", gate.decide)
+    await tab.page.goto(url)
+    await expect(tab.page.locator("#key-dialog")).to_be_visible()
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.page.locator("#key-dialog")).to_be_hidden()
+    await tab.part("key-open").press("Enter")
+    await enter(tab, "first")
+    await expect(tab.part("signed-out")).to_be_hidden()

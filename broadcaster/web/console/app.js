@@ -108,7 +108,8 @@ function drawIndicator(turn) {
   const now = performance.now();
   const { status, isFeed, stopRequested, stream } = turn;
   const quietMs = stream.newsAt === 0 ? 0 : now - stream.newsAt;
-  const shown = indicatorOf({ connection: stream.state, status, isFeed, stopRequested, quietMs, now });
+  const end = turn.isLoading ? undefined : status;
+  const shown = indicatorOf({ connection: stream.state, status: end, isFeed, stopRequested, quietMs, now });
   const node = byId("status");
   node.dataset.status = status ?? "";
   node.dataset.state = stream.state.name;
@@ -340,6 +341,7 @@ byId("skip").addEventListener("click", (event) => {
   event.preventDefault(); // The hash names a stream.
   chat.composer.focus();
 });
+byId("key-open").addEventListener("click", () => keyDialog.openDialog());
 byId("search").addEventListener("input", drawSide);
 for (const example of document.querySelectorAll("[data-example]")) {
   example.addEventListener("click", () => chat.composer.send(example.dataset.example));

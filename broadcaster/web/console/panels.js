@@ -36,6 +36,7 @@ export class KeyDialog {
   }
 
   openDialog() {
+    show(byId("signed-out"), true);
     if (!this.isOpen) this.root.showModal();
   }
 
@@ -62,6 +63,7 @@ export class KeyDialog {
     byId("key").value = "";
     this.report("");
     this.root.close();
+    show(byId("signed-out"), false);
     this.onEnter(caller);
   }
 

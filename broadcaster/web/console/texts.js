@@ -11,7 +11,7 @@ export const CLOSED = {
   forbidden: "This link is for another answer",
 };
 export const STALLS = {
-  log_unavailable: "The server’s storage does not respond",
+  log_unavailable: "The storage does not respond",
   worker_lost: "Lost contact with the worker",
   stream_lost: "The stream has expired",
 };

@@ -49,6 +49,33 @@ window.write = async ({ text, tokenChars, perSecond }) => {
   return { removed, finished: finished.size, work, frames: frames.slice(1) };
 };
 
+/** The elements that a function makes, and the characters that it writes into the page. */
+window.made = async (draw) => {
+  const create = Document.prototype.createElement;
+  const counted = { elements: 0, changes: 0, characters: 0 };
+  Document.prototype.createElement = function (...given) {
+    counted.elements += 1;
+    return create.apply(this, given);
+  };
+  const observer = new MutationObserver(note);
+  observer.observe(document.getElementById("root"), { childList: true, characterData: true, attributes: true, subtree: true });
+  function note(records) {
+    for (const { type, addedNodes, target } of records) {
+      counted.changes += 1;
+      for (const node of type === "characterData" ? [target] : addedNodes) counted.characters += node.textContent.length;
+    }
+  }
+  try {
+    draw();
+    await new Promise(requestAnimationFrame); // lines of logs follow
+    note(observer.takeRecords());
+  } finally {
+    observer.disconnect();
+    Document.prototype.createElement = create;
+  }
+  return counted;
+};
+
 /** The elements below the answer, and the attributes that run or load something. */
 window.inventory = () => {
   const elements = [...document.querySelectorAll("#root *")];

@@ -19,6 +19,7 @@ import { AnswerTimeline } from "../timeline/answer.js";
 import { Prompt } from "./prompt.js";
 
 const DONE_MS = 2000;
+const READING = new Set(["connecting", "catching-up", "reconnecting"]);
 const MISSING_PARTS = new Set(["expired", "trimmed"]);
 const LOST_LINK = "Nothing was found under this link. It may have expired, or the link is incomplete.";
 const LOST_ANSWER = "This answer has expired, and this browser has no copy of it.";
@@ -135,6 +136,11 @@ export class Turn {
     return this.status !== undefined && !isOver(this.status) && !["gone", "awaited", "locked"].includes(this.stream.state.name);
   }
 
+  /** Whether it is over on the server, and the page still reads it. */
+  get isLoading() {
+    return this.copy === null && !isOver(this.folded.status) && isOver(this.status) && READING.has(this.stream.state.name);
+  }
+
   get stopRequested() {
     return this.isStopping || (this.state?.stop_requested ?? false);
   }
@@ -148,7 +154,7 @@ export class Turn {
     this.drawNotices(isCopyShown ? [] : this.stream.notices);
     this.drawProgress(folded, status);
     this.drawEnding(folded);
-    const isComplete = isOver(status) || this.stream.state.name === "gone";
+    const isComplete = (isOver(status) && !this.isLoading) || this.stream.state.name === "gone";
     show(this.actions, isComplete);
     show(this.copyButton, folded.text !== "");
     if (this.retry) show(this.retry, isLast);
