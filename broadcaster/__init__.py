@@ -8,10 +8,10 @@ The names are imported on first use: ``broadcaster.sync`` must not import a web 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False  # `typing` is imported for as long as a command's Ctrl-C could meet it
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from broadcaster.core.cursor import Cursor
     from broadcaster.core.requests.options import FeedOptions, GenerationOptions, ReadOptions
     from broadcaster.core.requests.webhook_options import WebhookOptions
@@ -50,6 +50,8 @@ _HOMES: Final = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - see TYPE_CHECKING
+
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return value
 

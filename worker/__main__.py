@@ -1,13 +1,15 @@
 """``python -m worker``"""
 
-import sys
-from importlib import import_module
+from broadcaster.process.interrupt_end import let_interrupts_end
 
-from broadcaster.errors import SetupError
-from broadcaster.extras import EXIT_USAGE, check_extra
-from broadcaster.process.interrupts import let_interrupts_end
+let_interrupts_end()  # before the other imports
 
-let_interrupts_end()
+import sys  # noqa: E402
+from importlib import import_module  # noqa: E402
+
+from broadcaster.errors import SetupError  # noqa: E402
+from broadcaster.extras import EXIT_USAGE, check_extra  # noqa: E402
+
 try:
     check_extra("worker")
 except SetupError as error:  # before worker.main, which imports the packages

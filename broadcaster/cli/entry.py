@@ -6,14 +6,15 @@ It imports the standard library and our own errors, until the packages of the co
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from importlib import import_module
-from typing import Final
 
-from broadcaster.cli.arguments import command_in
-from broadcaster.errors import SetupError
-from broadcaster.extras import EXIT_USAGE, Extra, check_extra
-from broadcaster.process.interrupts import let_interrupts_end
+from broadcaster.process.interrupt_end import let_interrupts_end
+
+TYPE_CHECKING = False  # `typing` takes longer to import than all of this module
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+    from broadcaster.extras import Extra
 
 EXTRAS: Final[Mapping[str, Extra]] = {
     "demo": "all",
@@ -30,6 +31,17 @@ EXTRAS: Final[Mapping[str, Extra]] = {
 def main() -> None:
     """Run the command of this process's arguments; ends the process with an ``ExitCode``."""
     let_interrupts_end()
+    _run()
+
+
+def _run() -> None:
+    # Imported here, where Ctrl-C leaves no traceback.
+    from importlib import import_module  # noqa: PLC0415
+
+    from broadcaster.cli.arguments import command_in  # noqa: PLC0415
+    from broadcaster.errors import SetupError  # noqa: PLC0415
+    from broadcaster.extras import EXIT_USAGE, check_extra  # noqa: PLC0415
+
     try:
         check_extra(EXTRAS.get(command_in(sys.argv[1:]), "cli"))
     except SetupError as error:

@@ -13,11 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
-
-def let_interrupts_end() -> None:
-    """From here on Ctrl-C ends this process, unless its parent had it ignored (``nohup``)."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+from broadcaster.process.interrupt_end import let_interrupts_end
 
 
 @contextmanager

@@ -14,7 +14,8 @@ DEADLINE_S = 30.0
 OF_NOHUP = """
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from broadcaster.process.interrupts import let_interrupts_end, raising_interrupts
+from broadcaster.process.interrupt_end import let_interrupts_end
+from broadcaster.process.interrupts import raising_interrupts
 let_interrupts_end()
 with raising_interrupts():
     signal.raise_signal(signal.SIGINT)
@@ -65,3 +66,27 @@ def test_a_process_whose_parent_ignores_interrupts_ignores_them_too() -> None:
         [sys.executable, "-c", OF_NOHUP], capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+BEFORE_CTRL_C_ENDS = """
+import sys
+before = set(sys.modules)
+import %s
+print(*sorted(set(sys.modules) - before), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("first", ["broadcaster.cli.entry", "broadcaster.process.interrupt_end"])
+def test_before_an_interrupt_ends_a_program_only_signal_is_imported(first: str) -> None:
+    alone = subprocess.run(
+        [sys.executable, "-c", BEFORE_CTRL_C_ENDS % "signal, __future__"], capture_output=True, text=True, check=True
+    )
+    ran = subprocess.run([sys.executable, "-c", BEFORE_CTRL_C_ENDS % first], capture_output=True, text=True, check=True)
+    own = {
+        "broadcaster",
+        "broadcaster.cli",
+        "broadcaster.cli.entry",
+        "broadcaster.process",
+        "broadcaster.process.interrupt_end",
+    }
+    assert set(ran.stdout.split()) - set(alone.stdout.split()) <= own
