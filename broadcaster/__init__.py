@@ -8,7 +8,7 @@ The names are imported on first use: ``broadcaster.sync`` must not import a web 
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # `typing` is imported for as long as a command's Ctrl-C could meet it
+TYPE_CHECKING = False  # during the import of `typing` a Ctrl-C would leave a command's traceback
 if TYPE_CHECKING:
     from typing import Any, Final
 

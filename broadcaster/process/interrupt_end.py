@@ -1,9 +1,12 @@
-"""Ctrl-C from the first moment of a program: only ``signal`` is imported before a Ctrl-C leaves no traceback."""
+"""Ctrl-C from the first moment of a program, before any module is imported whose import it could break off.
 
-import signal
+``_signal`` is the part of ``signal`` that is built into Python: ``signal`` itself imports ``enum`` and ``collections``.
+"""
+
+from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 
 
 def let_interrupts_end() -> None:
     """From here on Ctrl-C ends this process, unless its parent had it ignored (``nohup``)."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if getsignal(SIGINT) is default_int_handler:
+        signal(SIGINT, SIG_DFL)
