@@ -35,11 +35,11 @@ def main() -> None:
 
 
 def _run() -> None:
-    from importlib import import_module  # noqa: PLC0415 - Ctrl-C ends it quietly
+    from importlib import import_module  # noqa: PLC0415 - interrupts end it quietly
 
-    from broadcaster.cli.arguments import command_in  # noqa: PLC0415 - Ctrl-C ends it quietly
-    from broadcaster.errors import SetupError  # noqa: PLC0415 - Ctrl-C ends it quietly
-    from broadcaster.extras import EXIT_USAGE, check_extra  # noqa: PLC0415 - Ctrl-C ends it quietly
+    from broadcaster.cli.arguments import command_in  # noqa: PLC0415 - interrupts end it quietly
+    from broadcaster.errors import SetupError  # noqa: PLC0415 - interrupts end it quietly
+    from broadcaster.extras import EXIT_USAGE, check_extra  # noqa: PLC0415 - interrupts end it quietly
 
     try:
         check_extra(EXTRAS.get(command_in(sys.argv[1:]), "cli"))
