@@ -71,10 +71,14 @@ class AppendReply(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Events for one append; ``events[0]`` has ``first_seq``. An empty batch checks that the log still has our tail."""
+    """Events for one append; ``events[0]`` has ``first_seq``. An empty batch checks that the log still has our tail.
+
+    ``bytes_before``: event bytes of the log before ``first_seq``; None when other attempts wrote some of them.
+    """
 
     first_seq: int
     events: list[bytes]
+    bytes_before: int | None = None
 
     @property
     def last_seq(self) -> int:
@@ -85,7 +89,10 @@ class Batch(NamedTuple):
 class Batcher:
     """Events of one attempt under one epoch, from ``base_seq`` + 1 on."""
 
-    __slots__ = ("_events", "_high", "_in_flight", "_resends", "acked_seq", "base_seq", "epoch", "size_bytes")
+    __slots__ = (
+        *("_acked_bytes", "_events", "_high", "_in_flight", "_resends"),
+        *("acked_seq", "base_seq", "epoch", "size_bytes"),
+    )
 
     def __init__(self, *, epoch: int, base_seq: int) -> None:
         self.epoch = epoch
@@ -95,6 +102,7 @@ class Batcher:
         """Bytes kept for sending and for resending."""
         self.acked_seq = base_seq
         """Last seq the log has confirmed."""
+        self._acked_bytes = 0  # of this attempt's events up to ``acked_seq``
         self._high = base_seq
         self._in_flight: Batch | None = None
         self._resends = 0
@@ -129,7 +137,8 @@ class Batcher:
             end += 1
         if end == begin and not verify:
             return None
-        self._in_flight = Batch(self.acked_seq + 1, self._events[begin:end])
+        bytes_before = None if self.base_seq else self._acked_bytes
+        self._in_flight = Batch(self.acked_seq + 1, self._events[begin:end], bytes_before)
         return self._in_flight
 
     def failed(self) -> None:
@@ -143,6 +152,7 @@ class Batcher:
             raise RuntimeError("a reply without an append in flight")
         if reply.code in (Code.APPENDED, Code.DUPLICATE):
             self.acked_seq = batch.last_seq
+            self._acked_bytes += sum(map(len, batch.events))
             if self.acked_seq > self._high:
                 self._high, self._resends = self.acked_seq, 0
             return Next.GO_ON
@@ -161,9 +171,9 @@ class Batcher:
             self._drop_after(max(reply.last_seq, self.base_seq))
             return Next.GIVE_UP
         if reply.last_epoch == self.epoch and reply.last_seq >= self.base_seq:
-            self.acked_seq = reply.last_seq
+            self._acknowledge_anew(reply.last_seq)
             return Next.GO_ON
-        self.acked_seq = self.base_seq
+        self._acknowledge_anew(self.base_seq)
         if reply.last_seq == 0:
             return Next.RESTORE
         return Next.GO_ON if reply.last_seq == self.base_seq else Next.REBASE
@@ -172,9 +182,14 @@ class Batcher:
         keep = max(0, seq - self.base_seq)
         self.size_bytes -= sum(map(len, self._events[keep:]))
         del self._events[keep:]
-        self.acked_seq = min(self.acked_seq, self.last_seq)
+        self._acknowledge_anew(min(self.acked_seq, self.last_seq))
+
+    def _acknowledge_anew(self, seq: int) -> None:
+        self.acked_seq = seq
+        self._acked_bytes = sum(map(len, self._events[: seq - self.base_seq]))
 
     def rebase(self, *, epoch: int, base_seq: int) -> None:
         """Put all of this attempt's events behind ``base_seq`` under a newer epoch; they are resent."""
         self.epoch = epoch
         self.base_seq = self.acked_seq = self._high = base_seq
+        self._acked_bytes = 0

@@ -16,6 +16,8 @@ class ModelLog:
         self.granted = 0
 
     def append(self, epoch: int, batch: Batch) -> AppendReply:
+        if batch.bytes_before is not None and len(self.entries) >= batch.first_seq - 1:
+            assert batch.bytes_before == sum(len(event) for _, event in self.entries[: batch.first_seq - 1])
         last_epoch, last_seq = (self.entries[-1][0] if self.entries else 0), len(self.entries)
         if epoch < max(self.granted, last_epoch):
             return AppendReply(Code.FENCED, last_epoch, last_seq, StopRequest.NONE)
@@ -77,12 +79,12 @@ def test_whatever_is_lost_the_log_ends_dense_and_holds_every_event_once_in_order
 def test_while_an_append_is_in_flight_events_join_the_next() -> None:
     batcher = Batcher(epoch=1, base_seq=0)
     batcher.push([b"a"])
-    assert batcher.take() == (1, [b"a"])
+    assert batcher.take() == (1, [b"a"], 0)
     batcher.push([b"b"])
     batcher.push([b"c"])
     assert batcher.take() is None
     assert batcher.replied(AppendReply(Code.APPENDED, 1, 1, StopRequest.NONE)) is Next.GO_ON
-    assert batcher.take() == (2, [b"b", b"c"])
+    assert batcher.take() == (2, [b"b", b"c"], 1)
 
 
 def test_a_failed_append_is_offered_once_more_unchanged() -> None:
@@ -91,14 +93,14 @@ def test_a_failed_append_is_offered_once_more_unchanged() -> None:
     batcher.take()
     batcher.push([b"b"])
     batcher.failed()
-    assert batcher.take() == (1, [b"a", b"b"])
+    assert batcher.take() == (1, [b"a", b"b"], 0)
 
 
 def test_a_forgotten_grant_is_restored_and_the_same_batch_offered_once_more() -> None:
     batcher = Batcher(epoch=1, base_seq=3)
     batcher.push([b"a"])
     for _ in range(2 * MAX_RESENDS):  # it costs no re-send
-        assert batcher.take() == (4, [b"a"])
+        assert batcher.take() == (4, [b"a"], None)
         assert batcher.replied(AppendReply(Code.FORGOTTEN, 1, 3, StopRequest.NONE)) is Next.REMIND
 
 
@@ -135,7 +137,7 @@ def test_a_full_stream_drops_what_was_refused_and_numbers_the_error_behind_the_l
     batcher.take()
     assert batcher.replied(AppendReply(Code.FULL, 1, 5, StopRequest.NONE)) is Next.FULL
     batcher.push([b"error"])
-    assert batcher.take() == (6, [b"error"])
+    assert batcher.take() == (6, [b"error"], None)
 
 
 def test_a_stream_that_is_fenced_or_closed_is_lost_to_its_batcher() -> None:

@@ -2,12 +2,13 @@
 
 Theory of operation. A StreamWriter hands its events to its Batcher (pure) and notifies the appender. At the end of the
 loop turn the appender takes one batch from every writer that has none in flight and sends them together: the first
-token of an idle system leaves at once. Events that come while a server has such a write under way wait for its reply,
-``HOLD_S`` at most, and leave as the next write: under load each write carries the events of many generations, and a
-slow server delays no stream for longer than that. Streams wait only for replies of their own server: a shard that is
-away delays only its own streams. A reply decides what is next; everything else (Redis away, full, moving) means
-"later": the same batch is offered again after a back-off, for as long as the writer lives. A worker never stops
-generating because Redis does.
+token of an idle system leaves at once. Most batches are the next events of a first attempt: append_next.lua writes them
+for half the price, and where it writes nothing, append.lua decides. Events that come while a server has such a write
+under way wait for its reply, ``HOLD_S`` at most, and leave as the next write: under load each write carries the events
+of many generations, and a slow server delays no stream for longer than that. Streams wait only for replies of their own
+server: a shard that is away delays only its own streams. A reply decides what is next; everything else (Redis away,
+full, moving) means "later": the same batch is offered again after a back-off, for as long as the writer lives. A worker
+never stops generating because Redis does.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from broadcaster.observability.logs import get_logger
 _log = get_logger(__name__)
 
 HOLD_S: Final = 0.002
+_NOT_NEXT: Final = -1  # append_next wrote nothing: append decides
 _BACK_OFF: Final = BackOff(0.05, 0.8)
+_APPEND, _APPEND_NEXT = SCRIPTS["append"], SCRIPTS["append_next"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +139,15 @@ class Appender:
             self._release(server)
 
     async def _send(self, server: str, batches: Sequence[tuple[StreamWriter, Batch]]) -> None:
-        calls = [self._call(writer, batch) for writer, batch in batches]
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
-        try:
-            replies = await run_all(self._redis, calls)
-        except Exception as error:
-            replies = [error] * len(calls)
+        replies = await self._replies(batches)
         self.counts.write_s.observe(loop.time() - sent_at)
         retried: list[StreamWriter] = []
         for (writer, batch), reply in zip(batches, replies, strict=True):
-            if not isinstance(reply, Exception):
-                code, epoch, seq, stop = reply
-                self._count(writer, batch, Code(code))
-                writer.replied(AppendReply(Code(code), epoch, seq, StopRequest(stop)))
+            if isinstance(reply, AppendReply):
+                self._count(writer, batch, reply.code)
+                writer.replied(reply)
             elif later(reply):
                 count_limit(reply)
                 self.counts.outcomes["unavailable"] += 1
@@ -161,6 +159,22 @@ class Appender:
             self._retry(server, retried, replies)
         else:
             self._failures.pop(server, None)
+
+    async def _replies(self, batches: Sequence[tuple[StreamWriter, Batch]]) -> list[AppendReply | Exception]:
+        """The log's reply to each, or what prevented one."""
+        replies = await self._run([self._next_call(*each) or self._call(*each) for each in batches])
+        left = [at for at, reply in enumerate(replies) if reply == _NOT_NEXT]
+        if left:
+            decided = await self._run([self._call(*batches[at]) for at in left])
+            for at, reply in zip(left, decided, strict=True):
+                replies[at] = reply
+        return [_reply(reply, *batch) for reply, batch in zip(replies, batches, strict=True)]
+
+    async def _run(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        try:
+            return await run_all(self._redis, calls)
+        except Exception as error:
+            return [error] * len(calls)
 
     def _count(self, writer: StreamWriter, batch: Batch, code: Code) -> None:
         self.counts.replied(code, len(batch.events))
@@ -179,6 +193,18 @@ class Appender:
         for writer in writers:
             loop.call_later(delay_s, self.attend, writer)
 
+    def _next_call(self, writer: StreamWriter, batch: Batch) -> ScriptCall | None:
+        """The cheap append; None for a batch that begins or ends the log, exceeds a bound or follows other attempts."""
+        events, before, bounds = batch.events, batch.bytes_before, self.bounds
+        if before is None or batch.first_seq == 1 or not events or is_terminal(events[-1]):
+            return None
+        size = sum(map(len, events))
+        if batch.last_seq > bounds.max_events or before + size > bounds.max_bytes or size > bounds.push_max_bytes:
+            return None
+        name, stream_id = self._keys, writer.stream_id
+        keys = (name.log(stream_id), name.meta(stream_id), name.live(stream_id))
+        return ScriptCall(_APPEND_NEXT, keys, (writer.epoch, batch.first_seq, before, FORMAT_VERSION, *events))
+
     def _call(self, writer: StreamWriter, batch: Batch) -> ScriptCall:
         name, stream_id, bounds = self._keys, writer.stream_id, self.bounds
         status = ""
@@ -187,7 +213,7 @@ class Appender:
         keys = (name.log(stream_id), name.meta(stream_id), name.live(stream_id), name.lease(stream_id))
         bound = (bounds.max_events, bounds.max_bytes, bounds.push_max_bytes, bounds.live_ttl_ms, writer.retention_ms)
         args: list[Argument] = [writer.epoch, batch.first_seq, *bound, FORMAT_VERSION, status, *batch.events]
-        return ScriptCall(SCRIPTS["append"], keys, args)
+        return ScriptCall(_APPEND, keys, args)
 
     async def restore(self, stream_id: str, *, owner: str, epoch: int, lease_ms: int, meta: Mapping[str, str]) -> int:
         """Write lost meta and lease again: 1 restored, 0 not needed, -1 no longer ours. Raises LogUnavailable."""
@@ -196,3 +222,13 @@ class Appender:
         keys = [name.meta(stream_id), name.lease(stream_id), name.log(stream_id)]
         grant = (owner, epoch, lease_ms, self.bounds.live_ttl_ms)
         return int(await SCRIPTS["restore"].run(self._redis, keys, *grant, *fields))
+
+
+def _reply(reply: Any, writer: StreamWriter, batch: Batch) -> AppendReply | Exception:
+    """What either script answered, or the error in its place."""
+    if isinstance(reply, Exception):
+        return reply
+    if isinstance(reply, int):
+        return AppendReply(Code.APPENDED, writer.epoch, batch.last_seq, StopRequest.NONE)
+    code, epoch, seq, stop = reply
+    return AppendReply(Code(code), epoch, seq, StopRequest(stop))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broadcaster.core.batching import Code
+from broadcaster.core.batching import Code, StopRequest
 from broadcaster.core.events import DataEvent, Finish, encode_event
 from broadcaster.errors import TenantLimit
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
@@ -66,6 +66,28 @@ async def test_appends_of_many_streams_leave_together_and_leases_are_kept(connec
         await run.appended(20)
         keys = [connection.keys.lease(each) for each in ids]
         assert all([await connection.redis.exists(key) for key in keys])
+
+
+async def test_the_usual_append_is_the_cheap_one_on_every_primary_and_append_reports_a_stop(
+    connection: LogConnection,
+) -> None:
+    world = World(connection)
+    ids = [await world.create() for _ in range(STREAMS)]
+
+    async with running(connection, ids) as run:
+        primaries = list((await connection.primaries()).values())
+        for primary in primaries:
+            await primary.config_resetstat()
+        await run.appended(5)
+        for primary in primaries:
+            stats = await primary.info("commandstats")
+            assert stats["cmdstat_xlen"]["calls"] >= 5  # append_next
+            assert "cmdstat_xrevrange" not in stats  # append
+        stopped, *others = run.writers
+        await connection.redis.hset(connection.keys.meta(stopped.stream_id), "stop", "stopped")
+        await run.appended(5)
+        assert stopped.stop_request is StopRequest.STOPPED
+        assert not any(writer.stop_request for writer in others)
 
 
 async def test_scripts_that_no_server_knows_any_more_are_reloaded(connection: LogConnection) -> None:
