@@ -2,8 +2,8 @@
  *
  * Event k of a stream is {"type":"text-delta","id":"0","delta":"#n=<k> #t=<CLOCK_MONOTONIC ns> xxx"}: in the text, number
  * and time survive every dialect. Ways:
- *   redis  commands out of a file: line s holds stream s's command, its words parted by tabs; the word {seq} becomes the
- *          number of the first event, the last word {event} becomes --batch events. The product's own append goes so.
+ *   redis  commands out of a file: line s holds stream s's command, its words parted by tabs; {seq} and {bytes} become the
+ *          number of the first event and the bytes of all before it, the last word {event} becomes --batch events.
  *          With several --port it goes to that of its place in the list which a first word @<place> names.
  *   http   POST of the event to --path, over --links pipelined connections; a stream keeps to one of them
  *   centrifugo  POST of what is due to its /api/batch, over the same links; --centrifugo names the channels
@@ -30,10 +30,10 @@
 enum { MOST_LINKS = 64, MOST_EVENT_BYTES = 60000, ANSWER_BYTES = 1 << 16, MOST_AT_ONCE = 256, MOST_COMMANDS = 64 };
 enum way { REDIS, HTTP, CENTRIFUGO, LINES };
 
-struct command { /* RESP of the words before {seq}, and of those behind it; the word count without the events */
+struct command { /* RESP of the words before {seq}, and of those behind {bytes}; the word count without the events */
     const char *before, *behind;
     int words, link;
-    bool has_seq;
+    unsigned long event_bytes; /* so far */
 };
 
 struct link {
@@ -106,17 +106,20 @@ static int write_event(char *out, int stream) {
     return bytes + sprintf(out + bytes, "\"}");
 }
 
+static int digits(unsigned long number) {
+    return snprintf(NULL, 0, "%lu", number);
+}
+
 static size_t write_command(char *out, int stream) {
-    const struct command *command = &commands[stream];
-    char event[MOST_EVENT_BYTES + 256], number[24];
-    char *at = out;
+    struct command *command = &commands[stream];
+    unsigned long first = numbers[stream] + 1, held = command->event_bytes;
+    char event[MOST_EVENT_BYTES + 256], *at = out;
     at += sprintf(at, "*%d\r\n%s", command->words + asked.batch, command->before);
-    if (command->has_seq) {
-        int digits = sprintf(number, "%lu", (unsigned long)numbers[stream] + 1);
-        at += sprintf(at, "$%d\r\n%s\r\n%s", digits, number, command->behind);
-    }
+    if (command->behind)
+        at += sprintf(at, "$%d\r\n%lu\r\n$%d\r\n%lu\r\n%s", digits(first), first, digits(held), held, command->behind);
     for (int nth = 0; nth < asked.batch; nth++) {
         int bytes = write_event(event, stream);
+        command->event_bytes += (unsigned long)bytes;
         at += sprintf(at, "$%d\r\n%s\r\n", bytes, event);
     }
     return (size_t)(at - out);
@@ -197,7 +200,7 @@ static void refuse(const char *line) {
     if (!refused++) fprintf(stderr, "publish: refused: %.80s\n", line);
 }
 
-/* One line of RESP. An array's first element is the append script's code: 1 appended. */
+/* One line of RESP. A script's code is alone or an array's first element: 1 appended, a negative one refused. */
 static void take_resp_line(struct link *link, const char *line) {
     bool is_first = false;
     if (*line == '$') return; /* an id's length: the id is the next line */
@@ -209,7 +212,7 @@ static void take_resp_line(struct link *link, const char *line) {
         link->array_left = -link->array_left;
         is_first = true;
     }
-    if (*line == '-' || (is_first && strcmp(line, ":1"))) refuse(line);
+    if (*line == '-' || (is_first ? strcmp(line, ":1") : !link->array_left && !strncmp(line, ":-", 2))) refuse(line);
     if (link->array_left) link->array_left--;
     if (!link->array_left) link->answered++;
 }
@@ -320,14 +323,13 @@ static void read_commands(void) {
     for (int stream = 0; stream < asked.streams; stream++) {
         if (getline(&line, &room, file) < 0) fail("fewer commands than streams");
         struct command *command = &commands[stream];
-        char *seq = strstr(line, "{seq}\t"), *event = strstr(line, "{event}"), *first = line;
+        char *seq = strstr(line, "{seq}\t{bytes}\t"), *event = strstr(line, "{event}"), *first = line;
         if (!event) fail("a command without {event}");
         if (*line == '@') command->link = (int)strtol(line + 1, &first, 10), first++;
         if (command->link < 0 || command->link >= asked.links) fail("a command for a port that was not named");
-        command->has_seq = seq != NULL;
-        command->words = command->has_seq;
+        command->words = seq ? 2 : 0;
         command->before = encode_words(first, (seq ? seq : event) - 1, &command->words);
-        if (seq) command->behind = encode_words(seq + 6, event - 1, &command->words);
+        if (seq) command->behind = encode_words(seq + 14, event - 1, &command->words);
     }
     free(line);
     fclose(file);
@@ -335,9 +337,8 @@ static void read_commands(void) {
 
 static const struct option options[] = {
     {"redis", 1, 0, 'R'},   {"http", 1, 0, 'H'},   {"centrifugo", 1, 0, 'C'}, {"lines", 0, 0, 'L'},  {"socket", 1, 0, 'S'},
-    {"port", 1, 0, 'p'},
     {"streams", 1, 0, 's'}, {"links", 1, 0, 'l'},  {"size", 1, 0, 'z'},   {"batch", 1, 0, 'b'},  {"window", 1, 0, 'w'},
-    {"rate", 1, 0, 'r'},    {"seconds", 1, 0, 't'}, {"count", 1, 0, 'c'}, {"tick-us", 1, 0, 'u'}, {0, 0, 0, 0}};
+    {"rate", 1, 0, 'r'},    {"seconds", 1, 0, 't'}, {"count", 1, 0, 'c'}, {"tick-us", 1, 0, 'u'}, {"port", 1, 0, 'p'}, {0, 0, 0, 0}};
 
 /* One port for all links, or one for each of Redis's. */
 static void read_ports(const char *list) {

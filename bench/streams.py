@@ -1,8 +1,8 @@
 """Generations that a bench may write to: created and claimed by the product's own classes, appended to by ``publish``.
 
-The append is the product's script with the arguments that a worker gives it (log/streams/appender.py); what changes
-from call to call, ``{seq}`` and ``{event}``, is filled in by the publisher, which is C and therefore no part of what
-is measured.
+The append is the product's script for every batch but the first and the last, with the arguments that a worker gives it
+(log/streams/appender.py). What changes from call to call, ``{seq}``, ``{bytes}`` and ``{event}``, is filled in by the
+publisher, which is C and therefore no part of what is measured.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def prepare(url: str, *, run: str, streams: int, file: Path) -> None:
 async def _create(url: str, ids: Sequence[str]) -> list[Granted]:
     async with LogConnection(url, max_connections=_AT_ONCE) as connection:
         for primary in (await connection.primaries()).values():
-            await primary.script_load(SCRIPTS["append"].text)
+            await primary.script_load(SCRIPTS["append_next"].text)
         claims = Claims(connection, ClaimPolicy(_HOUR_S, _HOUR_S, _HOUR_S, 3), owner="bench")
         generations = open_generations(connection, claims=claims, ids=iter(ids))
         places = asyncio.Semaphore(_AT_ONCE)
@@ -91,25 +91,18 @@ async def create_generation(generations: Generations, *, model: str) -> str:
 
 def _append_of(granted: Granted) -> str:
     # With the defaults, whatever this machine's environment says.
-    settings = Settings.model_construct()
-    keys, stream_id = KeyNames(settings.key_prefix), granted.stream_id
+    keys, stream_id = KeyNames(Settings.model_construct().key_prefix), granted.stream_id
     words: tuple[object, ...] = (
         "EVALSHA",
-        SCRIPTS["append"].sha,
-        4,
+        SCRIPTS["append_next"].sha,
+        3,
         keys.log(stream_id),
         keys.meta(stream_id),
         keys.live(stream_id),
-        keys.lease(stream_id),
         granted.epoch,
         "{seq}",
-        settings.max_events,
-        settings.max_bytes,
-        settings.push_max_bytes,
-        int(settings.live_ttl_s * 1000),
-        int(settings.retention_s * 1000),
+        "{bytes}",
         FORMAT_VERSION,
-        "",
         "{event}",
     )
     return "\t".join(map(str, words))
