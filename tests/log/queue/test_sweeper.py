@@ -275,15 +275,16 @@ async def test_a_worker_that_came_and_went_since_the_last_check_begins_the_stall
 ) -> None:
     task, loop = await steady(world), asyncio.get_running_loop()
     first = await world.create()
-    sweep, began = sweeper(world, stall_timeout_ms=3000), loop.time()
+    sweep, began = sweeper(world, stall_timeout_ms=1500), loop.time()
     await sweep.sweep()
     if not has_work:
         await world.generations.delete(first, tenant=TENANT, timeout_s=5)
-    while loop.time() - began <= 3:
+    while loop.time() - began <= 1.5:
         await sweep.sweep()
-        await asyncio.sleep(0.1)
-        if loop.time() - began > 2.5 and has_work:
-            await world.redis.zadd(world.keys.workers, {"elsewhere": (await world.redis.time())[0] * 1000})
+        await asyncio.sleep(0.05)
+        if loop.time() - began > 1.25 and has_work:
+            seconds, micros = await world.redis.time()
+            await world.redis.zadd(world.keys.workers, {"elsewhere": seconds * 1000 + micros // 1000})
             has_work = False
     stream_id = await world.create()
     await sweep.sweep()

@@ -67,9 +67,9 @@ async def test_the_local_model_streams_english_with_its_token_counts(model: Loca
     assert isinstance(events[-1], ev.Finish)
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place() -> AsyncIterator[tuple[str, str]]:
-    """The base URL of the OpenAI wires, at a server of its own, and its key."""
+    """The base URL of the OpenAI wires, at a server that these tests share, and its key."""
     server = LocalServer()
     yield f"{await server.url()}/v1", server.key
     await server.aclose()
