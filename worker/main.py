@@ -39,8 +39,8 @@ from broadcaster.observability.metrics_server import MetricsAddress
 from broadcaster.observability.serving import folder_of_parent, process_metrics
 from broadcaster.observability.telemetry import name_traces, set_up_logging
 from broadcaster.observability.tracing.opening import open_tracing
-from broadcaster.process.memory import tune_memory
 from broadcaster.process.lifeline import follow_parent
+from broadcaster.process.memory import tune_memory
 from broadcaster.process.tasks import end_tasks, running
 from broadcaster.settings import Settings, describe_error, unknown_variables
 from broadcaster.settings.contradictions import check_worker
