@@ -36,7 +36,7 @@ KEPT_CHUNKS: Final = 512
 _LEADS: Final = ((0xE0, 0xC0, 2), (0xF0, 0xE0, 3), (0xF8, 0xF0, 4))
 
 
-class DataEvent(NamedTuple):
+class SharedData(NamedTuple):
     """A data event, and the last entry in it."""
 
     frame: bytes
@@ -44,7 +44,7 @@ class DataEvent(NamedTuple):
 
 
 @lru_cache(maxsize=KEPT_CHUNKS)
-def read_chunk(chunk: bytes, content: DurableContent) -> DataEvent | None:
+def read_chunk(chunk: bytes, content: DurableContent) -> SharedData | None:
     """The data event of native frames; None where a response must read entry by entry.
 
     That is so where the chunk cuts a frame, has a notice or the end of the stream, has no content, or ends within a
@@ -64,7 +64,7 @@ def read_chunk(chunk: bytes, content: DurableContent) -> DataEvent | None:
             last = Cursor.parse(message.id)
     if not pieces or (content is DurableContent.TEXT and _is_within_character(pieces[-4:])):
         return None
-    return DataEvent(_frame(b"data", _text(pieces, content)), last)
+    return SharedData(_frame(b"data", _text(pieces, content)), last)
 
 
 class DurableFrames:
@@ -77,7 +77,7 @@ class DurableFrames:
         self._at = at
         self._waiting: list[tuple[Cursor, bytes]] = []
         self._knows_end = False  # the client knows that it is up to date
-        self._owes_control = False  # after a data event that was taken by itself
+        self._needs_control = False  # after a data event that was taken by itself
         self.is_closed = False
         """The control event with ``streamClosed`` was taken."""
 
@@ -94,24 +94,24 @@ class DurableFrames:
 
     def take_chunk(self, chunk: bytes) -> bytes:
         """The data event of native frames (rule 4), for the next ``take`` to follow; ``b""``: ``add`` its entries."""
-        data = None if self._waiting or self._owes_control else read_chunk(chunk, self._content)
+        data = None if self._waiting or self._needs_control else read_chunk(chunk, self._content)
         if data is None:
             return b""
-        self._at, self._knows_end, self._owes_control = data.last, False, True
+        self._at, self._knows_end, self._needs_control = data.last, False, True
         return data.frame
 
     def take(self, *, is_at_end: bool, is_closed: bool) -> bytes:
         """The frames of what was added; ``is_at_end``: the stream holds no more. ``b""``: nothing has changed."""
         ready = self._ready(is_closed=is_closed)
-        is_new = ready or self._owes_control or is_closed or (is_at_end and not self._knows_end)
+        is_new = ready or self._needs_control or is_closed or (is_at_end and not self._knows_end)
         if self.is_closed or not is_new:
             return b""
         frames = b""
         if ready:
-            frames = self._control() if self._owes_control else b""
+            frames = self._control() if self._needs_control else b""
             self._at = ready[-1][0]
             frames += _frame(b"data", _text([piece for _, piece in ready], self._content))
-        self._owes_control = False
+        self._needs_control = False
         self._knows_end, self.is_closed = is_at_end or is_closed, is_closed
         return frames + self._control()
 
