@@ -12,6 +12,8 @@ from tests.support.memory.memory_world import MemoryWorld
 
 MARK = "mark-7f3a9e51"
 """Stands in every request: in its keys, its URL, and in the body's values wherever there is one."""
+WRONG_WORD = f"not '{MARK}'"
+"""An error names a word that is not among the allowed ones, and repeats nothing else of a request."""
 
 MAX_BODY_BYTES = 2**20
 KNOWN = "gen_known"

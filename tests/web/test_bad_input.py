@@ -18,7 +18,7 @@ from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import MEDIA_TYPE
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import DEADLINE_S, served
-from tests.web.bad_requests import JSON, KNOWN, MARK, MAX_BODY_BYTES, TABLE, Bad
+from tests.web.bad_requests import JSON, KNOWN, MARK, MAX_BODY_BYTES, TABLE, WRONG_WORD, Bad
 
 KEYS = {"authorization": f"Bearer {MARK}", "x-api-key": MARK, "cookie": f"key={MARK}"}
 DOCUMENT = create_app(Settings()).openapi()
@@ -69,7 +69,7 @@ def problem_of(response: httpx2.Response) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-async def test_each_bad_request_gets_its_documented_code_and_place_and_nothing_of_it_is_repeated_or_done(
+async def test_each_bad_request_gets_its_documented_code_and_place_and_nothing_but_a_wrong_word_is_repeated_or_done(
     bad_client: httpx2.AsyncClient, world: MemoryWorld, row: Bad
 ) -> None:
     requested = 0 if row.before is None else 1
@@ -84,7 +84,7 @@ async def test_each_bad_request_gets_its_documented_code_and_place_and_nothing_o
         method, path = row.route.split()
         documented = DOCUMENT["paths"][path][method.lower()]["responses"][str(row.status)]
         assert row.code in documented["content"][MEDIA_TYPE]["examples"]
-    assert MARK not in response.text
+    assert MARK not in response.text.replace(WRONG_WORD, "")
     assert MARK not in str(response.headers)
     assert (await bad_client.get("/healthz")).status_code == 200
     assert len(world.requests) == requested
