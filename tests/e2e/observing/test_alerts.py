@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from broadcaster.client import AsyncClient
-from broadcaster.errors import BroadcasterError
+from broadcaster.client.errors import ClientError
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Answer, Script, ScriptedProvider
 from tests.e2e.observing.watched import Watched
@@ -104,7 +104,7 @@ async def test_a_redis_that_loses_events_is_full_unsteady_and_gone(
             await connection.redis.config_set("maxmemory", "1")
 
             async def refused() -> None:
-                with contextlib.suppress(BroadcasterError):
+                with contextlib.suppress(ClientError):
                     await client.start("refused")
 
             async with repeating(refused):
