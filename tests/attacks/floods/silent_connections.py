@@ -29,6 +29,7 @@ from tests.support.servers.ports import draw_ports
 EACH: Final = 20
 DESCRIPTORS: Final = 300
 FLOOD: Final = 600
+START_S: Final = 30.0
 KEY: Final = "attack-attack-attack"
 HEAD: Final = (
     b"POST /v1/generations HTTP/1.1\r\nHost: x\r\ncontent-type: application/json\r\ncontent-length: 4000000\r\n"
@@ -63,7 +64,10 @@ def front_end(folder: Path) -> Iterator[tuple[int, Path]]:
             stderr=output,
         )
     try:
-        while is_healthy(port) != "200":
+        deadline_s = time.monotonic() + START_S
+        while (health := is_healthy(port)) != "200":
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline_s, health
             time.sleep(0.1)
         yield port, log
     finally:
