@@ -212,4 +212,4 @@ async def follow_over_websocket(
     if isinstance(viewer, Finished):
         return WebSocketResponse(Refused(StopReason.TERMINAL, b""))
     named = {GENERATION_ID_HEADER: meta.id} if meta.kind == "generation" else {}
-    return WebSocketResponse(viewer, headers=named, meta=meta)
+    return WebSocketResponse(viewer, hold=services.hold, headers=named, meta=meta)

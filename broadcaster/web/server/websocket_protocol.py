@@ -1,8 +1,8 @@
 """One WebSocket of our runner: uvicorn's protocol on the library ``websockets``, with what a viewer needs of it.
 
 1. A response may abort its connection, and is notified of its loss, as over HTTP (http_protocol.py).
-2. A message is sent when the socket has taken the ones before it. Bytes that the client makes the server send (pongs)
-   have a bound: a client that sends pings and reads nothing is disconnected.
+2. A message, or a fragment of one, is sent when the socket has taken the ones before it. Bytes that the client makes
+   the server send (pongs) have a bound: a client that sends pings and reads nothing is disconnected.
 3. A client that does not answer a ping in time is gone: its connection is aborted, for it would not take a close frame.
 4. A refused handshake is complete, and no fault of the app. The log has a line of our own for each request. uvicorn and
    the library write none: at DEBUG they would write the head, with the token of its query.
@@ -24,10 +24,12 @@ from typing import Any, Final
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidState
 from websockets.http11 import Response
 
 from broadcaster.hub.viewer import Viewer
 from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
+from broadcaster.web.viewing.handshake import MORE_FOLLOWS
 
 # Pongs that wait for a socket which takes nothing; a pong has at most 131 bytes.
 MAX_PONG_BYTES: Final = 256 * 2**10
@@ -89,8 +91,19 @@ class ViewerSocket(WebSocketsSansIOProtocol):
             raise ClientDisconnected  # uvicorn would take the message, or the one after it, for a fault of the app
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self._send_refusal(message.get("body", b""))
+        elif MORE_FOLLOWS in message or self.conn.expect_continuation_frame:
+            await self._send_fragment(message)
         else:
             await super().send(message)
+
+    async def _send_fragment(self, message: Any) -> None:
+        await self.writable.wait()
+        send = self.conn.send_continuation if self.conn.expect_continuation_frame else self.conn.send_text
+        try:
+            send(message["text"].encode(), fin=MORE_FOLLOWS not in message)
+        except InvalidState:  # one of the two has closed
+            raise ClientDisconnected from None
+        self.transport.write(b"".join(self.conn.data_to_send()))
 
     def handle_ping(self) -> None:
         """A ping has arrived, which the library has answered (rule 2)."""

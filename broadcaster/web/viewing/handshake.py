@@ -21,11 +21,15 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.web.documents.problem_table import ForbiddenOrigin
+from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 
 SWITCHING: Final = 101
 POLICY: Final = 1008
 INTERNAL: Final = 1011
 LATER: Final = 1013
+
+# In a ``websocket.send``, for our own runner: the message goes on in the next one.
+MORE_FOLLOWS: Final = "broadcaster.more_follows"
 
 _EXTENSION: Final = "broadcaster.handshake"
 _HTTP_REFUSAL: Final = "websocket.http.response"
@@ -44,9 +48,11 @@ class _RefusalBody(msgspec.Struct):
 class Handshake:
     """The WebSocket behind one request."""
 
-    __slots__ = ("_can_refuse", "_is_connected", "_receive", "_refusal", "_send", "_status")
+    __slots__ = ("_can_refuse", "_is_connected", "_receive", "_refusal", "_send", "_status", "has_fragments")
 
-    def __init__(self, receive: Receive, send: Send, *, can_refuse: bool) -> None:
+    def __init__(self, receive: Receive, send: Send, *, can_refuse: bool, has_fragments: bool) -> None:
+        """``has_fragments``: the server sends a message in fragments, as our own runner does."""
+        self.has_fragments = has_fragments
         self._receive = receive
         self._send = send
         self._can_refuse = can_refuse
@@ -56,9 +62,10 @@ class Handshake:
 
     # -- for the response that was accepted
 
-    async def send_text(self, text: str) -> None:
-        """Send one message. Raises OSError when the client is gone, on some servers."""
-        await self._send({"type": "websocket.send", "text": text})
+    async def send_text(self, text: str, *, is_last: bool = True) -> None:
+        """Send one message, or a fragment of one. Raises OSError when the client is gone, on some servers."""
+        message: Message = {"type": "websocket.send", "text": text}
+        await self._send(message if is_last else {**message, MORE_FOLLOWS: True})
 
     async def close(self, code: int, reason: str) -> None:
         """Send the close frame; nothing may follow."""
@@ -128,7 +135,9 @@ class HandshakeAsRequest:
 def as_request(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:
     """The GET request that a handshake is."""
     extensions = cast(Mapping[str, object], scope.get("extensions") or {})
-    handshake = Handshake(receive, send, can_refuse=_HTTP_REFUSAL in extensions)
+    handshake = Handshake(
+        receive, send, can_refuse=_HTTP_REFUSAL in extensions, has_fragments=TRANSPORT_EXTENSION in extensions
+    )
     request = {
         **request_scope(scope),
         "scheme": _SCHEMES.get(scope.get("scheme", "ws"), "http"),

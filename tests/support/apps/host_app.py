@@ -25,6 +25,8 @@ async def _sign(request: Request, call_next: RequestResponseEndpoint) -> Respons
 
 
 app = FastAPI()
-_router = create_router(partial(open_services, Settings()), can_watch=every_stream, can_write=every_stream)
+_router = create_router(
+    partial(open_services, Settings()), can_watch=every_stream, can_write=every_stream, websockets=True
+)
 app.add_middleware(BaseHTTPMiddleware, dispatch=_sign)
 app.include_router(_router, prefix="/llm")

@@ -20,13 +20,17 @@ if find_spec("websockets"):
 
 @dataclass
 class Conversation:
-    """What one WebSocket received; ``code`` and ``reason`` are those of the close frame (None: there was none)."""
+    """What one WebSocket received; ``code`` and ``reason`` are those of the close frame (None: there was none).
+
+    ``most_bytes``: of a fragment, or of a message that has come in one.
+    """
 
     socket: Any
     messages: list[dict[str, Any]] = field(default_factory=list)
     is_over: bool = False
     code: int | None = None
     reason: str = ""
+    most_bytes: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -61,14 +65,14 @@ class Conversation:
     async def read_one(self) -> bool:
         """Take the next message; False when the connection is over."""
         try:
-            text = await self.socket.recv()
+            fragments = [fragment async for fragment in self.socket.recv_streaming()]
         except ConnectionClosed as closed:
             self.is_over = True
             if closed.rcvd is not None:
                 self.code, self.reason = closed.rcvd.code, closed.rcvd.reason
             return False
-        assert isinstance(text, str)
-        self.messages.append(json.loads(text))
+        self.messages.append(json.loads("".join(fragments)))
+        self.most_bytes = max(self.most_bytes, *(len(fragment.encode()) for fragment in fragments))
         return True
 
 

@@ -39,7 +39,7 @@ def of_sse(frames: bytes) -> list[dict[str, Any]]:
 
 
 def of_lines(lines: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in MessageLines().decode(lines)]
+    return [json.loads(text) for text, _ in MessageLines().decode(lines)]
 
 
 @pytest.mark.parametrize(("messages", "native"), [(MESSAGES, NATIVE), (SNAPSHOT_MESSAGES, NATIVE_SNAPSHOT)])
@@ -62,16 +62,26 @@ def test_every_frame_of_the_native_dialect_has_its_message(messages: Dialect, na
     assert (messages.name, ours.is_stateless) == (native.name, theirs.is_stateless)
 
 
-def test_lines_cut_at_every_byte_are_the_same_lines() -> None:
+def test_lines_cut_at_every_byte_are_the_same_messages_in_fragments() -> None:
     whole = MESSAGES.open("g").encode(ENTRIES) + MESSAGES.heartbeat
     expected = [str(line, "utf-8") for line in whole.split(b"\n")[:-1]]
     for size in range(1, len(whole)):
         lines = MessageLines()
-        found: list[str] = []
+        found, text = list[str](), ""
         for at in range(0, len(whole), size):
-            found += lines.decode(whole[at : at + size])
-            assert lines.held_bytes == len(whole[: at + size].rpartition(b"\n")[2])
-        assert found == expected
+            for fragment in lines.decode(whole[at : at + size]):
+                assert len(fragment.text) <= size
+                text += fragment.text
+                if fragment.is_last:
+                    found.append(text)
+                    text = ""
+        assert (found, text) == (expected, "")
+
+
+def test_bytes_that_are_no_text_are_replaced_in_their_own_message_alone() -> None:
+    lines = MessageLines()
+    fragments = [*lines.decode(b"a\xc3"), *lines.decode(b"\n\xa9b\n")]
+    assert fragments == [("a", False), ("\ufffd", True), ("\ufffdb", True)]
 
 
 @pytest.mark.parametrize("reason", StopReason)
