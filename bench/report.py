@@ -21,6 +21,7 @@ from bench.scenarios.curves import NAMES
 from bench.svg import Axis, Line, Plot, draw, draw_bars
 from bench.targets import CPU, Verdict, count
 from bench.yardstick import NAME as YARDSTICK
+from broadcaster.hub.live.writes import IS_COMPILED
 
 _COLOURS: Final = {"kept": "green", "missed": "red", "not measured": "yellow"}
 _DIGITS: Final = 3
@@ -235,7 +236,9 @@ def _machine() -> str:
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     model = models[0] if models else platform.machine()
-    return f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}"
+    writes = "in C" if IS_COMPILED else "in Python: `make compiled` is missing, figures of ours are not comparable"
+    python = platform.python_version()
+    return f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {python}, writes {writes}"
 
 
 def _commit() -> str:
