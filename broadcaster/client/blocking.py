@@ -13,26 +13,15 @@ threads, and for forked children, which get connections of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from functools import partial
-from typing import Any, Final, Literal, Self, TypeVar, Unpack
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial, wraps
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from broadcaster.client.client import AsyncClient
-from broadcaster.client.documents import (
-    Appended,
-    CreatedToken,
-    Generation,
-    GenerationList,
-    QueueCounts,
-    StreamList,
-    StreamState,
-    WorkersPage,
-)
+from broadcaster.client.documents import Generation
 from broadcaster.client.errors import CannotConnect
 from broadcaster.client.stream import StreamEvent
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.events import Event, TerminalEvent
-from broadcaster.core.requests.options import FeedOptions, GenerationOptions, IfExists
 from broadcaster.process.blocking import PerProcess, call_blocking
 from broadcaster.process.blocking_items import iterate_blocking
 
@@ -40,6 +29,20 @@ from broadcaster.process.blocking_items import iterate_blocking
 MARGIN_S: Final = 2.0
 
 _Result = TypeVar("_Result")
+_Parameters = ParamSpec("_Parameters")
+
+
+def _blocking(
+    method: Callable[Concatenate[AsyncClient, _Parameters], Coroutine[Any, Any, _Result]],
+) -> Callable[Concatenate[Client, _Parameters], _Result]:
+    """The same method for a caller that waits."""
+
+    @wraps(method)
+    def call(self: Client, /, *args: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
+        return self._call(lambda client: method(client, *args, **options))
+
+    call.__doc__ = f"As ``{call.__qualname__}``."
+    return call
 
 
 class Client:
@@ -79,121 +82,26 @@ class Client:
         if (client := self._async.made) is not None:
             call_blocking(client.aclose, limit_s=self._timeout_s + MARGIN_S)
 
-    def start(
-        self,
-        prompt: str | None = None,
-        *,
-        messages: Sequence[Mapping[str, Any]] | None = None,
-        model: str | None = None,
-        idempotency_key: str | None = None,
-        **options: Unpack[GenerationOptions],
-    ) -> Generation:
-        """As ``AsyncClient.start``."""
-        return self._call(
-            lambda client: client.start(
-                prompt, messages=messages, model=model, idempotency_key=idempotency_key, **options
-            )
-        )
+    start = _blocking(AsyncClient.start)
 
     def get(self, generation_id: str, *, wait_s: float | None = None) -> Generation:
         """As ``AsyncClient.get``."""
         return self._call(lambda client: client.get(generation_id, wait_s=wait_s), wait_s=wait_s or 0.0)
 
-    def list(
-        self, *, status: Literal["all", "open", "over"] = "all", limit: int | None = None, before: str | None = None
-    ) -> GenerationList:
-        """As ``AsyncClient.list``."""
-        return self._call(lambda client: client.list(status=status, limit=limit, before=before))
-
-    def stop(self, generation_id: str) -> Generation:
-        """As ``AsyncClient.stop``."""
-        return self._call(lambda client: client.stop(generation_id))
-
-    def delete(self, generation_id: str) -> None:
-        """As ``AsyncClient.delete``."""
-        self._call(lambda client: client.delete(generation_id))
-
-    def create_stream(
-        self,
-        stream_id: str,
-        *,
-        if_exists: IfExists | None = None,
-        idempotency_key: str | None = None,
-        **config: Unpack[FeedOptions],
-    ) -> StreamState:
-        """As ``AsyncClient.create_stream``."""
-        return self._call(
-            lambda client: client.create_stream(
-                stream_id, if_exists=if_exists, idempotency_key=idempotency_key, **config
-            )
-        )
-
-    def append(
-        self,
-        stream_id: str,
-        events: Mapping[str, Any] | Event | Sequence[Mapping[str, Any] | Event],
-        *,
-        idempotency_key: str | None = None,
-        creation: str | None = None,
-    ) -> Appended:
-        """As ``AsyncClient.append``."""
-        return self._call(
-            lambda client: client.append(stream_id, events, idempotency_key=idempotency_key, creation=creation)
-        )
-
-    def close(
-        self,
-        stream_id: str,
-        end: Mapping[str, Any] | TerminalEvent | None = None,
-        *,
-        creation: str | None = None,
-    ) -> StreamState:
-        """As ``AsyncClient.close``: end a feed."""
-        return self._call(lambda client: client.close(stream_id, end, creation=creation))
-
-    def delete_stream(self, stream_id: str) -> None:
-        """As ``AsyncClient.delete_stream``."""
-        self._call(lambda client: client.delete_stream(stream_id))
-
-    def stream(self, stream_id: str, *, parts: bool = False) -> StreamState:
-        """As ``AsyncClient.stream``."""
-        return self._call(lambda client: client.stream(stream_id, parts=parts))
-
-    def list_streams(
-        self, *, status: Literal["all", "open", "over"] = "all", limit: int | None = None, before: str | None = None
-    ) -> StreamList:
-        """As ``AsyncClient.list_streams``."""
-        return self._call(lambda client: client.list_streams(status=status, limit=limit, before=before))
-
-    def create_token(
-        self,
-        stream_id: str,
-        *,
-        actions: Sequence[str] = ("watch",),
-        ttl_s: float | None = None,
-        sub: str | None = None,
-        prefix: bool = False,
-    ) -> CreatedToken:
-        """As ``AsyncClient.create_token``."""
-        return self._call(
-            lambda client: client.create_token(stream_id, actions=actions, ttl_s=ttl_s, sub=sub, prefix=prefix)
-        )
-
-    def revoke_tokens(self, *, jti: str | None = None, sub: str | None = None) -> None:
-        """As ``AsyncClient.revoke_tokens``."""
-        self._call(lambda client: client.revoke_tokens(jti=jti, sub=sub))
-
-    def workers(self, *, after: str | None = None) -> WorkersPage:
-        """As ``AsyncClient.workers``."""
-        return self._call(lambda client: client.workers(after=after))
-
-    def models(self) -> Sequence[str]:
-        """As ``AsyncClient.models``."""
-        return self._call(lambda client: client.models())
-
-    def queue(self) -> QueueCounts:
-        """As ``AsyncClient.queue``."""
-        return self._call(lambda client: client.queue())
+    list = _blocking(AsyncClient.list)
+    stop = _blocking(AsyncClient.stop)
+    delete = _blocking(AsyncClient.delete)
+    create_stream = _blocking(AsyncClient.create_stream)
+    append = _blocking(AsyncClient.append)
+    close = _blocking(AsyncClient.close)
+    delete_stream = _blocking(AsyncClient.delete_stream)
+    stream = _blocking(AsyncClient.stream)
+    list_streams = _blocking(AsyncClient.list_streams)
+    create_token = _blocking(AsyncClient.create_token)
+    revoke_tokens = _blocking(AsyncClient.revoke_tokens)
+    workers = _blocking(AsyncClient.workers)
+    models = _blocking(AsyncClient.models)
+    queue = _blocking(AsyncClient.queue)
 
     def events(self, stream_id: str, after: Cursor | None = None) -> Generator[StreamEvent, None, None]:
         """As ``AsyncClient.events``. Leaving the ``for`` loop early closes the connection.
