@@ -12,18 +12,22 @@ from rich.table import Column
 
 from broadcaster.cli.front_end_client import Json
 from broadcaster.cli.option_settings import with_options
-from broadcaster.cli.redis_access import DataDir, RedisUrl, open_dead_letters
+from broadcaster.cli.redis_access import DataDir, RedisUrl, with_redis
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json, number
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.errors import Busy, IdempotencyMismatch, LogUnavailable, UnknownStream
 from broadcaster.log.jobs.dead_letters import DeadLetter, DeadLetters
 from broadcaster.log.jobs.queue import DEAD_LETTERS_KEPT
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
+from broadcaster.wiring import JobParts
 
 # The stream is trimmed by whole nodes: it may hold a little more than it should.
 _ALL: Final = 2 * DEAD_LETTERS_KEPT
 
+_OWNER: Final = "cli"
 _NOTHING_CHOSEN: Final = "name generations to requeue, or --all; `broadcaster dead ls` lists them"
 
 dead = typer.Typer(name="dead", no_args_is_help=True, help="Generations that failed on every attempt.")
@@ -124,11 +128,12 @@ class _Round:
 
 
 def _run(settings: Settings, work: Callable[[DeadLetters], Awaitable[None]]) -> None:
-    async def visit() -> None:
-        async with open_dead_letters(settings) as letters:
-            await work(letters)
+    async def visit(opened: LogConnection) -> None:
+        streams = Streams(opened)
+        parts = JobParts(settings, opened, owner=_OWNER, streams=streams)
+        await work(DeadLetters(opened, streams=streams, generations=parts.generations()))
 
-    asyncio.run(visit())
+    asyncio.run(with_redis(settings, visit))
 
 
 def _chosen(found: Sequence[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
 from broadcaster.cli.front_end_client import Json
 from broadcaster.cli.option_settings import with_options
-from broadcaster.cli.redis_access import DataDir, RedisUrl, open_access_list
+from broadcaster.cli.redis_access import DataDir, RedisUrl, with_redis
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json, number
 from broadcaster.cli.terminal.screen import Screen
@@ -26,7 +26,7 @@ from broadcaster.core.access.callers import USUAL_ACTIONS, Action
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError, TenantLimit
 from broadcaster.log.access.access_list import AccessList, StoredKey
-from broadcaster.settings import Settings
+from broadcaster.log.redis.connect import LogConnection
 
 # By which people, and the scanners of code hosts, recognize a key of ours.
 KEY_PREFIX: Final = "bck_"
@@ -67,7 +67,8 @@ def add(
     _check(digest.hex(), record)
     screen = Screen()
 
-    async def work(keys: AccessList) -> None:
+    async def work(opened: LogConnection) -> None:
+        keys = AccessList(opened)
         taken = [stored for stored in (await keys.read()).keys if name and stored.key.caller.name == name]
         if taken:
             text = f"a key has the name {name!r} already; choose another, so that `key revoke` finds the right one"
@@ -82,7 +83,7 @@ def add(
             screen.line(made)
             screen.note(f"{credential_of(digest)} of tenant {tenant}; it is shown this once")
 
-    _run(with_options(redis_url=redis_url, data_dir=data_dir), work)
+    asyncio.run(with_redis(with_options(redis_url=redis_url, data_dir=data_dir), work))
 
 
 @key.command()
@@ -90,7 +91,8 @@ def ls(json: Json = False, redis_url: RedisUrl = None, data_dir: DataDir = None)
     """List the keys in Redis, by their digests, the newest first."""
     screen = Screen()
 
-    async def work(keys: AccessList) -> None:
+    async def work(opened: LogConnection) -> None:
+        keys = AccessList(opened)
         found = sorted((await keys.read()).keys, key=lambda stored: -stored.created_ms)
         if json:
             screen.line(as_json([_document(stored) for stored in found]))
@@ -100,7 +102,7 @@ def ls(json: Json = False, redis_url: RedisUrl = None, data_dir: DataDir = None)
         else:
             screen.note("no keys in Redis; make one with: broadcaster key add")
 
-    _run(with_options(redis_url=redis_url, data_dir=data_dir), work)
+    asyncio.run(with_redis(with_options(redis_url=redis_url, data_dir=data_dir), work))
 
 
 @key.command()
@@ -112,13 +114,14 @@ def revoke(
     """Revoke a key: within a second no front-end admits it, and its callers' viewers are closed."""
     screen = Screen()
 
-    async def work(keys: AccessList) -> None:
+    async def work(opened: LogConnection) -> None:
+        keys = AccessList(opened)
         chosen = _chosen((await keys.read()).keys, which)
         await keys.drop_key(chosen.digest)
         caller = chosen.key.caller
         screen.line(f"revoked {chosen.digest[:SHOWN_DIGITS]} of tenant {caller.tenant} {caller.name}".rstrip())
 
-    _run(with_options(redis_url=redis_url, data_dir=data_dir), work)
+    asyncio.run(with_redis(with_options(redis_url=redis_url, data_dir=data_dir), work))
 
 
 def _check(digest: str, record: dict[str, Any]) -> None:
@@ -149,14 +152,6 @@ def _chosen(found: Sequence[StoredKey], which: str) -> StoredKey:
         text = f"{fault} {place} (with {LEAST_DIGITS} digits or more); see what there is with: broadcaster key ls"
         raise CommandFailed(text, ExitCode.FAILED)
     return chosen[0]
-
-
-def _run(settings: Settings, work: Callable[[AccessList], Awaitable[None]]) -> None:
-    async def visit() -> None:
-        async with open_access_list(settings) as keys:
-            await work(keys)
-
-    asyncio.run(visit())
 
 
 def _document(stored: StoredKey) -> dict[str, Any]:

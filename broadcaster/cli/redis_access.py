@@ -1,10 +1,9 @@
-"""For the commands that connect to Redis themselves: its address, and what they open on it."""
+"""For the commands that connect to Redis themselves: its address, and their work on it."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,14 +12,10 @@ import typer
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import masked
 from broadcaster.errors import LogUnavailable, SetupError
-from broadcaster.log.access.access_list import AccessList
-from broadcaster.log.jobs.dead_letters import DeadLetters
 from broadcaster.log.redis import url
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import socket_path
-from broadcaster.log.streams.reader import Streams
 from broadcaster.settings import Settings
-from broadcaster.wiring import JobParts
 
 RedisUrl = Annotated[str | None, typer.Option("--redis-url", help="the Redis; without it BROADCASTER_REDIS_URL")]
 DataDir = Annotated[
@@ -32,7 +27,6 @@ NO_REDIS: Final = (
     "set BROADCASTER_REDIS_URL, or name its folder with --data-dir"
 )
 
-_OWNER: Final = "cli"
 _CONNECT_S: Final = 1.0
 
 
@@ -51,25 +45,8 @@ def find_redis(settings: Settings) -> str:
     raise SetupError(NO_REDIS.format(folder=settings.data_dir))
 
 
-@asynccontextmanager
-async def open_dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
-    """The dead letters of the Redis that ``find_redis`` finds. Raises what ``open_redis`` raises."""
-    async with open_redis(settings) as opened:
-        streams = Streams(opened)
-        parts = JobParts(settings, opened, owner=_OWNER, streams=streams)
-        yield DeadLetters(opened, streams=streams, generations=parts.generations())
-
-
-@asynccontextmanager
-async def open_access_list(settings: Settings) -> AsyncIterator[AccessList]:
-    """The callers' keys and the revocations of that Redis. Raises what ``open_redis`` raises."""
-    async with open_redis(settings) as opened:
-        yield AccessList(opened)
-
-
-@asynccontextmanager
-async def open_redis(settings: Settings) -> AsyncIterator[LogConnection]:
-    """The Redis that ``find_redis`` finds.
+async def with_redis(settings: Settings, work: Callable[[LogConnection], Awaitable[None]]) -> None:
+    """Do the work with the Redis that ``find_redis`` finds.
 
     Raises (1) SetupError: there is no Redis, or it refuses us; (2) CommandFailed: it does not respond, now or later.
     """
@@ -77,7 +54,7 @@ async def open_redis(settings: Settings) -> AsyncIterator[LogConnection]:
     try:
         async with LogConnection(url, prefix=settings.key_prefix, timeout_s=settings.redis_timeout_s) as opened:
             await opened.check()
-            yield opened
+            await work(opened)
     except LogUnavailable as error:
         reason = error.__cause__ or error.detail
         text = f"Redis at {masked(url)} does not answer ({reason}); check it with: broadcaster doctor"

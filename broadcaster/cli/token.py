@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +60,7 @@ def create(
 
     async def work(client: AsyncClient) -> None:
         made = await client.create_token(stream, actions=actions or ("watch",), ttl_s=ttl, sub=sub, prefix=prefix)
-        visit.screen.line(as_json(_document(made)) if json else made.token)
+        visit.screen.line(as_json(made) if json else made.token)
         if not json and sys.stdout.isatty():
             visit.screen.note(f"id {made.jti}; revoke it with: broadcaster token revoke {made.jti}")
 
@@ -84,8 +83,3 @@ def revoke(
         visit.screen.note(f"revoked {jti}" if sub is None else f"revoked all tokens of {sub} that were made until now")
 
     visit.run(work)
-
-
-def _document(made: Any) -> dict[str, Any]:
-    names: Sequence[str] = made.__struct_fields__
-    return {name: getattr(made, name) for name in names}

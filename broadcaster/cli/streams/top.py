@@ -9,9 +9,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgspec
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -53,7 +52,7 @@ def top(
     async def work(client: AsyncClient) -> None:
         first = await _read(client)
         if json:
-            visit.screen.line(as_json(_document(first)))
+            visit.screen.line(as_json({"streams": first.streams, "workers": first.workers, "queue": first.queue}))
         elif sys.stdout.isatty():
             await _redraw_until_interrupted(client, first, every_s=every, visit=visit)
         else:
@@ -102,13 +101,6 @@ async def _every_worker(client: AsyncClient) -> Sequence[WorkerState]:
         page = await client.workers(after=page.next_after)
         workers = [*workers, *page.workers]
     return workers
-
-
-def _document(now: Overview) -> dict[str, Any]:
-    return {
-        name: msgspec.to_builtins(value)
-        for name, value in (("streams", now.streams), ("workers", now.workers), ("queue", now.queue))
-    }
 
 
 def render(now: Overview, before: Overview | None, *, fault: str = "") -> RenderableType:
