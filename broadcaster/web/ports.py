@@ -22,7 +22,7 @@ from broadcaster.log.streams.reader import ListedEnd, Meta, Tail
 
 
 class GenerationsPort(Protocol):
-    """Create, look up, list, stop, delete; see `broadcaster.log.jobs.generations.Generations`."""
+    """Create, look up, stop, delete; see `broadcaster.log.jobs.generations.Generations`."""
 
     async def create(
         self, request: GenerationRequest, *, tenant: str, idempotency_key: str | None = None, is_watched: bool = False
@@ -31,10 +31,6 @@ class GenerationsPort(Protocol):
     async def find(self, request: GenerationRequest, *, tenant: str, idempotency_key: str) -> Created | None: ...
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta: ...
-
-    async def list(
-        self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None
-    ) -> Listed: ...
 
     async def stop(self, generation_id: str, *, tenant: str) -> None: ...
 

@@ -52,7 +52,7 @@ from broadcaster.log.jobs.claims import Claims
 from broadcaster.log.jobs.deletion import Deletion
 from broadcaster.log.jobs.endings import Endings
 from broadcaster.log.jobs.idempotency import IdempotencyKeys
-from broadcaster.log.jobs.lists.listing import Listed, Listing, Which
+from broadcaster.log.jobs.lists.listing import Listing
 from broadcaster.log.jobs.queue import Enqueued, Queue
 from broadcaster.log.jobs.rescue.accepted import AcceptedGeneration, MetaFields, create_meta
 from broadcaster.log.jobs.rescue.rescue import Rescue
@@ -231,10 +231,6 @@ class Generations:
         if self.rescue is not None and not meta.is_over:
             self.rescue.announcer.notice(meta.id)
         return meta
-
-    async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
-        """Generations of the tenant, the newest first; ``before`` continues where the last page ended."""
-        return await self.lists.page(tenant, which=which, limit=limit, before=before)
 
     async def stop(self, generation_id: str, *, tenant: str) -> None:
         """Request the end. Idempotent: stopping a generation that is over changes nothing.

@@ -29,7 +29,6 @@ from broadcaster.dialects.openai_responses.answer import stream_id_of
 from broadcaster.errors import BroadcasterError, Forbidden, IdempotencyMismatch, UnknownStream
 from broadcaster.log.jobs.generations import Created, GenerationRequest, create_generation_id
 from broadcaster.log.jobs.lists.chats import Chat
-from broadcaster.log.jobs.lists.listing import Listed, Which
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.host_guards import HostGuard
 from broadcaster.web.ports import ChatsPort, GenerationsPort
@@ -226,9 +225,6 @@ class _Generations:
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         await self._caller.require(generation_id)
         return await self._inner.get(generation_id, tenant=tenant)
-
-    async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
-        return await self._inner.list(tenant=tenant, which=which, limit=limit, before=before)
 
     async def stop(self, generation_id: str, *, tenant: str) -> None:
         await self._caller.require(generation_id)

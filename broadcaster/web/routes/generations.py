@@ -158,8 +158,8 @@ async def list_generations(
 ) -> schemas.GenerationPage:
     """The caller's newest generations without their answers: a thousand at most, as long as they are stored."""
     services, tenant, base = here
-    listed = await services.generations.list(
-        tenant=tenant, which=status, limit=limit, before=None if before is None else int(before)
+    listed = await services.lists.page(
+        tenant, which=status, limit=limit, before=None if before is None else int(before)
     )
     return schemas.GenerationPage(
         generations=await _show_each(services, listed.metas, form=schemas.ListedGeneration, base=base),

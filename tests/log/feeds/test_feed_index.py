@@ -56,7 +56,7 @@ async def test_generations_and_feeds_are_one_list_newest_first(lists: Lists, lim
     made = [await lists.create("a"), await lists.world.create(), await lists.world.create(), await lists.create("b")]
     made += [await lists.create("c"), await lists.world.create()]
     assert await lists.ids(limit=limit) == made[::-1]
-    listed = await lists.world.generations.list(tenant=TENANT)
+    listed = await lists.world.generations.lists.page(TENANT)
     assert {meta.kind for meta in listed.metas} == {"generation"}
 
 

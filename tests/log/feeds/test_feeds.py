@@ -95,7 +95,7 @@ async def test_a_feed_is_no_generation_and_no_worker_runs_or_sweeps_it(job: Job,
         with pytest.raises(UnknownStream):
             await call
     await job.append(note(1))
-    assert not [*(await world.generations.list(tenant=TENANT)).metas, *(await world.queue.open_page()).jobs]
+    assert not [*(await world.generations.lists.page(TENANT)).metas, *(await world.queue.open_page()).jobs]
     (tail,) = await world.streams.tails([ID])
     assert (tail.status, tail.leased, tail.is_feed) == ("queued", False, True)
 

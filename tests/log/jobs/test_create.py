@@ -46,7 +46,7 @@ async def only_generation(world: World) -> str:
     stream_id = str(meta.decode().split("{")[1].split("}")[0])
     assert await world.queue.newest_open(10) == [stream_id]
     assert await world.redis.xlen(world.keys.ready) == 1
-    assert [each.id for each in (await world.generations.list(tenant=TENANT)).metas] == [stream_id]
+    assert [each.id for each in (await world.generations.lists.page(TENANT)).metas] == [stream_id]
     return stream_id
 
 

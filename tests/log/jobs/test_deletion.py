@@ -121,7 +121,7 @@ async def test_a_deletion_that_broke_off_is_completed_by_its_repetition(world: W
     assert await world.queue.newest_open(10) == [stream_id]
     await delete(world, stream_id)
     assert await world.queue.newest_open(10) == []
-    assert (await world.generations.list(tenant=TENANT)).metas == []
+    assert (await world.generations.lists.page(TENANT)).metas == []
 
 
 async def test_a_queued_generation_is_ended_and_its_job_removed(world: World) -> None:

@@ -22,7 +22,7 @@ async def world(connection: LogConnection) -> World:
 
 
 async def page(world: World, which: Which = "all", *, limit: int = 100, before: int | None = None) -> Listed:
-    return await world.generations.list(tenant=TENANT, which=which, limit=limit, before=before)
+    return await world.generations.lists.page(TENANT, which=which, limit=limit, before=before)
 
 
 async def ids(world: World, which: Which = "all", *, limit: int = 100) -> list[str]:
@@ -82,7 +82,7 @@ async def test_a_page_goes_on_where_a_deleted_generation_stood(world: World) -> 
 
 async def test_one_tenant_sees_nothing_of_another(world: World) -> None:
     await world.create()
-    assert (await world.generations.list(tenant="other")).metas == []
+    assert (await world.generations.lists.page("other")).metas == []
 
 
 async def test_an_expired_generation_is_dropped_from_the_index(world: World) -> None:
@@ -98,7 +98,7 @@ async def test_an_open_generation_that_the_index_misses_is_found_and_recorded(wo
     await world.redis.zrem(world.keys.recent(TENANT), made[1])
     assert sorted(await ids(world)) == sorted(made)
     assert await world.redis.zscore(world.keys.recent(TENANT), made[1]) is not None
-    assert (await world.generations.list(tenant="other")).metas == []
+    assert (await world.generations.lists.page("other")).metas == []
     assert await world.redis.exists(world.keys.recent("other")) == 0
 
 

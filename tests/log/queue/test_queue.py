@@ -122,8 +122,8 @@ async def test_another_tenants_generation_is_unknown(world: World) -> None:
         await world.generations.stop(stream_id, tenant="other")
     with pytest.raises(UnknownStream):
         await world.generations.delete(stream_id, tenant="other", timeout_s=1)
-    assert (await world.generations.list(tenant="other")).metas == []
-    assert [meta.id for meta in (await world.generations.list(tenant=TENANT)).metas] == [stream_id]
+    assert (await world.generations.lists.page("other")).metas == []
+    assert [meta.id for meta in (await world.generations.lists.page(TENANT)).metas] == [stream_id]
 
 
 async def test_ids_that_could_move_the_hash_tag_are_unknown(world: World) -> None:

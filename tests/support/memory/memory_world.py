@@ -6,7 +6,6 @@ A test appends events and sees what the routes make of them; nothing here knows 
 from __future__ import annotations
 
 import asyncio
-import builtins
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -106,7 +105,7 @@ class MemoryWorld:
         self.requests: list[GenerationRequest] = []
         self.on_create: Callable[[str], None] = lambda generation_id: None
         self.deleted: set[str] = set()
-        self.lookups: builtins.list[builtins.list[str]] = []  # for owners, one after the other
+        self.lookups: list[list[str]] = []  # for owners, one after the other
         self._keys: dict[str, tuple[str, str]] = {}
 
     # -- what a worker does
@@ -188,13 +187,13 @@ class MemoryWorld:
         streams = [self.streams[each] for each in stream_ids]
         return [Tail(each.last if each.entries else None, each.meta.status, True, self.now_ms()) for each in streams]
 
-    async def listed_ends(self, stream_ids: Sequence[str], **_: bool) -> builtins.list[ListedEnd]:
+    async def listed_ends(self, stream_ids: Sequence[str], **_: bool) -> list[ListedEnd]:
         self._answer()
         return [listed_end(self.streams[each].entries) for each in stream_ids]
 
-    async def owners(self, stream_ids: Sequence[str]) -> builtins.list[str | None]:
+    async def owners(self, stream_ids: Sequence[str]) -> list[str | None]:
         self._answer()
-        self.lookups.append(builtins.list(stream_ids))
+        self.lookups.append(list(stream_ids))
         return [self.streams[each].meta.tenant if each in self.streams else None for each in stream_ids]
 
     # -- GenerationsPort
@@ -235,9 +234,6 @@ class MemoryWorld:
             raise UnknownStream("no generation has this id (or it has expired)")
         return stream.meta
 
-    async def list(self, *, tenant: str, which: Which = "all", limit: int = 100, before: int | None = None) -> Listed:
-        return await self.page(tenant, which=which, limit=limit, before=before)
-
     async def page(
         self, tenant: str, *, which: Which, limit: int, before: int | None, with_feeds: bool = False
     ) -> Listed:
@@ -264,7 +260,7 @@ class MemoryWorld:
 
     # -- PresencePort and the rest
 
-    async def count(self, stream_ids: Sequence[str]) -> builtins.list[int]:
+    async def count(self, stream_ids: Sequence[str]) -> list[int]:
         self._answer()
         return [self.viewers.get(each, 0) for each in stream_ids]
 

@@ -38,7 +38,7 @@ async def test_generations_are_created_run_listed_and_deleted(connection: LogCon
     ids = [await world.create() for _ in range(STREAMS)]
     jobs = [job for _ in range(3) for job in await reader.take(STREAMS)]
     assert {job.generation_id for job in jobs} == set(ids)
-    assert {meta.id for meta in (await world.generations.list(tenant=TENANT)).metas} == set(ids)
+    assert {meta.id for meta in (await world.generations.lists.page(TENANT)).metas} == set(ids)
     assert await world.streams.owners([*ids, "gen_none"]) == [TENANT] * STREAMS + [None]
     claims = {each: await world.claim(each) for each in ids}
     assert {claim.outcome for claim in claims.values()} == {Outcome.GRANTED}
@@ -53,7 +53,7 @@ async def test_generations_are_created_run_listed_and_deleted(connection: LogCon
         await world.queue.settle(job, Settled.DONE)
     for each in ids:
         await world.generations.delete(each, tenant=TENANT, timeout_s=5)
-    assert (await world.generations.list(tenant=TENANT)).metas == []
+    assert (await world.generations.lists.page(TENANT)).metas == []
     assert await reader.take_own() == []
     await reader.aclose()
 

@@ -43,7 +43,13 @@ class Listing:
         self._keep_ms = keep_ms
 
     async def page(
-        self, tenant: str, *, which: Which, limit: int, before: int | None, with_feeds: bool = False
+        self,
+        tenant: str,
+        *,
+        which: Which = "all",
+        limit: int = 100,
+        before: int | None = None,
+        with_feeds: bool = False,
     ) -> Listed:
         """Up to ``limit`` generations (``with_feeds``: and feeds) before a place (None: from the newest)."""
         if before is None:
