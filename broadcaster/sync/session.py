@@ -39,11 +39,10 @@ from broadcaster.errors import (
     StreamClosed,
     StreamFull,
 )
+from broadcaster.feed_wiring import open_feeds
 from broadcaster.library.delivery import Delivery, Outage
 from broadcaster.library.writer import WriterLimits
-from broadcaster.log.feeds.bounds import FeedBounds
-from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
-from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig, Feeds
+from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
 from broadcaster.log.feeds.fenced import FencedFeeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
@@ -181,12 +180,7 @@ class PublisherSession:
             timeout_s=settings.redis_timeout_s,
             max_connections=settings.redis_connections,
         )
-        self._feeds = Feeds(
-            self._connection,
-            FeedBounds.of(settings),
-            streams=Streams(self._connection),
-            webhooks=FeedWebhooks.of(settings, self._connection),
-        )
+        self._feeds = open_feeds(settings, self._connection, streams=Streams(self._connection))
 
     def carry(
         self, stream_id: str, config: FeedConfig, *, max_events: int, max_bytes: int, ended: Callable[[], None]

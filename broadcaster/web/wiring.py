@@ -20,15 +20,14 @@ from broadcaster.core.requests.passed_calls import provider_calls
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import SetupError, TokensOff
 from broadcaster.extras import import_for
+from broadcaster.feed_wiring import open_feeds
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import MAX_ROOMS, HubLimits, TenantBound
 from broadcaster.hub.places import Place
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.log.access.access_list import AccessList
 from broadcaster.log.access.daily_usage import DailyUsage
-from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.durable_streams import DurableStreams
-from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.inspection.operations import Operations
@@ -93,10 +92,7 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
         max_connections=settings.redis_connections,
     ) as connection:
         streams = Streams(connection)
-        webhooks = FeedWebhooks.of(settings, connection)
-        yield OpenLog(
-            connection, streams, Feeds(connection, FeedBounds.of(settings), streams=streams, webhooks=webhooks)
-        )
+        yield OpenLog(connection, streams, open_feeds(settings, connection, streams=streams))
 
 
 @asynccontextmanager
@@ -163,6 +159,14 @@ class _Parts(JobParts):
         )
         self.depth = QueueDepth(connection, tenant_running=settings.tenant_running)
         self._lapses = Lapses(connection, steadiness=steadiness)
+        self._feeds = open_feeds(
+            settings,
+            connection,
+            streams=streams,
+            storage=self.storage,
+            lapses=self._lapses,
+            steadiness=steadiness,
+        )
         self._losses = Losses(
             connection,
             steadiness=steadiness,
@@ -194,17 +198,6 @@ class _Parts(JobParts):
         grace_s = min(self._settings.disconnect_grace_s, self._settings.abandon_grace_s)
         return Departures(self.abandonment(grace_s=grace_s), grace_s=grace_s)
 
-    def _feeds(self) -> Feeds:
-        return Feeds(
-            self._connection,
-            FeedBounds.of(self._settings),
-            streams=self.streams,
-            storage=self.storage,
-            lapses=self._lapses,
-            steadiness=self.steadiness,
-            webhooks=FeedWebhooks.of(self._settings, self._connection),
-        )
-
     def _operations(self, generations: Generations) -> Operations:
         letters = DeadLetters(self._connection, streams=self.streams, generations=generations)
         return Operations(self._connection, streams=self.streams, dead_letters=letters, steadiness=self.steadiness)
@@ -214,15 +207,14 @@ class _Parts(JobParts):
     ) -> Services:
         settings, connection = self._settings, self._connection
         generations = self.generations(presence=self.presence, storage=self.storage, rescue=self.rescue)
-        feeds = self._feeds()
         return Services(
             generations=generations,
             readings=FrontEndCounts(
                 hub=hub, tail=tail, steadiness=self.steadiness, generations=generations, depth=self.depth
             ),
             operations=self._operations(generations),
-            feeds=feeds,
-            durable=DurableStreams(connection, feeds, storage=self.storage),
+            feeds=self._feeds,
+            durable=DurableStreams(connection, self._feeds, storage=self.storage),
             lists=generations.lists,
             streams=self.streams,
             reader=self.streams,

@@ -12,38 +12,12 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from broadcaster.log.jobs.webhooks import PendingWebhooks, WebhookLimits
-from broadcaster.log.redis.connect import LogConnection
-from broadcaster.webhooks.schedule import longest_s
+from broadcaster.log.jobs.webhooks import PendingWebhooks
 from broadcaster.webhooks.url import WebhookHosts
-
-
-class WebhookSettings(Protocol):
-    """The settings of webhooks; only composition roots know the others."""
-
-    @property
-    def webhook_hosts(self) -> tuple[str, ...]:
-        """The hosts that may be called."""
-
-    @property
-    def max_webhooks(self) -> int:
-        """Most pending webhooks."""
-
-    @property
-    def tenant_webhooks(self) -> int | None:
-        """Most pending webhooks of one tenant."""
-
-    @property
-    def webhook_max_attempts(self) -> int:
-        """Most calls of one webhook."""
-
-    @property
-    def webhook_timeout_s(self) -> float:
-        """How long one call may take."""
 
 
 class FeedWebhooks:
@@ -54,15 +28,6 @@ class FeedWebhooks:
         self._pending = pending
         self._hosts = hosts
         self._keep_ms = keep_ms
-
-    @classmethod
-    def of(cls, settings: WebhookSettings, connection: LogConnection) -> FeedWebhooks:
-        """The webhooks that these settings allow."""
-        return cls(
-            PendingWebhooks(connection, limits=WebhookLimits(settings.max_webhooks, settings.tenant_webhooks)),
-            WebhookHosts(settings.webhook_hosts),
-            keep_ms=int(longest_s(settings.webhook_max_attempts, timeout_s=settings.webhook_timeout_s) * 1000),
-        )
 
     def fields(self, webhook: Mapping[str, Any], *, retention_ms: int) -> dict[str, bytes | int]:
         """What the meta of a feed with this webhook has.

@@ -15,7 +15,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from broadcaster.core.events import Abort, encode_event
-from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.feed_wiring import feed_bounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
@@ -228,7 +228,7 @@ async def test_a_creator_that_is_gone_before_it_watches_is_reported_gone_long_be
 
 
 async def test_a_feed_knows_no_abandonment(scene: Scene) -> None:
-    feeds = Feeds(scene.world.connection, FeedBounds.of(Settings()), streams=scene.world.streams)
+    feeds = Feeds(scene.world.connection, feed_bounds(Settings()), streams=scene.world.streams)
     await feeds.create("feed_1", FeedConfig(), tenant=TENANT)
     await scene.here.report({"feed_1": 1})
     await scene.here.report({})

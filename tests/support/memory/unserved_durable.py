@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broadcaster.core.cursor import START
 from broadcaster.errors import UnknownStream
-from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.feed_wiring import feed_bounds
 from broadcaster.log.feeds.durable_streams import DurableAppend, DurableConfig, DurableCreation, DurableOutcome
 from broadcaster.log.streams.reader import Meta
 from broadcaster.settings import Settings
@@ -13,7 +13,7 @@ from broadcaster.settings import Settings
 class UnservedDurable:
     """Creates nothing, and knows no stream."""
 
-    bounds = FeedBounds.of(Settings())
+    bounds = feed_bounds(Settings())
 
     async def create(
         self, stream_id: str, config: DurableConfig, *, tenant: str, content: DurableAppend

@@ -11,8 +11,8 @@ import pytest
 from broadcaster.core.events import Finish
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT, stored_ids
 from broadcaster.errors import UnknownStream
+from broadcaster.feed_wiring import feed_bounds
 from broadcaster.hub.limits import HubLimits, TenantBound
-from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
@@ -120,7 +120,7 @@ async def test_a_tenant_that_waits_for_more_than_one_lookup_takes_finds_the_last
 
 async def test_a_stream_of_another_tenant_or_a_deleted_one_is_never_found(connection: LogConnection) -> None:
     streams = Streams(connection)
-    feeds = Feeds(connection, FeedBounds.of(Settings()), streams=streams)
+    feeds = Feeds(connection, feed_bounds(Settings()), streams=streams)
     await feeds.create("theirs", FeedConfig(), tenant="b")
     await feeds.create("gone", FeedConfig(), tenant="b")
     await feeds.delete("gone", tenant="b")
