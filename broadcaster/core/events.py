@@ -13,7 +13,7 @@ Exactly one terminal event (``finish``, ``error``, ``abort``) ends a stream.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -266,6 +266,18 @@ KnownEvent: TypeAlias = (
 Event: TypeAlias = KnownEvent | DataEvent | UnknownEvent
 
 TerminalEvent: TypeAlias = Finish | Error | Abort
+
+
+class WrittenEvents(NamedTuple):
+    """The events of a part that a model writes."""
+
+    start: type[TextStart] | type[ReasoningStart]
+    delta: type[TextDelta] | type[ReasoningDelta]
+    end: type[TextEnd] | type[ReasoningEnd]
+
+
+TEXT: Final = WrittenEvents(TextStart, TextDelta, TextEnd)
+REASONING: Final = WrittenEvents(ReasoningStart, ReasoningDelta, ReasoningEnd)
 
 TERMINAL_TYPES: Final = frozenset({"finish", "error", "abort"})
 ATTEMPT_PREFIX: Final = b'{"type":"attempt"'

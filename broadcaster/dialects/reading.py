@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -32,18 +32,6 @@ MAX_MESSAGE_VALUES: Final = 1_000_000
 _COUNTED_FROM_CHARS: Final = 2**19
 
 _any_decoder: Final = msgspec.json.Decoder()
-
-
-class WrittenEvents(NamedTuple):
-    """The events of a part that a model writes."""
-
-    start: type[ev.TextStart] | type[ev.ReasoningStart]
-    delta: type[ev.TextDelta] | type[ev.ReasoningDelta]
-    end: type[ev.TextEnd] | type[ev.ReasoningEnd]
-
-
-TEXT: Final = WrittenEvents(ev.TextStart, ev.TextDelta, ev.TextEnd)
-REASONING: Final = WrittenEvents(ev.ReasoningStart, ev.ReasoningDelta, ev.ReasoningEnd)
 
 
 class Sources:

@@ -20,32 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from broadcaster.core.events import (
-    Event,
-    ReasoningDelta,
-    ReasoningEnd,
-    ReasoningStart,
-    TextDelta,
-    TextEnd,
-    TextStart,
-    Usage,
-)
+from broadcaster.core.events import REASONING, TEXT, Event, Usage, WrittenEvents
 from broadcaster.errors import BroadcasterError, LogUnavailable
 
 PartKind: TypeAlias = Literal["text", "reasoning"]
 Given: TypeAlias = Sequence[Mapping[str, Any] | Event]
 
 _SERIES_BYTES: Final = 4
-_START: Final[Mapping[PartKind, type[TextStart] | type[ReasoningStart]]] = {
-    "text": TextStart,
-    "reasoning": ReasoningStart,
-}
-_DELTA: Final[Mapping[PartKind, type[TextDelta] | type[ReasoningDelta]]] = {
-    "text": TextDelta,
-    "reasoning": ReasoningDelta,
-}
-_END: Final[Mapping[PartKind, type[TextEnd] | type[ReasoningEnd]]] = {"text": TextEnd, "reasoning": ReasoningEnd}
-
+_WRITTEN: Final[Mapping[PartKind, WrittenEvents]] = {"text": TEXT, "reasoning": REASONING}
 _REMEDIES: Final[Mapping[type, str]] = {
     bytes: ": decode it first, with .decode()",
     bytearray: ": decode it first, with .decode()",
@@ -82,9 +64,9 @@ class Parts:
             events += self._end_of(part)
             part = _OpenPart(kind, f"{self._series}-{self._opened}")
             self._opened += 1
-            events.append(_START[kind](id=part.id))
+            events.append(_WRITTEN[kind].start(id=part.id))
         if text and part is not None:
-            events.append(_DELTA[kind](id=part.id, delta=text))
+            events.append(_WRITTEN[kind].delta(id=part.id, delta=text))
         with self._appending(before, part):
             yield events
 
@@ -117,7 +99,7 @@ class Parts:
 
     @staticmethod
     def _end_of(part: _OpenPart | None) -> list[Event]:
-        return [] if part is None else [_END[part.kind](id=part.id)]
+        return [] if part is None else [_WRITTEN[part.kind].end(id=part.id)]
 
 
 def _is_usage(event: Mapping[str, Any] | Event) -> bool:

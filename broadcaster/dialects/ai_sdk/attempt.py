@@ -31,7 +31,6 @@ from broadcaster.dialects.ai_sdk.parts import (
     UiTextPart,
     UiToolCall,
 )
-from broadcaster.dialects.reading import TEXT
 
 _Kind: TypeAlias = Literal["text", "reasoning"]
 _Part = TypeVar("_Part", bound=UiPart)
@@ -269,7 +268,7 @@ def _metadata_chunk(metadata: Chunk | None) -> Chunk:
 
 
 def _kind_of(event: ev.Event) -> _Kind:
-    return "text" if isinstance(event, TEXT) else "reasoning"
+    return "text" if isinstance(event, ev.TEXT) else "reasoning"
 
 
 def _deeply_merged(known: Chunk, news: Chunk) -> Chunk:

@@ -23,7 +23,7 @@ from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.dialects.openai.wire import metadata
 from broadcaster.dialects.openai_chat.tool_calls import Calls, Fragment, fragment_of, legacy_fragment_of
 from broadcaster.dialects.openai_chat.wire import DELTA_FIELDS
-from broadcaster.dialects.reading import REASONING, TEXT, Json, Sources, WrittenEvents, extras_of
+from broadcaster.dialects.reading import Json, Sources, extras_of
 
 _REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
 
@@ -36,9 +36,9 @@ class TextKind(Enum):
     REASONING = "reasoning"
 
     @property
-    def events(self) -> WrittenEvents:
+    def events(self) -> ev.WrittenEvents:
         """The events of such a part."""
-        return REASONING if self is TextKind.REASONING else TEXT
+        return ev.REASONING if self is TextKind.REASONING else ev.TEXT
 
 
 class ChatParts:

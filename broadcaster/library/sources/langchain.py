@@ -22,17 +22,7 @@ from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.anthropic.wire import FINISH_REASONS as OF_MESSAGES
 from broadcaster.dialects.openai_chat.wire import FINISH_REASONS as OF_CHAT
 from broadcaster.dialects.openai_responses.wire import INCOMPLETE_REASONS
-from broadcaster.dialects.reading import (
-    REASONING,
-    TEXT,
-    Json,
-    WrittenEvents,
-    as_text,
-    count_in,
-    member,
-    token_count,
-    tool_input,
-)
+from broadcaster.dialects.reading import Json, as_text, count_in, member, token_count, tool_input
 
 PROVIDER: Final = "langchain"
 _REASONS: Final[dict[str, ev.FinishReason]] = {
@@ -49,7 +39,7 @@ _CALL_BLOCKS: Final = frozenset(
 
 
 class _OpenText(NamedTuple):
-    kind: WrittenEvents
+    kind: ev.WrittenEvents
     place: object
     id: str
 
@@ -110,7 +100,7 @@ class LangChainItems:
         self._ids[source] = message.id or self._ids.get(source)
         reasoning = message.additional_kwargs.get("reasoning_content")
         if isinstance(reasoning, str):
-            self._write(REASONING, reasoning, out, place=(source, None))
+            self._write(ev.REASONING, reasoning, out, place=(source, None))
         for block in [message.content] if isinstance(message.content, str) else message.content:
             self._take_block(block, source, out)
         self._take_calls(message, source, out)
@@ -159,17 +149,17 @@ class LangChainItems:
         place = (source, member(block, "index"))
         match block:
             case str() | {"type": "text", "text": str()}:
-                self._write(TEXT, block if isinstance(block, str) else block["text"], out, place=place)
+                self._write(ev.TEXT, block if isinstance(block, str) else block["text"], out, place=place)
             case {"type": "refusal", "refusal": str(text)}:
                 self._is_refused = True
-                self._write(TEXT, text, out, place=place)
+                self._write(ev.TEXT, text, out, place=place)
             case {"type": "thinking"} | {"type": "reasoning"}:
-                self._write(REASONING, _reasoning_of(block), out, place=place)
+                self._write(ev.REASONING, _reasoning_of(block), out, place=place)
                 if isinstance(signature := block.get("signature"), str) and signature:
                     # It comes as an empty delta, as on Anthropic's own wire.
                     extras = {"anthropic": {"signature": signature}}
-                    id = self._open(REASONING, place, out)
-                    out.append(REASONING.delta(id=id, delta="", provider_metadata=extras))
+                    id = self._open(ev.REASONING, place, out)
+                    out.append(ev.REASONING.delta(id=id, delta="", provider_metadata=extras))
             case {"type": str(kind)} if kind in _CALL_BLOCKS:
                 pass
             case {"type": "text"}:
@@ -177,12 +167,12 @@ class LangChainItems:
             case _:
                 out.append(ev.DataEvent(type=f"data-{PROVIDER}", data=block))
 
-    def _write(self, kind: WrittenEvents, text: str, out: list[ev.Event], *, place: tuple[str, object]) -> None:
+    def _write(self, kind: ev.WrittenEvents, text: str, out: list[ev.Event], *, place: tuple[str, object]) -> None:
         if text:
             self._meter.count(text)
             out.append(kind.delta(id=self._open(kind, place, out), delta=text))
 
-    def _open(self, kind: WrittenEvents, place: tuple[str, object], out: list[ev.Event]) -> str:
+    def _open(self, kind: ev.WrittenEvents, place: tuple[str, object], out: list[ev.Event]) -> str:
         source, index = place
         part = self._parts.get(source)
         if part is None or (part.kind, part.place) != (kind, index):

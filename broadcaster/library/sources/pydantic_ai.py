@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
-from broadcaster.dialects.reading import REASONING, TEXT, WrittenEvents, as_text, count_in, token_count, tool_input
+from broadcaster.dialects.reading import as_text, count_in, token_count, tool_input
 from broadcaster.library.sources.plain_json import plain_json
 
 PROVIDER: Final = "pydantic-ai"
-_WRITTEN: Final[dict[str, WrittenEvents]] = {"text": TEXT, "thinking": REASONING}
+_WRITTEN: Final[dict[str, ev.WrittenEvents]] = {"text": ev.TEXT, "thinking": ev.REASONING}
 _CALLS: Final = ("tool-call", "builtin-tool-call")
 _RETURNS: Final = ("tool-return", "builtin-tool-return")
 _SILENT: Final = frozenset({"final_result"})

@@ -25,7 +25,7 @@ from typing import Any, Final
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.openai.wire import metadata
-from broadcaster.dialects.reading import REASONING, TEXT, Json, Sources, extras_of
+from broadcaster.dialects.reading import Json, Sources, extras_of
 
 _TEXT_KEYS: Final = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text", "summary_text": "text"}
 """The part types that our events can express, and the field that holds the text of each."""
@@ -59,7 +59,7 @@ class PartDecoder:
         self._marks: Json = {"refusal": True} if kind == "refusal" else {}
         output.parts += 1
         output.is_refused |= kind == "refusal"
-        self._written = REASONING if kind in _REASONING else TEXT
+        self._written = ev.REASONING if kind in _REASONING else ev.TEXT
         out.append(self._written.start(id=self._id, provider_metadata=metadata(extras | self._marks)))
 
     @property
