@@ -13,8 +13,9 @@ threads, and for forked children, which get connections of their own.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial, wraps
+from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from broadcaster.client.client import AsyncClient
@@ -37,11 +38,14 @@ def _blocking(
 ) -> Callable[Concatenate[Client, _Parameters], _Result]:
     """The same method for a caller that waits."""
 
-    @wraps(method)
     def call(self: Client, /, *args: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
         return self._call(lambda client: method(client, *args, **options))
 
-    call.__doc__ = f"As ``{call.__qualname__}``."
+    # Not by functools.wraps: what looks behind ``__wrapped__`` would take the method for a coroutine's.
+    call.__name__, call.__qualname__ = method.__name__, f"Client.{method.__name__}"
+    call.__doc__ = f"As ``AsyncClient.{method.__name__}``."
+    call.__annotations__ = method.__annotations__
+    call.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return call
 
 

@@ -9,8 +9,6 @@ from typing import Any, ForwardRef, get_overloads
 
 LINE_CHARS = 100
 _EMPTY = inspect.Parameter.empty
-# Its methods wrap the coroutines of AsyncClient, and are not awaited.
-_BLOCKING = "Client."
 
 
 def call_of(name: str, function: Any) -> str:
@@ -55,7 +53,7 @@ def value_text(value: Any) -> str:
 
 
 def _one(name: str, function: Any, known: Any) -> str:
-    is_async = inspect.iscoroutinefunction(known) and not name.startswith(_BLOCKING)
+    is_async = inspect.iscoroutinefunction(known)
     signature = inspect.signature(function)
     returns = "" if signature.return_annotation is _EMPTY else f" -> {type_text(signature.return_annotation)}"
     return _laid_out(f"{'await ' if is_async else ''}{name}", signature, returns=returns)
