@@ -23,7 +23,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeVar, Unpack
+from typing import TYPE_CHECKING, Final, TypeVar, Unpack
 
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import LogUnavailable
@@ -50,7 +50,9 @@ from worker.providers.registry import Providers
 from worker.slots import Slot, Slots
 from worker.spending import count_spent
 from worker.tools.agent import AgentSetup
-from worker.webhooks.courier import WebhookCourier
+
+if TYPE_CHECKING:
+    from worker.webhooks.courier import WebhookCourier
 
 _log = get_logger(__name__)
 
@@ -135,9 +137,9 @@ class Runner:
                 self._start(job)
 
     async def take_silent(self) -> None:
-        """Take over from silent workers every fifth of a lease, until cancelled."""
+        """Take over from silent workers every fifth of a lease, and as soon as Redis is steady; until cancelled."""
         while True:
-            await asyncio.sleep(self._times.lease_ttl_s / 5)
+            await asyncio.sleep(self._engine.steadiness.pause_s(self._times.lease_ttl_s / 5))
             try:
                 await self.take_over()
             except LogUnavailable:
@@ -246,8 +248,7 @@ class Runner:
         return claimed
 
     async def _run_claimed(self, job: Job, claim: Claim, granted: tuple[Meta, dict[str, str]]) -> StreamWriter:
-        meta, raw = granted
-        attempt = self._begin(job, claim, meta=meta, raw=raw)
+        attempt = self._begin(job, claim, meta=granted[0], raw=granted[1])
         writer = attempt.writer
         reason: str | None = None
         try:
@@ -265,7 +266,7 @@ class Runner:
                     writer = attempt.writer
                     end = await attempt.run()
         except TimeoutError:
-            _log.error("log_away_too_long", stream=meta.id, unsent=writer.last_seq - writer.acked_seq)
+            _log.error("log_away_too_long", stream=job.generation_id, unsent=writer.last_seq - writer.acked_seq)
             end, reason = AttemptEnd.LOST, "log_away"
         finally:
             self._engine.control.forget(job.generation_id)
@@ -290,13 +291,12 @@ class Runner:
             attend=self._engine.appender.attend,
             recovery=self._engine.keeper,
         )
-        times = self._times
         attempt = GenerationAttempt(
             meta,
             writer,
             providers=self._engine.providers,
-            times=times.attempt,
-            retry=times.retry,
+            times=self._times.attempt,
+            retry=self._times.retry,
             agent=self._engine.agent,
             after=after,
             tracing=self._engine.tracing,

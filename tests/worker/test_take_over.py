@@ -42,6 +42,10 @@ class Steady:
     is_steady = True
     answered_s = math.inf
 
+    def pause_s(self, every_s: float) -> float:
+        """As given."""
+        return every_s
+
     def leapt_s(self, within_s: float) -> float:
         """By how much its clock leapt."""
         return 0.0
@@ -50,8 +54,24 @@ class Steady:
         """It answers now as well."""
 
 
+class SoonSteady(Steady):
+    """Redis began to answer this process almost one lease ago."""
+
+    def __init__(self, remaining_s: float) -> None:
+        self._at = asyncio.get_running_loop().time() + remaining_s
+
+    @property
+    def is_steady(self) -> bool:  # type: ignore[override]
+        """Whether it is."""
+        return asyncio.get_running_loop().time() >= self._at
+
+    def pause_s(self, every_s: float) -> float:
+        """Until it is, or as given."""
+        return every_s if self.is_steady else min(every_s, self._at - asyncio.get_running_loop().time())
+
+
 @asynccontextmanager
-async def running(world: World, *, concurrency: int) -> AsyncIterator[Runner]:
+async def running(world: World, *, concurrency: int, steadiness: Steady | None = None) -> AsyncIterator[Runner]:
     """A runner whose providers never answer; nothing is taken yet."""
     reader = world.reader()
     async with world.appender() as appender:
@@ -63,7 +83,7 @@ async def running(world: World, *, concurrency: int) -> AsyncIterator[Runner]:
             world.streams,
             appender,
             world.keeper(appender),
-            cast("Steadiness", Steady()),
+            cast("Steadiness", steadiness or Steady()),
             cast("ControlListener", Control()),
             Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
         )
@@ -99,6 +119,17 @@ async def test_hundreds_of_generations_of_one_tenant_are_taken_over_in_one_turn(
     async with running(world, concurrency=MANY + 1) as runner:
         await runner.take_over()
         await until(lambda: set(runner.attempts) == set(ids))
+
+
+async def test_a_worker_takes_silent_jobs_over_as_soon_as_redis_is_steady_and_not_a_fifth_of_a_lease_later(
+    world: World,
+) -> None:
+    (silent,) = await lost(world, 1)
+    async with running(world, concurrency=1, steadiness=SoonSteady(0.2)) as runner:
+        taking = asyncio.create_task(runner.take_silent())
+        await until(lambda: set(runner.attempts) == {silent}, deadline_s=LEASE_S / 10)
+        taking.cancel()
+        await asyncio.wait({taking})
 
 
 async def test_a_full_worker_gives_its_next_free_slot_to_a_job_of_a_silent_worker_and_not_to_a_new_one(

@@ -15,7 +15,7 @@ from broadcaster.process.tasks import end_process
 
 _log = get_logger(__name__)
 
-_BACK_OFF_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_BACK_OFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S: Final = 30.0
 _END_TIMEOUT_S: Final = 2.0
 

@@ -85,6 +85,16 @@ class Steadiness:
             and now - self._answered_at < self._lease_ttl_s / 2
         )
 
+    def pause_s(self, every_s: float) -> float:
+        """The pause before the next turn of a caller that acts while Redis is steady: it ends when that begins.
+
+        A worker that replaces a killed one so takes its jobs one lease after its own start, and not a turn later.
+        """
+        if self._since is None:
+            return every_s
+        steady_in_s = self._lease_ttl_s - (asyncio.get_running_loop().time() - self._since)
+        return min(steady_in_s, every_s) if steady_in_s > 0 else every_s
+
     @property
     def answered_s(self) -> float:
         """For how long Redis has answered without a break; infinite until this process has observed one."""

@@ -163,6 +163,31 @@ async def test_a_killed_redis_and_a_killed_worker_are_restarted(tmp_path: Path, 
         assert not set(before) & set(children(up.pid))
 
 
+async def test_the_first_replacement_of_a_killed_worker_takes_its_answer_over(
+    tmp_path: Path, scripted: ScriptedProvider
+) -> None:
+    torn, whole = scripted.conversation("claude-scripted"), scripted.conversation("claude-scripted")
+    async with running_up(tmp_path, scripted) as up, AsyncClient(up.url) as client:
+        generation = await client.start("hi")
+        await torn.send_text("torn")
+        async with asyncio.timeout(20):
+            while (await client.get(generation.id)).text != "torn":
+                await asyncio.sleep(0.02)
+        ready = json.loads(await up.logged("worker_ready"))
+        began = time.monotonic()
+        os.kill(int(ready["worker"].split(".")[-2]), signal.SIGKILL)
+        await whole.send_text("the whole answer")
+        async with asyncio.timeout(20):
+            while (await client.get(generation.id)).text != "the whole answer":
+                await asyncio.sleep(0.02)
+        print(f"killed → moves again: {time.monotonic() - began:.2f} s, with a lease of 1 s")
+        await whole.finish()
+        final = await client.get(generation.id, wait_s=20)
+        died = json.loads(await up.logged("worker_died"))
+        starts = up.log.read_text("utf-8").count('"worker_ready"')
+    assert (final.status, final.attempt, died["failures"], starts) == ("finished", 2, 1, 2)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_up_with_two_front_end_processes_ends_with_all_of_them(
     tmp_path: Path, scripted: ScriptedProvider, number: signal.Signals

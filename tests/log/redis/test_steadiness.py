@@ -21,6 +21,7 @@ from tests.support.servers.redis_relay import open_redis_relay
 pytestmark = pytest.mark.alone
 
 LEASE_S = 1.0
+LONG_S = 60.0
 
 
 @pytest.fixture
@@ -47,6 +48,18 @@ async def test_redis_is_not_steady_before_one_lease_of_replies(steadiness: Stead
     await until(lambda: steadiness.is_steady)
     assert asyncio.get_running_loop().time() - began >= LEASE_S
     assert steadiness.breaks == 0
+
+
+async def test_a_pause_ends_when_redis_becomes_steady(steadiness: Steadiness, server: EmbeddedServer) -> None:
+    assert steadiness.pause_s(LONG_S) == LONG_S  # no reply yet
+    await until(steadiness.answering.is_set)
+    assert 0 < steadiness.pause_s(LONG_S) <= LEASE_S
+    assert steadiness.pause_s(0.001) == 0.001
+    await until(lambda: steadiness.is_steady)
+    assert steadiness.pause_s(LONG_S) == LONG_S
+    await server.stop()
+    await until(lambda: steadiness.breaks == 1)
+    assert steadiness.pause_s(LONG_S) == LONG_S
 
 
 async def test_a_paused_redis_is_a_break(steadiness: Steadiness, server: EmbeddedServer) -> None:
