@@ -9,6 +9,7 @@ from importlib import import_module  # noqa: E402
 
 from broadcaster.errors import SetupError  # noqa: E402
 from broadcaster.extras import EXIT_USAGE, check_extra  # noqa: E402
+from broadcaster.process.start import uncollected  # noqa: E402
 
 try:
     check_extra("worker")
@@ -19,4 +20,6 @@ if arguments := sys.argv[1:]:
     sys.stderr.write(f"error: a worker takes no arguments, and got {' '.join(arguments)}; its settings are variables: ")
     sys.stderr.write("broadcaster doctor --settings lists them\n")
     sys.exit(EXIT_USAGE)
-import_module("worker.main").main()
+with uncollected():
+    main = import_module("worker.main")
+main.main()

@@ -12,7 +12,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Final, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import uvloop
 from pydantic import ValidationError
@@ -35,7 +36,7 @@ from broadcaster.log.streams.appender import AppendBounds, Appender
 from broadcaster.log.streams.control import ControlListener
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
-from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.metrics_address import MetricsAddress
 from broadcaster.observability.serving import folder_of_parent, process_metrics
 from broadcaster.observability.telemetry import name_traces, set_up_logging
 from broadcaster.observability.tracing.opening import open_tracing
@@ -58,7 +59,9 @@ from worker.tools import ToolBox, load_tools
 from worker.tools.agent import AgentSetup
 from worker.tools.tool_runner import ToolBounds, ToolRunner
 from worker.watchdog import LoopWatchdog
-from worker.webhooks.wiring import create_courier
+
+if TYPE_CHECKING:
+    from worker.webhooks.courier import WebhookCourier
 
 _log = get_logger(__name__)
 
@@ -112,29 +115,28 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         stack.push_async_callback(reader.aclose)
         providers = create_providers(settings)
         stack.push_async_callback(providers.aclose)
-        await stack.enter_async_context(_model_lists(settings, connection, providers))
         topology = connection.topology
         control = ControlListener(connection, topology)
         sweeper = parts.sweeper(silent_ms=int(settings.lease_ttl_s * 1000))
-        courier = create_courier(settings, connection, queue=queue, streams=streams, steadiness=steadiness)
+        courier: WebhookCourier | None = None
+        if settings.webhook_secret is not None:
+            webhooks = import_module("worker.webhooks.wiring")
+            courier = webhooks.create_courier(settings, connection, queue=queue, streams=streams, steadiness=steadiness)
         engine = Engine(queue, reader, claims, streams, appender, keeper, steadiness, control, providers, courier)
         depth = QueueDepth(connection, tenant_running=settings.tenant_running)
         agent, usage = create_agent_setup(settings, streams), DailyUsage(connection)
         yield replace(engine, agent=agent, depth=depth, usage=usage, tracing=tracing), sweeper, topology
 
 
-@asynccontextmanager
-async def _model_lists(settings: Settings, connection: LogConnection, providers: Providers) -> AsyncIterator[None]:
-    """Read the model lists of the configured providers while the block runs. The local model has no list."""
+async def keep_providers(settings: Settings, connection: LogConnection, providers: Providers) -> None:
+    """Create the configured providers, then read their model lists until cancelled. The local model has no list.
+
+    It runs beside the jobs: the worker serves, and renews, before the SDKs are imported.
+    """
+    await prepare_providers(settings, providers)
     names = [name for name in to_prepare(settings) if name != LOCAL]
-    if settings.model_list_s == 0 or not names:
-        yield
-        return
-    reader = ModelListReader(providers, names, StoredModelLists(connection), every_s=settings.model_list_s)
-    async with asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(reader.run())
-        yield
-        reading.cancel()
+    if settings.model_list_s and names:
+        await ModelListReader(providers, names, StoredModelLists(connection), every_s=settings.model_list_s).run()
 
 
 def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
@@ -211,7 +213,6 @@ async def run(settings: Settings) -> None:
     ):
         runner = create_runner(settings, engine)
         name_traces(lambda stream: None if (attempt := runner.attempts.get(stream)) is None else attempt.trace_id)
-        await prepare_providers(settings, engine.providers)
         async with worker_metrics(settings, engine, runner), asyncio.TaskGroup() as tasks:
             support = (engine.steadiness, engine.keeper, topology, engine.control)
             supporting = [tasks.create_task(each.run()) for each in support]
@@ -235,6 +236,7 @@ async def run(settings: Settings) -> None:
                 webhooks=engine.courier is not None,
                 tools=len(engine.agent.runner.box) if engine.agent is not None else 0,
             )
+            taking.append(tasks.create_task(keep_providers(settings, engine.keeper.connection, engine.providers)))
             await stop_requested.wait()
             await end_tasks(*taking)
             draining = [each for each in (runner, engine.courier) if each is not None]

@@ -46,4 +46,6 @@ def _run() -> None:
     except SetupError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
+    if sys.argv[1:] == ["worker"]:  # another program takes this process over: it needs no parser of options
+        import_module("broadcaster.cli.worker").worker()
     import_module("broadcaster.cli.main").main()

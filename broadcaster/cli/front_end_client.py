@@ -10,9 +10,9 @@ from typing import Annotated, Final
 import typer
 
 from broadcaster.cli.running_up import front_end_url
+from broadcaster.cli.terminal.client_failures import client_failure
 from broadcaster.cli.terminal.completion import complete_generations
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
-from broadcaster.cli.terminal.failures import client_failure
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.cli.terminal.transcript import JsonLines, Reporter, TranscriptPrinter
 from broadcaster.cli.terminal.usage import quoted

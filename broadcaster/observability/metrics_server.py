@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import h11
 
 from broadcaster.errors import SetupError
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
+from broadcaster.observability.metrics_address import MetricsAddress
 
 PATH: Final = b"/metrics"
 _HEAD_BYTES: Final = 16 * 2**10
@@ -30,41 +30,6 @@ _log = get_logger(__name__)
 
 Expose: TypeAlias = Callable[[str], Awaitable[tuple[bytes, str]]]
 """Makes the text for an ``Accept`` header; returns it with its content type."""
-
-
-class MetricsSettings(Protocol):
-    """The settings of the server."""
-
-    @property
-    def metrics_host(self) -> str: ...
-    @property
-    def metrics_port(self) -> int | None: ...
-    @property
-    def metrics_connections(self) -> int: ...
-    @property
-    def head_timeout_s(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsAddress:
-    """Where metrics are served; ``timeout_s`` bounds the head and the response, each."""
-
-    host: str
-    port: int
-    max_connections: int
-    timeout_s: float
-
-    @classmethod
-    def of(cls, settings: MetricsSettings) -> MetricsAddress | None:
-        """None: metrics are off."""
-        if settings.metrics_port is None:
-            return None
-        return cls(
-            host=settings.metrics_host,
-            port=settings.metrics_port,
-            max_connections=settings.metrics_connections,
-            timeout_s=settings.head_timeout_s,
-        )
 
 
 class MetricsServer:

@@ -1,7 +1,7 @@
 """Metrics of one process: where they go while it runs.
 
 A process serves its own metrics, or writes them to the folder of its parent, which serves the sum of all. Both read
-the same sources.
+the same sources. What makes and serves the text is imported by the first process that has metrics on.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from broadcaster.observability.counting import Reading, Source
-from broadcaster.observability.exposition import expose, families
-from broadcaster.observability.metrics_server import MetricsAddress, MetricsServer
+from broadcaster.observability.metrics_address import MetricsAddress
 from broadcaster.observability.process_counts import ProcessCounts, ProcessKind
-from broadcaster.observability.shared_folder import SharedFolder, SharedWriter
 from broadcaster.process.child_environment import METRICS_FOLDER_VARIABLE
+
+if TYPE_CHECKING:
+    from broadcaster.observability.metrics_server import Expose, MetricsServer
+    from broadcaster.observability.shared_folder import SharedFolder, SharedWriter
 
 
 @asynccontextmanager
@@ -37,11 +41,13 @@ async def process_metrics(
         running = [asyncio.create_task(counts.run())]
         stack.push_async_callback(_end, running)
         if folder is not None:
-            writer = SharedWriter(folder)
+            kind_of_writer: type[SharedWriter] = import_module("broadcaster.observability.shared_folder").SharedWriter
+            writer = kind_of_writer(folder)
             stack.callback(writer.close)
             running.append(asyncio.create_task(writer.run(read)))
         elif address is not None:
-            server = MetricsServer(lambda accept: expose(families(read()), accept=accept), address)
+            exposition = import_module("broadcaster.observability.exposition")
+            server = _server(lambda accept: exposition.expose(exposition.families(read()), accept=accept), address)
             await stack.enter_async_context(server.serving())
         yield
 
@@ -52,12 +58,15 @@ async def summed_metrics(address: MetricsAddress | None) -> AsyncIterator[Shared
     if address is None:
         yield None
         return
-    with SharedFolder.open() as folder:
+    exposition = import_module("broadcaster.observability.exposition")
+    kind: type[SharedFolder] = import_module("broadcaster.observability.shared_folder").SharedFolder
+    with kind.open() as folder:
 
         async def expose_sums(accept: str) -> tuple[bytes, str]:
-            return await expose(folder.collect(), accept=accept)
+            text: tuple[bytes, str] = await exposition.expose(folder.collect(), accept=accept)
+            return text
 
-        async with MetricsServer(expose_sums, address).serving():
+        async with _server(expose_sums, address).serving():
             yield folder
 
 
@@ -65,6 +74,11 @@ def folder_of_parent() -> Path | None:
     """The folder that the parent of this process serves; None: it has none."""
     path = os.environ.get(METRICS_FOLDER_VARIABLE)
     return Path(path) if path else None
+
+
+def _server(expose: Expose, address: MetricsAddress) -> MetricsServer:
+    kind: type[MetricsServer] = import_module("broadcaster.observability.metrics_server").MetricsServer
+    return kind(expose, address)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

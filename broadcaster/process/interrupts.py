@@ -14,6 +14,7 @@ from importlib import import_module
 from types import ModuleType
 
 from broadcaster.process.interrupt_end import let_interrupts_end
+from broadcaster.process.start import uncollected
 
 
 @contextmanager
@@ -30,12 +31,20 @@ def raising_interrupts() -> Iterator[None]:
 
 
 def import_undisturbed(name: str) -> ModuleType:
-    """The module; Ctrl-C ends the process during the import also where it otherwise raises KeyboardInterrupt."""
+    """The module of a server, imported without collections (start.py).
+
+    Ctrl-C ends the process during the import also where it otherwise raises KeyboardInterrupt.
+    """
     if threading.current_thread() is not threading.main_thread():  # another one cannot change what a signal does
-        return import_module(name)
+        return _import(name)
     before = signal.getsignal(signal.SIGINT)
     let_interrupts_end()
     try:
-        return import_module(name)
+        return _import(name)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _import(name: str) -> ModuleType:
+    with uncollected():
+        return import_module(name)

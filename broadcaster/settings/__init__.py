@@ -38,7 +38,9 @@ _LONGEST_S: Final = 10 * 365 * 86_400
 class Settings(TokenSettings, LimitSettings, ObservingSettings):
     """Everything that can be set, with the unit in the name: ``_s`` seconds, ``_bytes`` bytes, ``_ms`` milliseconds."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False, defer_build=False
+    )
 
     # -- the log
     redis_url: RedisUrl = Field(

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class LimitSettings(BaseSettings):
     """A part of ``Settings``, with the unit in the name: ``_s`` seconds, ``_bytes`` bytes."""
+
+    model_config = SettingsConfigDict(defer_build=True)  # ``Settings`` validates it
 
     # -- requests
     max_body_bytes: int = Field(

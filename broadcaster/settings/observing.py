@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ObservingSettings(BaseSettings):
     """A part of ``Settings``."""
+
+    model_config = SettingsConfigDict(defer_build=True)  # ``Settings`` validates it
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["json", "console"] | None = Field(

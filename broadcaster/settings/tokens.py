@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from broadcaster.settings.values import TokenIssuers, TokenKeys
 
 
 class TokenSettings(BaseSettings):
     """A part of ``Settings``."""
+
+    model_config = SettingsConfigDict(defer_build=True)  # ``Settings`` validates it
 
     token_keys: TokenKeys = Field(
         None,

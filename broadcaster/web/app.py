@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -27,7 +28,6 @@ from broadcaster.observability.counting import Reading, counted_by
 from broadcaster.observability.tracing.opening import open_tracing
 from broadcaster.observability.tracing.spans import Tracing
 from broadcaster.settings import Settings
-from broadcaster.web.demo import DemoPort, add_demo
 from broadcaster.web.documents.problem_shapes import ShapedProblems
 from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, problem_schema
 from broadcaster.web.guards.cors import CrossOrigin
@@ -41,11 +41,14 @@ from broadcaster.web.guards.request_log import RequestLog
 from broadcaster.web.guards.tokens.presented import QueryToken
 from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import admin, console, feeds, generations, health, streams, tokens, usage
-from broadcaster.web.routes.durable.table import routes as durable_streams
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
 from broadcaster.web.viewing.handshake import HandshakeAsRequest
 from broadcaster.web.wiring import open_services, token_issuers
+
+if TYPE_CHECKING:
+    from broadcaster.web.demo import DemoPort
+    from broadcaster.web.route_table import RouteTable
 
 _SERVICE: Final = "broadcaster-front-end"
 _DESCRIPTION: Final = """
@@ -128,16 +131,21 @@ def create_app(
     app.state.request_counts = counts
     app.router.route_class = MountedRoute.of(mount)
     own = (generations, streams, feeds, tokens, usage, admin)
-    optional = [durable_streams] if settings.durable_streams else []
-    for routes in (*(module.routes for module in own), *optional, *SURFACES, health.routes):
+    for routes in (*(module.routes for module in own), *_optional(settings), *SURFACES, health.routes):
         for row in routes:
             row.add_to(app.router)
     if demo is not None:
-        add_demo(app, demo)
+        import_module("broadcaster.web.demo").add_demo(app, demo)
     app.include_router(console.router)
     _describe(app, has_keys=settings.auth == "keys")
     _serve_document(app)
     return app
+
+
+def _optional(settings: Settings) -> Iterator[RouteTable]:
+    """The routes that are off by default: a front-end without them does not import them."""
+    if settings.durable_streams:
+        yield import_module("broadcaster.web.routes.durable.table").routes
 
 
 def app_readings(app: FastAPI) -> Iterator[Reading]:

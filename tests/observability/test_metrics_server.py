@@ -10,7 +10,8 @@ import pytest
 
 from broadcaster.errors import SetupError
 from broadcaster.observability.limits import REACHED
-from broadcaster.observability.metrics_server import MetricsAddress, MetricsServer
+from broadcaster.observability.metrics_address import MetricsAddress
+from broadcaster.observability.metrics_server import MetricsServer
 from tests.support.scraping import exchange, get
 
 TEXT = b"broadcaster_rooms 1.0\n" * 20_000  # more than a socket's buffer takes at once

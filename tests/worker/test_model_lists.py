@@ -16,6 +16,7 @@ from broadcaster.core.providers.listed_models import ListedModel
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.log.jobs.lists.model_lists import StoredModelLists
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.testing import Answer, Script, ScriptedProvider
 from broadcaster.testing.chat_wire import CREATED
@@ -24,7 +25,7 @@ from broadcaster.web.wiring import open_services
 from tests.support.servers.front_end import DEADLINE_S, served
 from tests.worker.providers.provider_support import ANTHROPIC, CHAT, Wire, on_every_wire, provider_at, scripted
 from worker import model_lists
-from worker.main import open_engine
+from worker.main import keep_providers, open_engine
 from worker.model_lists import FAILED_S, KEEP_S, ModelListReader
 from worker.providers.base import LIST_BYTES, LIST_PAGES, ListsModels, ProviderRequest, ProviderStream
 from worker.providers.registry import Providers
@@ -175,7 +176,8 @@ async def test_models_that_workers_read_are_listed_by_both_sdks_in_the_form_that
             }
         )
         async with (
-            open_engine(settings, "worker"),
+            open_engine(settings, "worker") as (engine, *_),
+            running(keep_providers(settings, engine.keeper.connection, engine.providers)),
             open_services(settings) as services,
             served(create_app(settings, services=services), services) as client,
         ):
@@ -204,6 +206,7 @@ async def test_neither_a_worker_nor_a_front_end_reads_lists_where_that_is_off(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
     settings = Settings(redis_url=connection.url, model_list_s=0)
     await StoredModelLists(connection).store("anthropic", [ListedModel(id="claude-x")], keep_s=9)
-    async with open_engine(settings, "worker"), open_services(settings) as services:
+    async with open_engine(settings, "worker") as (engine, *_), open_services(settings) as services:
+        await keep_providers(settings, engine.keeper.connection, engine.providers)
         assert await services.model_lists() == {}
     assert not await connection.redis.exists(connection.keys.models_turn("anthropic"))

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
@@ -26,12 +26,14 @@ from broadcaster.process.memory import tune_memory
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.web.app import app_readings, create_app
-from broadcaster.web.demo import DemoPort
 from broadcaster.web.guards.cors import unread_headers
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.server.runner import FrontEndServer
 from broadcaster.web.services import drain
+
+if TYPE_CHECKING:
+    from broadcaster.web.demo import DemoPort
 
 DRAIN_MARGIN_S: Final = 0.5
 

@@ -13,7 +13,7 @@ from broadcaster.cli.option_settings import start_logging, with_options
 from broadcaster.cli.processes.listening import LOOPBACK_OF, bind, url_of
 from broadcaster.cli.processes.serving import being_served, count_of, create_serving, has_started, own_metrics
 from broadcaster.errors import SetupError
-from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.metrics_address import MetricsAddress
 from broadcaster.observability.serving import summed_metrics
 from broadcaster.process.memory import tune_memory
 from broadcaster.settings import Settings

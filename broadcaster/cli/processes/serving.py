@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from broadcaster.cli.processes.cores import usable_cores
 from broadcaster.cli.processes.front_ends import DemoFrontEnd, FrontEndProcesses, Supervision
 from broadcaster.core.backoff import BackOff
-from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.metrics_address import MetricsAddress
 from broadcaster.observability.serving import process_metrics
-from broadcaster.observability.shared_folder import SharedFolder
 from broadcaster.process.child_environment import METRICS_FOLDER_VARIABLE
+from broadcaster.process.interrupts import import_undisturbed
+from broadcaster.process.start import uncollected
 from broadcaster.settings import Settings
 
 if TYPE_CHECKING:
+    from broadcaster.observability.shared_folder import SharedFolder
     from broadcaster.web.server.runner import FrontEndServer
 
 # A front-end that a person kills repeatedly comes back as fast as after the first time.
@@ -48,9 +50,11 @@ def create_serving(
     """
     count = count_of(settings)
     if count == 1 and demo is None:
-        from broadcaster.cli.processes.front_end import create_server  # noqa: PLC0415 - the parent of several does not need it
-
-        return create_server(settings, listener)
+        # The parent of several does not need it.
+        front_end = import_undisturbed("broadcaster.cli.processes.front_end")
+        with uncollected():
+            server: FrontEndServer = front_end.create_server(settings, listener)
+        return server
     return FrontEndProcesses(
         count,
         listener,

@@ -31,7 +31,7 @@ from broadcaster.cli.processes.workers import WorkerProcesses
 from broadcaster.cli.running_up import RunningUp, front_end_url, only_one
 from broadcaster.cli.terminal.formats import number
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server
-from broadcaster.observability.metrics_server import MetricsAddress
+from broadcaster.observability.metrics_address import MetricsAddress
 from broadcaster.observability.serving import summed_metrics
 from broadcaster.process.demo_faults import PRESENCE_TTL_S
 from broadcaster.process.memory import tune_memory

@@ -17,17 +17,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.core.access.callers import Caller
 from broadcaster.core.access.viewer_tokens import TokenHolder
 from broadcaster.errors import LogUnavailable, SetupError, TokenExpired
+from broadcaster.extras import import_for
 from broadcaster.hub.places import revocation_of
 from broadcaster.log.access.access_list import AccessList, AccessState
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.guards.key_file import KeyFile
-from broadcaster.web.guards.tokens.issuers import TokenIssuers
+
+if TYPE_CHECKING:
+    from broadcaster.web.guards.tokens.issuers import TokenIssuers
 
 POLL_S: Final = 0.4
 
@@ -48,7 +51,7 @@ class Credentials:
     ) -> None:
         """Reads the file. Raises SetupError when it cannot be used."""
         self._of_setting = keyring
-        self._tokens = tokens or TokenIssuers()
+        self._tokens = tokens or _no_issuers()
         self._file = file
         self._of_file = Keyring() if file is None else file.read_changed() or Keyring()
         self._of_redis = Keyring()
@@ -162,3 +165,8 @@ class Credentials:
         self._is_current.set()
         _log.info("credentials_read", version=state.version, keys=len(state.keys), revoked=len(state.revoked))
         return True
+
+
+def _no_issuers() -> TokenIssuers:
+    kind: type[TokenIssuers] = import_for("server", "broadcaster.web.guards.tokens.issuers").TokenIssuers
+    return kind()

@@ -1,12 +1,14 @@
-"""The console page, and the API documentation: a few static files out of the package, held in memory.
+"""The console page, and the API documentation: a few static files out of the package, held in memory once one was read.
 
 The documentation is Swagger UI, in the release that tests/web/test_docs_page.py pins, and shows ``/openapi.json``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -44,7 +46,8 @@ class StaticFiles:
     """
 
     def __init__(self, folder: str, *, policy: str = POLICY, head: str = "") -> None:
-        self._files = _load(folder, head=head.encode())
+        self._folder = folder
+        self._head = head.encode()
         self._policy = policy
 
     async def page(self, request: Request) -> Response:
@@ -53,7 +56,7 @@ class StaticFiles:
 
     async def file(self, name: str, request: Request) -> Response:
         """The file, or 304. Raises HTTPException 404."""
-        file = self._files.get(name)
+        file = (await asyncio.to_thread(_load, self._folder, head=self._head)).get(name)
         if file is None:
             raise HTTPException(404)
         headers = {
@@ -68,6 +71,7 @@ class StaticFiles:
         return Response(file.content, media_type=file.media_type, headers=headers)
 
 
+@cache
 def _load(folder: str, *, head: bytes) -> Mapping[str, _File]:
     """Every file whose type is in the table, by its path below the folder."""
     files = {}

@@ -7,8 +7,8 @@ import typer
 from typer.testing import CliRunner
 
 from broadcaster.cli.main import create_app
+from broadcaster.cli.terminal.client_failures import NEEDS_NO_REMEDY, REMEDIES, client_failure
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode, describe_exit_codes
-from broadcaster.cli.terminal.failures import NEEDS_NO_REMEDY, REMEDIES, client_failure
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import BadCursor, LogUnavailable, SetupError
