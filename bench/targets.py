@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from bench.figures import Key, Table
 from bench.plan import Size
-from bench.scenarios import dialects
+from bench.scenarios import dialects, startup
 from bench.scenarios.fan_out import W2_RATE, case_of
 from bench.scenarios.processes import MORE
 
@@ -58,7 +58,7 @@ def judge(table: Table, size: Size) -> list[Verdict]:
 
 def targets(size: Size) -> list[Target]:
     """The goals, for the cases that a run of this size has."""
-    return [*_w1(size), *_w2_and_w3(), *_viewers(), *_dialects(), *_writing(size)]
+    return [*_w1(size), *_w2_and_w3(), *_viewers(), *_dialects(), *_writing(size), *_starts()]
 
 
 def _w1(size: Size) -> list[Target]:
@@ -152,6 +152,19 @@ def _writing(size: Size) -> list[Target]:
         Target("Redis, 4 events per append", "CPU per event", 15.0, _redis("4 per append"), "us"),
         Target("end to end, first event", "p50", 5.0, _own("e2e", "idle", "first_p50_ms"), "ms"),
         Target("end to end, later events", "p50", 3.0, _own("e2e", "idle", "later_p50_ms"), "ms"),
+    ]
+
+
+def _starts() -> list[Target]:
+    limits = {startup.HELP: 0.3, startup.SERVE: 0.7, startup.WORKER: 1.0}
+    return [
+        *(
+            Target(case, "start, best of five", limit, _own(startup.SCENARIO, case, "best_s"), "s")
+            for case, limit in limits.items()
+        ),
+        Target(
+            startup.TAKE_OVER, "beyond the lease", 1.5, _own(startup.SCENARIO, startup.TAKE_OVER, "beyond_lease_s"), "s"
+        ),
     ]
 
 

@@ -12,6 +12,8 @@ from bench.scenarios.fan_out import w1, w2
 from bench.scenarios.holding import memory, stalled
 from bench.scenarios.processes import by_processes
 from bench.scenarios.replay import reconnect, w3
+from bench.scenarios.startup import SCENARIO as STARTUP
+from bench.scenarios.startup import starts
 from bench.scenarios.writing import appends, worker
 
 ALL: Final = (
@@ -26,6 +28,7 @@ ALL: Final = (
     Scenario("appends", "what Redis pays for an event", appends),
     Scenario("worker", "what a worker pays for an event", worker),
     Scenario("e2e", "from the provider's byte to the viewer's socket", end_to_end),
+    Scenario(STARTUP, "from exec to ready, and from a killed worker to its answer moving again", starts),
     Scenario("viewers", "how cost grows with viewers", by_viewers),
     Scenario("streams", "how cost grows with streams", by_streams),
     Scenario("primaries", "how cost changes with the primaries of a cluster", by_primaries),
