@@ -143,7 +143,7 @@ def create_app(
 
 
 def _optional(settings: Settings) -> Iterator[RouteTable]:
-    """The routes that are off by default: a front-end without them does not import them."""
+    """The routes that a setting can switch off: a front-end without them does not import them."""
     if settings.durable_streams:
         yield import_module("broadcaster.web.routes.durable.table").routes
 

@@ -26,9 +26,9 @@ from worker.providers.registry import Providers
 from worker.runner import Engine, Runner, RunnerTimes
 from worker.slots import Slots
 
-LEASE_S = 0.5
+LEASE_S = 1.0
 COMPUTES_S = 2.0
-LONGEST_HOLE_S = 0.4
+LONGEST_HOLE_S = 1.0
 """An import gives the interpreter away every 5 ms, except in a call of C code; a busy machine adds to that."""
 
 SDK = "an_sdk_that_computes_while_it_is_imported"
