@@ -68,7 +68,7 @@ faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print 
 compat: install programs browser compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
 	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && \
-	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/examples tests/web && exit $$clients
+	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/deploy tests/examples tests/web && exit $$clients
 
 soak: install faketime engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [TOPOLOGY=one|sentinel|cluster] [LOSSY=1] [ENGINE=redis]
 	@$(ON_ENGINE); $(BIN)/python -m tests.hunt --seconds $(SOAK_S) $(if $(SEED),--seed $(SEED)) --topology $(TOPOLOGY) \

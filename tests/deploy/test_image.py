@@ -1,7 +1,7 @@
 """The Dockerfile's steps without Docker: its COPY and RUN lines in their order, in a folder of their own.
 
-Different from a build: the interpreter is this one, /opt and /build lie in the folder, bytecode is not written, and
-what apt-get would install must be here.
+Different from a build: the interpreter is this one, /opt and /build lie in the folder, bytecode is not written, what
+apt-get would install must be here, and in `make test` uv installs the pins, which takes pip half a minute of a core.
 """
 
 from __future__ import annotations
@@ -13,25 +13,36 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
 from tests.deploy.files import ROOT, instructions
 from tests.support.authorities import trusting
 
-# Everything is fetched and unpacked once: half a minute, and more beside other tests.
+# Everything is fetched and unpacked once: by pip half a minute, and more beside other tests.
 LIMIT_S: Final = 300.0
 IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc")
 
+UV: Final = Path(sys.prefix) / "bin" / "uv"
+# pip's installation of pins into the environment of another interpreter, and its arguments.
+PINS: Final = re.compile(r"\S+/build/bin/pip --python (\S+) install((?: --\S+)* -r \S+)")
+
+Installer = Literal["uv", "pip"]
+
 
 class Build:
-    """The first stage, replayed; what it ships is in ``/opt/broadcaster`` of its folder."""
+    """The first stage, replayed; what it ships is in ``/opt/broadcaster`` of its folder.
 
-    def __init__(self, folder: Path) -> None:
+    ``installer``: what installs the pins of the environment that is shipped. uv does not read pip's configuration:
+    where that alone names a package index, pip installs.
+    """
+
+    def __init__(self, folder: Path, installer: Installer) -> None:
         self.opt = folder / "opt"
+        self._installer = installer
         self._context = folder / "build"
-        self._environment = {"PIP_NO_COMPILE": "1"}
+        self._environment = {"PIP_COMPILE": "0", "UV_NO_BUILD": "1", "UV_NO_CONFIG": "1"}
         self._context.mkdir()
         self.opt.mkdir()
 
@@ -69,6 +80,8 @@ class Build:
             return
         # The image's `python` is in a place of its own; pip may use what it has fetched before.
         line = line.replace("/opt/", f"{self.opt}/").replace("python -m venv", f"{sys.executable} -m venv")
+        if self._installer == "uv":
+            line = PINS.sub(rf"{{ {UV} pip install --python \1/bin/python\2 || \g<0>; }}", line)
         environment = {**trusting(), **self._environment}
         environment.pop("PIP_NO_CACHE_DIR", None)
         environment.pop("PYTHONPATH", None)
@@ -80,8 +93,11 @@ class Build:
 
 @pytest.mark.skipif("REDIS_BIN" in os.environ, reason="asks nothing of any Redis: runs on the embedded engine only")
 @pytest.mark.timeout(LIMIT_S)
-def test_the_steps_of_the_dockerfile_make_an_environment_whose_commands_start(tmp_path: Path) -> None:
-    build = Build(tmp_path)
+@pytest.mark.parametrize("installer", ["uv", pytest.param("pip", marks=pytest.mark.thorough)])
+def test_the_steps_of_the_dockerfile_make_an_environment_whose_commands_start(
+    tmp_path: Path, installer: Installer
+) -> None:
+    build = Build(tmp_path, installer)
     build.run()
     last = dict(instructions((ROOT / "Dockerfile").read_text()))
     (entrypoint,) = json.loads(last["ENTRYPOINT"])

@@ -142,7 +142,10 @@ class Sentinels:
 
 def execute_at(port: int, *arguments: str) -> Any:
     """One command to a server of the loopback; raises RedisError when it does not answer in time."""
-    with Redis(port=port, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S, protocol=2) as client:
+    # With a driver's name, redis-py reads its version from the installed package, for each client anew.
+    with Redis(
+        port=port, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S, protocol=2, driver_info=None
+    ) as client:
         client.response_callbacks.clear()
         return client.execute_command(*arguments)
 
