@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,21 +33,44 @@ class _Current:
         return getattr(self.services, name)
 
 
+@dataclass
+class _Built:
+    """An app of this process, and the test that has it, or had it last."""
+
+    settings: Settings
+    app: FastAPI
+    current: _Current
+    test: str = ""
+
+    def is_free_for(self, test: str) -> bool:
+        """No test has two front-ends with one app, and what outlives a test keeps its own."""
+        return self.test != test and self.current.services.hub.is_draining
+
+
+_built: list[_Built] = []
+
+
 @cache
-def _built(given: str) -> tuple[FastAPI, _Current]:
-    current = _Current()
-    return create_app(Settings.model_validate_json(given), services=cast(Services, current)), current
+def _settings(given: str) -> Settings:
+    return Settings.model_validate_json(given)
 
 
-def own_app(services: Services, **settings: object) -> FastAPI:
-    """Our own app over these services, until the next call with the same settings; a test must not change it.
+def own_app(services: Services, settings: Settings | None = None, /, **given: object) -> FastAPI:
+    """Our own app over these services, until the test is over; a test must not change it.
 
-    A process builds one for all tests: building takes 40 ms, and most tests take less. Its log of refusals lives as
-    long, and counts by the second: it writes the lines of all tests.
+    A later test with equal settings is given the same one: building takes 100 ms, and most tests take less. Its log of
+    refusals lives as long, and counts by the second: it writes the lines of all tests.
     """
-    app, current = _built(json.dumps({"log_refusals_per_s": 1000, **settings}))
-    current.services = services
-    return app
+    chosen = (settings or _settings(json.dumps(given))).model_copy(update={"log_refusals_per_s": 1000})
+    test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0]
+    equal = [each for each in _built if each.settings == chosen]
+    built = next((each for each in equal if each.current.services is services or each.is_free_for(test)), None)
+    if built is None:
+        current = _Current()
+        built = _Built(chosen, create_app(chosen, services=cast(Services, current)), current)
+        _built.append(built)
+    built.current.services, built.test = services, test
+    return built.app
 
 
 @asynccontextmanager

@@ -8,10 +8,9 @@ import pytest
 
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import served
+from tests.support.servers.front_end import own_app, served
 from tests.web.durable.calls import DurableClient
 
 
@@ -28,5 +27,5 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def client(settings: Settings, services: Services) -> AsyncIterator[DurableClient]:
-    async with served(create_app(settings, services=services), services) as http:
+    async with served(own_app(services, settings), services) as http:
         yield DurableClient(http)

@@ -11,10 +11,9 @@ import pytest
 
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import in_process, listen, served
+from tests.support.servers.front_end import in_process, listen, own_app, served
 from tests.web.durable.calls import CLOSED, ID, JSON, TEXT, DurableClient, controls, data, offset_of, refused
 
 STREAM = f"/v1/streams/{ID}"
@@ -82,7 +81,7 @@ async def keyed(connection: LogConnection) -> AsyncIterator[httpx2.AsyncClient]:
     watcher = {"key": "watcher-of-mine-0", "rights": ["watch"]}
     keys = {"mine": ["the-key-of-mine-0", watcher], "others": ["the-key-of-others"]}
     settings = Settings.model_validate({"redis_url": connection.url, "auth": "keys", "api_keys": json.dumps(keys)})
-    async with open_services(settings) as services, served(create_app(settings, services=services), services) as http:
+    async with open_services(settings) as services, served(own_app(services, settings), services) as http:
         yield http
 
 
@@ -118,7 +117,7 @@ async def test_a_page_of_another_origin_cannot_append(client: DurableClient) -> 
 
 async def test_the_routes_can_be_switched_off(services: Services, settings: Settings) -> None:
     off = settings.model_copy(update={"durable_streams": False})
-    async with in_process(create_app(off, services=services)) as http:
+    async with in_process(own_app(services, off)) as http:
         assert refused(await http.put("/ds/x", headers=TEXT)) == (404, "not_found")
 
 

@@ -10,10 +10,9 @@ import pytest
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import served
+from tests.support.servers.front_end import own_app, served
 from tests.web.durable.calls import (
     BEGINNING,
     BYTES,
@@ -244,7 +243,7 @@ async def test_an_append_has_a_bounded_number_of_messages(client: DurableClient)
 
 async def test_a_creation_holds_no_more_than_a_stream_may(connection: LogConnection) -> None:
     settings = Settings(redis_url=connection.url, max_bytes=2**20)
-    async with open_services(settings) as services, served(create_app(settings, services=services), services) as http:
+    async with open_services(settings) as services, served(own_app(services, settings), services) as http:
         client = DurableClient(http)
         assert refused(await client.create(bytes(2**20), headers=BYTES)) == (409, "stream_full")
         assert (await client.head()).status_code == 404

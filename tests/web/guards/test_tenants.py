@@ -13,10 +13,9 @@ import pytest
 from broadcaster.core.events import Finish, Start, TextDelta, encode_event
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import listen, served
+from tests.support.servers.front_end import listen, own_app, served
 
 MINE, OTHERS = "the-key-of-mine-0", "the-key-of-others"
 FEED = "build-42"
@@ -57,7 +56,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def front_end(settings: Settings, services: Services) -> AsyncIterator[KeyedFrontEnd]:
-    app = create_app(settings, services=services)
+    app = own_app(services, settings)
     async with served(app, services) as http:
         yield KeyedFrontEnd(http, app.openapi())
 
@@ -192,11 +191,11 @@ async def test_a_generation_requested_without_keys_belongs_to_the_tenant_local(
     settings: Settings, services: Services
 ) -> None:
     open_settings = Settings.model_validate({"redis_url": settings.redis_url})
-    async with served(create_app(open_settings, services=services), services) as http:
+    async with served(own_app(services, open_settings), services) as http:
         id = (await http.post("/v1/generations", json={"prompt": "before keys"})).json()["id"]
     keys = json.dumps({"local": [MINE], "others": [OTHERS]})
     keyed = Settings.model_validate({"redis_url": settings.redis_url, "auth": "keys", "api_keys": keys})
-    app = create_app(keyed, services=services)
+    app = own_app(services, keyed)
     async with served(app, services) as http:
         front_end = KeyedFrontEnd(http, app.openapi())
         assert await front_end.listed(MINE) == [id]

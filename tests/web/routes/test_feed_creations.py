@@ -12,10 +12,9 @@ import pytest
 from broadcaster.client import AsyncClient, ClientError
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import DEADLINE_S, listen, served
+from tests.support.servers.front_end import DEADLINE_S, listen, own_app, served
 from tests.web.routes.test_routes_feeds import refused
 
 URL = "/v1/streams/build-42"
@@ -37,7 +36,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def client(settings: Settings, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with served(create_app(settings, services=services), services) as opened:
+    async with served(own_app(services, settings), services) as opened:
         yield opened
 
 

@@ -19,10 +19,9 @@ from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import Received, listen, served
+from tests.support.servers.front_end import Received, listen, own_app, served
 
 KEYS = {"mine": "the-key-of-mine-0", "others": "the-key-of-others"}
 FEED = "build-42"
@@ -62,7 +61,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def tenants(settings: Settings, services: Services) -> AsyncIterator[tuple[Tenant, Tenant]]:
-    async with served(create_app(settings, services=services), services) as http:
+    async with served(own_app(services, settings), services) as http:
         yield Tenant(http, "mine"), Tenant(http, "others")
 
 

@@ -19,7 +19,7 @@ from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import MEDIA_TYPE
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import Received, listen, served, until_watched
+from tests.support.servers.front_end import Received, listen, own_app, served, until_watched
 
 URL = "/v1/streams/build-42"
 EVENTS = f"{URL}/events"
@@ -43,7 +43,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def client(settings: Settings, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with served(create_app(settings, services=services), services) as opened:
+    async with served(own_app(services, settings), services) as opened:
         yield opened
 
 
@@ -183,7 +183,7 @@ async def test_every_refusal_has_its_code(client: httpx2.AsyncClient) -> None:
 async def test_too_many_appends_are_refused_with_a_retry_delay(connection: LogConnection) -> None:
     settings = Settings(redis_url=connection.url, feed_append_rate=0.25)
     async with open_services(settings) as services:
-        async with served(create_app(settings, services=services), services) as client:
+        async with served(own_app(services, settings), services) as client:
             await client.put(URL)
             assert (await client.post(EVENTS, json=progress(1))).status_code == 200
             response = await client.post(EVENTS, json=progress(2))

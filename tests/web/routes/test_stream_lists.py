@@ -10,10 +10,9 @@ import pytest
 
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ async def services(connection: LogConnection) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def client(connection: LogConnection, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    app = create_app(Settings(redis_url=connection.url), services=services)
+    app = own_app(services, Settings(redis_url=connection.url))
     async with served(app, services) as opened:
         yield opened
 

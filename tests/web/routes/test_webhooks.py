@@ -10,10 +10,9 @@ import pytest
 
 from broadcaster.log.streams.webhook_meta import WebhookMeta, WebhookState
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.webhooks.url import WebhookHosts
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import in_process
+from tests.support.servers.front_end import in_process, own_app
 
 URL = "/v1/generations"
 HOOK = {"url": "https://hooks.example.com/h?token=s3cret"}
@@ -23,7 +22,7 @@ HOOK = {"url": "https://hooks.example.com/h?token=s3cret"}
 async def listing_client(world: MemoryWorld) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a front-end whose operator has listed a host."""
     async with memory_services(world, webhook_hosts=WebhookHosts(["hooks.example.com"])) as services:
-        async with in_process(create_app(Settings(), services=services)) as client:
+        async with in_process(own_app(services)) as client:
             yield client
 
 

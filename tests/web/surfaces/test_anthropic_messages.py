@@ -17,10 +17,9 @@ from broadcaster.dialects.anthropic.decode import AnthropicDecoder
 from broadcaster.errors import Busy, LogUnavailable, QueueFull, RateLimited
 from broadcaster.settings import Settings
 from broadcaster.testing import wire
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
 
 REQUEST: dict[str, Any] = {
     "model": "claude-x",
@@ -264,7 +263,7 @@ async def test_a_passing_failure_is_an_error_that_the_sdk_retries(
 
 
 async def test_a_missing_key_is_an_authentication_error(services: Services, world: MemoryWorld) -> None:
-    app = create_app(Settings.model_validate({"auth": "keys", "api_keys": f'{{"team": ["{KEY}"]}}'}), services=services)
+    app = own_app(services, Settings.model_validate({"auth": "keys", "api_keys": f'{{"team": ["{KEY}"]}}'}))
     answer_with(world, *EVENTS)
     async with served(app, services) as live:
         async with open_sdk(live, api_key="nobody-has-this-key") as sdk:

@@ -15,11 +15,10 @@ from broadcaster.core import events as ev
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
 from broadcaster.errors import Busy, LogUnavailable, QueueFull, RateLimited
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.dialects.openai_chat.chat_streams import answer, delta, fragment, wrote
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
 
 REQUEST: dict[str, Any] = {"model": "local", "messages": [{"role": "user", "content": "why?"}]}
 ANSWER = answer(
@@ -257,7 +256,7 @@ async def test_a_passing_failure_is_an_error_that_the_sdk_retries(
 
 async def test_a_missing_key_is_an_authentication_error(services: Services, world: MemoryWorld) -> None:
     settings = Settings.model_validate({"auth": "keys", "api_keys": f'{{"team": ["{KEY}"]}}'})
-    app = create_app(settings, services=services)
+    app = own_app(services, settings)
     answer_with(world, *EVENTS)
     async with served(app, services) as live:
         async with open_sdk(live, api_key="nobody-has-this-key") as sdk:

@@ -20,7 +20,7 @@ from broadcaster.web.routes import streams
 from broadcaster.web.services import Services, drain
 from tests.support.apps.mounting import Mounted, create_host, serve_host
 from tests.support.memory.memory_world import EPOCH, MemoryWorld
-from tests.support.servers.front_end import DEADLINE_S, in_process, listen, served
+from tests.support.servers.front_end import DEADLINE_S, in_process, listen, own_app, served
 
 MINE, OTHERS = "the-key-of-mine-0", "the-key-of-others"
 KEYED = Settings.model_validate({"auth": "keys", "api_keys": json.dumps({"local": [MINE], "others": [OTHERS]})})
@@ -68,7 +68,7 @@ def world() -> MemoryWorld:
 
 @pytest.fixture
 async def keyed(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with served(create_app(KEYED, services=services), services) as client:
+    async with served(own_app(services, KEYED), services) as client:
         yield client
 
 

@@ -9,9 +9,8 @@ import httpx2
 import pytest
 
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
-from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
 
 KEY = "the-key-of-a-tenant-0"
 KEYED = Settings.model_validate({"auth": "keys", "api_keys": json.dumps({"local": [KEY]})})
@@ -41,7 +40,7 @@ async def test_a_request_is_refused_by_its_head_while_half_of_the_body_is_on_its
     services: Services, name: str
 ) -> None:
     settings, line, headers, status = REFUSALS[name]
-    async with served(create_app(settings, services=services), services) as client:
+    async with served(own_app(services, settings), services) as client:
         assert await answer_to_half(client, line + b" HTTP/1.1\r\n" + headers + b"\r\n" + HALF) == status
 
 

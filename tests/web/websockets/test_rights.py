@@ -17,11 +17,10 @@ from fastapi import FastAPI
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.settings import Settings
-from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.access import token_kit as kit
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.front_end import served, until_watched
+from tests.support.servers.front_end import own_app, served, until_watched
 from tests.support.servers.websocket_client import conversation, follow_over_websocket, refusal_of
 
 KEY, OTHER = "web-key-0123456789", "other-key-0123456789"
@@ -47,7 +46,7 @@ async def keyed(world: MemoryWorld, **limits: Any) -> AsyncIterator[tuple[Servic
         }
     )
     async with memory_services(world, limits=HubLimits(retry_ms=100, **limits)) as services:
-        app = create_app(settings, services=services)
+        app = own_app(services, settings)
         async with served(app, services) as client:
             yield services, f"{client.base_url}".rstrip("/") + "/v1/streams/gen_1/ws", app
 
