@@ -41,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     authorities.trust_none()
+    # Each test of a browser starts a driver under node, which would compile its megabytes anew.
+    os.environ.setdefault("NODE_COMPILE_CACHE", str(config.rootpath / ".pytest_cache" / "node"))
     if config.getoption("numprocesses", None):  # this process starts those that run the tests
         prepared.share()
 
