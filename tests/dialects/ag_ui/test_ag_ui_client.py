@@ -72,7 +72,9 @@ def test_the_client_is_left_with_what_our_model_of_it_holds(history: list[Any]):
 def test_a_client_that_joins_at_any_entry_ends_with_the_same(history: list[Any]):
     joins = [(name, k) for name, events in STREAMS.items() for k in range(len(events))]
     bodies = [opening(STREAMS[name], k=k, history=history, ids=k % 2 == 0) for name, k in joins]
-    read = dict(zip(joins, read_by_client(bodies, history), strict=True))
+    distinct = list(dict.fromkeys(bodies))  # many joiners receive the same bytes, and read the same
+    read_of = dict(zip(distinct, read_by_client(distinct, history), strict=True))
+    read = {join: read_of[body] for join, body in zip(joins, bodies, strict=True)}
     for (name, k), left in read.items():
         whole = read[name, 0]
         for field in ("messages", "outcome", "error", "pending", "usage", "metadata", "warned"):

@@ -47,20 +47,19 @@ def known(part: Json, half: set[str]) -> Json:
 @both
 def test_every_answer_opened_at_every_entry_is_the_same_message(version: Version) -> None:
     dialect = AiSdkDialect(version=version)
-    bodies: list[list[bytes]] = []
-    names: list[tuple[str, int]] = []
+    joins: dict[tuple[str, bytes], int] = {}  # many joiners receive the same bytes, and read the same
     for name, events in ANSWERS.items():
         log = log_of(events)
         for k in range(len(log)):
             transcript = dialect.open(STREAM_ID)
             transcript.encode(log[:k])
-            bodies.append([transcript.snapshot() + transcript.encode(log[k:])])
-            names.append((name, k))
+            joins[name, transcript.snapshot() + transcript.encode(log[k:])] = k
     wholes: dict[str, Any] = {}
-    for (name, k), body, page in zip(names, bodies, read_by_package(version, bodies), strict=True):
+    pages = read_by_package(version, [[body] for _, body in joins])
+    for ((name, body), k), page in zip(joins.items(), pages, strict=True):
         visible = {field: page[field] for field in ("messages", "status", "error")}
         assert wholes.setdefault(name, visible) == visible, f"{name}, joined after {k}"
-        model = Client(version).read(body[0])
+        model = Client(version).read(body)
         assert page["error"] == model.error, name
         parts = page["messages"][0]["parts"] if page["messages"] else []
         half = {part["toolCallId"] for part in model.parts if isinstance(part.get("input"), tuple)}

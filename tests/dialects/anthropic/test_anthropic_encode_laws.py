@@ -80,8 +80,9 @@ def test_no_answer_changes_on_its_way_through_decoder_and_encoder(sdk: Sdk, answ
 def test_a_client_that_joins_at_any_moment_reads_the_same_message(sdk: Sdk, name: str):
     entries = STREAMS[name]
     whole = sdk.read(encoded(entries))
-    for k in range(len(entries)):
-        assert sdk.read(received_after(entries, k)) == whole, k
+    # Many joiners receive the same bytes, and read the same.
+    for received, k in {received_after(entries, k): k for k in range(len(entries))}.items():
+        assert sdk.read(received) == whole, k
 
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if "MCP" not in name])  # their input needs the beta SDK
