@@ -58,8 +58,9 @@ def _settings(given: str) -> Settings:
 def own_app(services: Services, settings: Settings | None = None, /, **given: object) -> FastAPI:
     """Our own app over these services, until the test is over; a test must not change it.
 
-    A later test with equal settings is given the same one: building takes 100 ms, and most tests take less. Its log of
-    refusals lives as long, and counts by the second: it writes the lines of all tests.
+    A later test with equal settings is given the same one: building takes 100 ms, and most tests take less. Its counts
+    of requests live as long: a test that reads those needs ``create_app``. So does its log of refusals, which counts by
+    the second: it writes the lines of all tests.
     """
     chosen = (settings or _settings(json.dumps(given))).model_copy(update={"log_refusals_per_s": 1000})
     test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" (")[0]

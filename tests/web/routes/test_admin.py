@@ -13,10 +13,11 @@ from broadcaster.core.events import Finish, KnownEvent, StartStep, TextDelta, To
 from broadcaster.log.inspection.worker_reports import RunningAttempt, WorkerReport, WorkerReports
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
 from tests.support.log.log_world import World
-from tests.support.servers.front_end import in_process, own_app
+from tests.support.servers.front_end import in_process
 
 OPERATOR, TENANT = "the-key-of-operators", "a-key-of-one-tenant"
 SECRET = "text-of-a-customer-4711"
@@ -39,7 +40,7 @@ async def services(connection: LogConnection) -> AsyncIterator[Services]:
 
 @pytest.fixture
 async def client(connection: LogConnection, services: Services) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_process(own_app(services, _settings(connection))) as opened:
+    async with in_process(create_app(_settings(connection), services=services)) as opened:
         opened.headers["x-api-key"] = OPERATOR
         yield opened
 
@@ -235,7 +236,7 @@ async def test_without_keys_the_machines_callers_are_the_operators(
     connection: LogConnection, services: Services
 ) -> None:
     settings = Settings.model_validate({"redis_url": connection.url})
-    async with in_process(own_app(services, settings)) as client:
+    async with in_process(create_app(settings, services=services)) as client:
         assert "admin" in (await client.get("/v1/caller")).json()["rights"]
         assert (await client.get("/v1/admin/queue")).status_code == 200
         foreign = await client.get("/v1/admin/queue", headers={"host": "example.com"})
