@@ -18,7 +18,7 @@ from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
-from broadcaster.log.redis.pipeline import raise_first
+from broadcaster.log.redis.pipeline import LogPipeline, raise_first
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.streams.durable_meta import DurableMeta
 from broadcaster.log.streams.webhook_meta import WebhookMeta
@@ -33,7 +33,6 @@ LISTED_AT_ONCE: Final = 10
 LISTS_AT_ONCE: Final = 2
 # Where a list looks for the progress of a feed: entries and bytes at the end of its log, and bytes of one report.
 _LISTED_END: Final = (32, 32_768, 4096)
-_TAIL_FIELDS: Final = ("status", "kind", "lease_ms", "leased_ms", "tenant", "model")
 # Every field of the hash that `Meta.from_hash` reads, except the request.
 _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
@@ -227,11 +226,17 @@ class Streams:
 
     async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | LogUnavailable]:
         """As ``tails``; if a stream's server does not answer now, the error takes its place."""
-        keys = ([self._keys.log(each), self._keys.meta(each), self._keys.lease(each)] for each in stream_ids)
-        calls = [ScriptCall(SCRIPTS["stream_tail"], each, _TAIL_FIELDS) for each in keys]
-        with log_errors():
-            replies = await run_all(self._redis, calls)
-        return [_or_unread(partial(_tail, reply)) for reply in replies]
+        pipeline = self._connection.pipeline()
+        for stream_id in stream_ids:
+            pipeline.clock(self._keys.log(stream_id))
+            pipeline.xrevrange(self._keys.log(stream_id), count=1)
+            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms", "tenant", "model")
+            pipeline.pttl(self._keys.lease(stream_id))
+        replies = await reply_to(pipeline.execute(raise_on_error=False))
+        each = zip(stream_ids, replies[0::3], replies[1::3], replies[2::3], strict=True)
+        return [
+            _or_unread(partial(_tail, replies, pipeline, self._keys.log(stream_id))) for stream_id, *replies in each
+        ]
 
     async def listed_ends(self, stream_ids: Sequence[str], *, with_progress: bool = False) -> list[ListedEnd]:
         """Where each stream of a list stands; a few streams at a time, because their newest events may be large."""
@@ -334,16 +339,15 @@ def _short_meta(stream_id: str, row: Sequence[bytes | None] | Exception) -> Meta
     return _meta(stream_id, {name.encode(): value for name, value in named if value is not None})
 
 
-def _tail(reply: Sequence[Any] | Exception) -> Tail:
-    if isinstance(reply, Exception):
-        raise reply
-    newest, left_ms, now_ms, (status, kind, lease_ms, leased_ms, tenant, model) = reply
+def _tail(row: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
+    raise_first(row)
+    rows, (status, kind, lease_ms, leased_ms, tenant, model), left_ms = row
     length_ms = leased_ms or lease_ms  # of a generation's lease, or a feed's
     return Tail(
-        Cursor.parse(newest.decode()) if newest else None,
+        _entry(*rows[0]).cursor if rows else None,
         status.decode() if status is not None else None,
         left_ms != _NO_KEY,
-        now_ms,
+        pipeline.now_ms(key),
         kind == _FEED.encode(),
         int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
         max(0, left_ms),
