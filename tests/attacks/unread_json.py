@@ -54,7 +54,7 @@ async def main(connections: int, megabytes: int, *, is_mounted: bool) -> None:
             async with opening() as (running, prefix):
                 target = Target(running, running.url, prefix)
                 async with costs(running) as cost:
-                    grown = await growth_bytes(target, path, viewers=connections)
+                    grown = await growth_bytes(target, path, viewers=connections, serves_all=False)
                 print(
                     f"{path:60} +{grown / 2**20:6.0f} MB (bound {bound / 2**20:.0f})  "
                     f"waited {cost.wait_s * 1000:.0f} ms  cpu {cost.cpu_s:.1f} s",
