@@ -144,6 +144,14 @@ class Viewer(Position):
             self._wait_until = _now() + self.heartbeat_s
         return piece
 
+    def pull_opening(self) -> bytes:
+        """As much as one slice holds of what would be several pulls, for a PushDriver; the viewer is not live yet."""
+        left, pieces = self._unsent.slice_bytes, list[bytes | memoryview]()
+        while left > 0 and (piece := self._pull(left)):
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
+
     def in_a_turn(self, piece: Callable[[], None]) -> None:
         """Do this at this viewer's next turn."""
         self._room.turns.add(piece)
@@ -328,7 +336,7 @@ class Viewer(Position):
         """Whether the group writes what comes."""
         if self._driver is None or not self._is_live():
             return False
-        group = self._room.go_live(self, self._driver.fd, self._source, is_served=self._is_served())
+        group = self._room.go_live(self, self._driver.fd, self._source, is_served=self._seq != self._begin_seq)
         if group is None:
             return False
         self._group, self._wait_until = group, _IN_GROUP
@@ -368,13 +376,9 @@ class Viewer(Position):
         self._count(chunk, self._seq - before_seq)
         piece = chunk if len(chunk) <= max_bytes else self._begin_slices(chunk, max_bytes)
         self._sent_bytes += len(piece)
-        if self._is_served():
+        if self._seq != self._begin_seq:
             self.served()
         return piece
-
-    def _is_served(self) -> bool:
-        """Whether it was given an entry."""
-        return self._seq != self._begin_seq
 
     def _count(self, chunk: bytes | memoryview, moved: int) -> None:
         """What was pulled; it was sent entries unless ``moved`` is 0 (or less: they are void)."""

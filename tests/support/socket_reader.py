@@ -100,5 +100,5 @@ async def open_socket_reader(viewer: Viewer, *, cursor: Cursor | None) -> Socket
         each.setblocking(False)
     transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
     registry: set[asyncio.Protocol] = set()
-    SocketDriver(transport, viewer, registry=registry, successor=None).begin()
+    SocketDriver(transport, viewer, registry=registry, successor=None).begin(b"")
     return SocketReader(viewer, theirs, registry, cursor=cursor)

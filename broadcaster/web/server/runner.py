@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -53,19 +54,22 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _log = get_logger(__name__)
 
 
-class _TearsWhatIsCancelled:
-    """An ASGI app that sends no response to requests that the server cancels (rule 7)."""
+class _OnItsConnection:
+    """An ASGI app: requests send through their connection, and get no response if the server cancels them (rule 7)."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        connection: ClientConnection = scope["extensions"][TRANSPORT_EXTENSION]
+        if scope["type"] == "http":
+            send = partial(connection.send, send)
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            if scope["type"] == "lifespan":
-                raise
-            connection: ClientConnection = scope["extensions"][TRANSPORT_EXTENSION]
             connection.abort()
             # Without a response, the server must know that the connection is lost.
             await asyncio.shield(connection.lost)
@@ -94,7 +98,7 @@ class FrontEndServer(uvicorn.Server):
         limits = limits or ConnectionLimits()
         super().__init__(
             uvicorn.Config(
-                _TearsWhatIsCancelled(app),
+                _OnItsConnection(app),
                 loop="uvloop",
                 http=FrontEndProtocol,
                 ws=_WEBSOCKETS if find_spec("websockets") else "none",

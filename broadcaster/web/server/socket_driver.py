@@ -1,6 +1,6 @@
 """A viewer's response without a server in between: the hub's bytes, written to the socket itself.
 
-Once its head is sent uvicorn drops the request: its task and its parser are freed, and the
+With its head uvicorn drops the request: its task and its parser are freed, and the
 connection belongs to a ``SocketDriver`` of a few hundred bytes. Measured beside ASGI's ``send`` (docs/benchmarks.md).
 
 Rules
@@ -46,21 +46,22 @@ class SocketDriver(asyncio.Protocol):
     successor: Callable[[], asyncio.Protocol] | None
     fd: int = field(init=False)
     _pipelined: bytes = field(default=b"", init=False)
-    _is_first: bool = field(default=True, init=False)  # the head may still be in the transport
     _is_full: bool = field(default=False, init=False)
     _is_resting: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.fd = self._transport.get_extra_info("socket").fileno()
 
-    def begin(self) -> None:
-        """The head is written: take the connection, and pump."""
+    def begin(self, head: bytes) -> None:
+        """Take the connection, write the head with what the viewer has to send at once, and pump."""
         transport, viewer = self._transport, self._viewer
         transport.set_write_buffer_limits(high=0)
         transport.set_protocol(self)
         self.registry.add(self)
         if viewer is not None:
             viewer.push_through(self)
+            # Through the transport: it may still hold an earlier response.
+            self._buffer(head + viewer.pull_opening())
             self.pump()
 
     # -- called by the viewer
@@ -136,11 +137,6 @@ class SocketDriver(asyncio.Protocol):
     # -- writing
 
     def _write(self, chunk: bytes | memoryview) -> None:
-        if self._is_first:
-            # The head waits in the transport for the end of the turn; the chunk makes the transport send both.
-            self._is_first = False
-            self._buffer(chunk)
-            return
         try:
             taken = os.write(self.fd, chunk)
         except BlockingIOError:

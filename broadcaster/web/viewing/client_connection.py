@@ -12,13 +12,26 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from broadcaster.hub.viewer import Viewer
 
 if TYPE_CHECKING:
-    from starlette.types import Scope
+    from starlette.types import Message, Scope, Send
 
 TRANSPORT_EXTENSION: Final = "broadcaster.transport"
+
+# In a ``http.response.start``, for our own runner: the viewer that the response belongs to.
+OFFER: Final = "broadcaster.offer"
 
 
 class ViewerCut(ConnectionAbortedError):
     """The viewer was cut while its server has the connection: raised so that the server does not end it cleanly."""
+
+
+class Offer:
+    """The viewer of a response, for the connection that the head is written to. ``viewer`` None: it is not offered."""
+
+    __slots__ = ("is_taken", "viewer")
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer: Viewer | None = viewer
+        self.is_taken = False
 
 
 class ClientConnection(Protocol):
@@ -31,8 +44,8 @@ class ClientConnection(Protocol):
     def abort(self) -> None:
         """Close it now, without sending what is buffered."""
 
-    def take(self, viewer: Viewer) -> bool:
-        """After the head: the viewer takes the connection, and the request is over. False: it cannot be taken."""
+    async def send(self, send: Send, message: Message) -> None:
+        """ASGI's ``send``; a head that offers its viewer (``OFFER``) may begin it here, which ends the request."""
 
 
 def connection_of(scope: Scope) -> ClientConnection | None:

@@ -1,7 +1,7 @@
 """A viewer's response: server-sent events over ASGI.
 
-On our own runner the scope's extension ``broadcaster.transport`` lets the response send its head and then take the
-connection: the request is over for the server, and a ``SocketDriver`` writes to the socket (socket_driver.py).
+On our own runner the head of the response offers its viewer (``OFFER``), and the connection takes it when the head
+arrives there: the request is over for the server, and a ``SocketDriver`` writes to the socket (socket_driver.py).
 Elsewhere, and where the connection cannot be taken, the driver here works on any ASGI server: one small coroutine per
 viewer, which pulls and awaits ``send``. With the extension, the driver aborts the connection
 at once and is notified of its loss without a second task; else it raises, and the server closes the connection. In both
@@ -20,7 +20,7 @@ from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.hub.viewer import Viewer
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.guards.request_log import record_of
-from broadcaster.web.viewing.client_connection import ViewerCut, connection_of, cut
+from broadcaster.web.viewing.client_connection import OFFER, Offer, ViewerCut, connection_of, cut
 from broadcaster.web.viewing.viewer_report import ViewerReport
 from broadcaster.web.viewing.viewer_response import ViewerResponse
 
@@ -63,15 +63,15 @@ class EventStreamResponse(ViewerResponse):
             await self.background()
 
     async def _drive(self, viewer: Viewer, start: Message, *, scope: Scope, receive: Receive, send: Send) -> None:
-        driver = SendDriver(viewer, scope=scope, receive=receive, send=send)
+        offer = Offer(viewer)
         try:
-            await send(start)
-            if driver.connection is not None and driver.connection.take(viewer):
-                return
+            await send({**start, OFFER: offer})
         except BaseException:
             viewer.leave()
             raise
-        await driver.run()
+        if not offer.is_taken:
+            offer.viewer = None  # a layer that holds the head back sends it when the driver below is under way
+            await SendDriver(viewer, scope=scope, receive=receive, send=send).run()
 
 
 class PulledViewer(Protocol):
