@@ -34,7 +34,7 @@ struct viewer {
 static struct {
     const char *path;
     char headers[4096];
-    int port, viewers, streams, in_flight, stalled, receive_bytes, nap_us, skip_ms, retry_ms;
+    int port, return_port, viewers, streams, in_flight, stalled, receive_bytes, nap_us, skip_ms, retry_ms;
     uint64_t deliveries, per_viewer;
     int resumed;
     double seconds, connect_s;
@@ -112,8 +112,12 @@ static void watch(struct viewer *viewer, uint32_t events, int operation) {
     epoll_ctl(poller, operation, viewer->fd, &wanted);
 }
 
+static int port_of(const struct viewer *viewer) {
+    return viewer->was_open && asked.return_port ? asked.return_port : asked.port;
+}
+
 static void dial(struct viewer *viewer) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)asked.port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_of(viewer))};
     int one = 1;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (!viewer->was_open) viewer->begun_ns = now_ns();
@@ -163,7 +167,7 @@ static void send_request(struct viewer *viewer) {
     if (mark) snprintf(number, sizeof number, "%d", viewer->stream);
     int length = snprintf(request, sizeof request,
                           "GET %.*s%s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n%s%s\r\n", before,
-                          asked.path, number, mark ? mark + 3 : "", asked.port, asked.headers, id);
+                          asked.path, number, mark ? mark + 3 : "", port_of(viewer), asked.headers, id);
     if (error || send(viewer->fd, request, (size_t)length, MSG_NOSIGNAL) != length) {
         lose(viewer);
         return;
@@ -288,7 +292,7 @@ static const struct option options[] = {
     {"header", 1, 0, 'H'},      {"in-flight", 1, 0, 'i'},  {"stalled", 1, 0, 'S'},     {"receive-bytes", 1, 0, 'B'},
     {"nap-us", 1, 0, 'N'},      {"skip-ms", 1, 0, 'k'},    {"deliveries", 1, 0, 'd'},  {"per-viewer", 1, 0, 'n'},
     {"seconds", 1, 0, 't'},     {"connect-s", 1, 0, 'c'},  {"native-ids", 0, 0, 'I'},  {"numbered", 0, 0, 'M'},
-    {"reconnect", 0, 0, 'R'},
+    {"reconnect", 0, 0, 'R'},   {"return-port", 1, 0, 'P'},
     {"retry-ms", 1, 0, 'r'},    {"resumed", 1, 0, 'C'},    {"help", 0, 0, 'h'},       {0, 0, 0, 0}};
 
 static void add_header(const char *line) {
@@ -306,6 +310,7 @@ static void usage(int code) {
          "     --numbered          an event without #n= is the server's own: it does not count\n"
          "     --stalled K         the first K viewers read nothing after the head\n"
          "     --reconnect         a viewer that is cut comes back after --retry-ms, with Last-Event-ID; --resumed N: end when N have come back\n"
+         "     --return-port N     where it comes back to; else where it was\n"
          "     --in-flight N       most connections being made at once; --connect-s S: longest for all\n"
          "     --receive-bytes B   SO_RCVBUF; --skip-ms M: no latency is taken so long after the first event\n"
          "     --nap-us U          look at the sockets once in U us: less CPU here, U us more latency at most");
@@ -332,6 +337,7 @@ static void read_options(int count, char **words) {
         case 'I': asked.native_ids = true; break;
         case 'M': asked.numbered = true; break;
         case 'R': asked.reconnects = true; break;
+        case 'P': asked.return_port = atoi(optarg); break;
         case 'r': asked.retry_ms = atoi(optarg); break;
         case 'C': asked.resumed = atoi(optarg); break;
         case 'h': usage(0); break;

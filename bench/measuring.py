@@ -64,12 +64,13 @@ class Traffic:
 class Viewers:
     """The load generator, running; ``finish`` ends it and returns what it saw."""
 
-    def __init__(self, bench: Bench, server: Server, words: Sequence[str]) -> None:
-        self._printed = bench.folder / "viewers.json"
+    def __init__(self, bench: Bench, server: Server, words: Sequence[str], *, name: str = "viewers") -> None:
+        """``name``: of its files; two that run at once have different ones."""
+        self._printed = bench.folder / f"{name}.json"
         self._printed.unlink(missing_ok=True)
         native = ["--native-ids"] if server.has_native_ids else []
         command: list[str | Path] = [bench.programs.load, "--port", str(server.port), "--numbered", *native, *words]
-        self._child = Child(command, log=bench.folder / "viewers.log", output=self._printed)
+        self._child = Child(command, log=bench.folder / f"{name}.log", output=self._printed)
 
     def until_connected(self) -> dict[str, Any]:
         """What it says when every viewer has its head. Raises ProcessEnded."""

@@ -163,6 +163,13 @@ class Ours(WithRedis):
         )
         self.child.wait_for_port(self.port)
 
+    def beside(self) -> Ours:
+        """A second front-end over the same Redis; ``kill`` it when it is done."""
+        twin = copy(self)
+        twin.name, twin.port = f"{self.name}-beside", 0
+        twin.serve()
+        return twin
+
     def kill(self) -> None:
         """SIGKILL to the front-end."""
         if self.child is not None:

@@ -23,7 +23,7 @@ ALL: Final = (
     Scenario("memory", "idle viewers: memory, and what a connection costs", memory),
     Scenario("stalled", "viewers that stop reading, and the others", stalled),
     Scenario("dialects", "every dialect beside native", by_dialect),
-    Scenario("reconnect", "every viewer comes back after a front-end's restart", reconnect),
+    Scenario("reconnect", "every viewer of a front-end that died comes to another one", reconnect),
     Scenario("processes", "several front-end processes", by_processes),
     Scenario("appends", "what Redis pays for an event", appends),
     Scenario("worker", "what a worker pays for an event", worker),

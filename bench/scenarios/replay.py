@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +18,10 @@ from bench.processes import cpu_s
 from bench.servers import Naive, Nchan, Ours
 
 _LIMIT_S: Final = 20.0
+# Five viewers watch each stream that is live meanwhile: little CPU. Its publisher ends when about all are back.
+_LIVE_STREAMS: Final = 10
+_LIVE_RATE: Final = 50.0
+_RETURNS_PER_S: Final = 2500
 # What fills a room, and what finds a stream. The looks at all tails, every few seconds, are XREVRANGE and HMGET.
 _LOG_READS: Final = ("xrange", "xread")
 _META_READS: Final = ("hgetall",)
@@ -38,7 +43,7 @@ def w3(site: Site) -> list[Step]:
 
 
 def reconnect(site: Site) -> list[Step]:
-    """Every viewer of a killed front-end comes back to the next one, with what it saw last."""
+    """Every viewer of a killed front-end comes back to another one, with what it saw last."""
     viewers = site.size.idle_viewers
     return [
         Step(
@@ -85,31 +90,40 @@ def _replay(site: Site, name: str, run: str) -> Outcome:
 
 
 def _reconnect(site: Site, streams: int) -> Outcome:
-    count, server = site.size.idle_viewers, site.yard.get("ours")
+    """The viewers come to a second front-end, whose own viewers are sent events all the while."""
+    count, server, run = site.size.idle_viewers, site.yard.get("ours"), f"reconnect-{streams}"
     assert isinstance(server, Ours)
-    run = f"reconnect-{streams}"
-    target = server.publish_to(run, streams)
-    words = ["--path", server.path(run), "--viewers", str(count), "--streams", str(streams)]
-    viewers = Viewers(site.bench, server, [*words, "--reconnect", "--resumed", str(count), "--connect-s", "60"])
-    try:
+    target, live_target = server.publish_to(run, streams), server.publish_to(f"{run}-live", _LIVE_STREAMS)
+    with ExitStack() as ends:
+        survivor = server.beside()
+        ends.callback(survivor.kill)
+        words = ["--path", server.path(run), "--viewers", str(count), "--streams", str(streams), "--connect-s", "60"]
+        words += ["--reconnect", "--return-port", str(survivor.port), "--resumed", str(count)]
+        viewers = Viewers(site.bench, server, words)
+        ends.callback(viewers.stop)
         connected = viewers.until_connected()
-        publish(
-            site.bench, [*target, "--streams", str(streams), "--rate", "0", "--count", str(5 * streams)], timeout_s=10
-        )
+        words = [*target, "--streams", str(streams), "--rate", "0", "--count", str(5 * streams)]
+        publish(site.bench, words, timeout_s=10)
+        words = ["--path", server.path(f"{run}-live"), "--viewers", str(5 * _LIVE_STREAMS)]
+        live = Viewers(site.bench, survivor, [*words, "--streams", str(_LIVE_STREAMS)], name="live")
+        ends.callback(live.stop)
+        live.until_connected()
         time.sleep(site.size.settle_s)
-        log_reads, meta_reads = _reads(server.redis_socket)
-        server.restart()
-        serving = time.monotonic()
-        before = cpu_s(server.pids)
+        (log_reads, meta_reads), before = _reads(server.redis_socket), cpu_s(survivor.pids)
+        ends.callback(server.restart)
+        server.kill()
+        events = round(_LIVE_RATE * count / _RETURNS_PER_S)
+        words = [*live_target, "--streams", str(_LIVE_STREAMS), "--rate", str(_LIVE_RATE), "--count", str(events)]
+        publish(site.bench, words, timeout_s=_LIMIT_S)
         seen = viewers.finish(3 * _LIMIT_S)
-        took_s, used_s = time.monotonic() - serving, cpu_s(server.pids) - before
-    finally:
-        viewers.stop()
-    back, (log_now, meta_now) = seen["resumed"], _reads(server.redis_socket)
+        used_s, disturbed = cpu_s(survivor.pids) - before, live.finish(0)
+        log_now, meta_now = _reads(server.redis_socket)
+    back = seen["resumed"]
     values = {
-        "back_s": took_s,
+        "back_s": seen["resume_us"]["max"] / 1e6,
         "back_share": back / count,
         "cpu_us_per_connect": per_us(used_s, back),
+        "p99_ms": disturbed["latency_us"]["p99"] / 1000,
         "log_reads_per_stream": (log_now - log_reads) / streams,
         "meta_reads_per_viewer": (meta_now - meta_reads) / count,
     }
