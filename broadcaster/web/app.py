@@ -130,7 +130,8 @@ def create_app(
     app.state.services = services
     app.state.request_counts = counts
     app.router.route_class = MountedRoute.of(mount)
-    own = (generations, streams, feeds, tokens, usage, admin)
+    # Routes are tried in this order, and a crowd that reconnects is of the first.
+    own = (streams, generations, feeds, tokens, usage, admin)
     for routes in (*(module.routes for module in own), *_optional(settings), *SURFACES, health.routes):
         for row in routes:
             row.add_to(app.router)

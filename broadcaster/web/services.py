@@ -7,7 +7,7 @@ put into its scope by the route class, under a key of our own: ``app.state`` and
 from __future__ import annotations
 
 import asyncio
-import copy
+import operator
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -205,7 +205,10 @@ class Services:
         return self.hub.reserve(tenant, waits=waits, visitor=self.visitor)
 
     def _changed(self, **fields: object) -> Services:
-        changed = copy.copy(self)
+        """A copy with other values; `copy.copy` of a frozen class with slots takes three times as long (20 us)."""
+        changed = object.__new__(Services)
+        for fill, value in zip(_FILLS, _VALUES(self), strict=True):
+            fill(changed, value)
         for name, value in fields.items():
             object.__setattr__(changed, name, value)
         return changed
@@ -260,6 +263,10 @@ class Services:
     async def _find_meta(self, stream_id: str, tenant: str) -> Meta:
         meta = await self.feeds.get(stream_id, tenant=tenant)
         return replace(meta, request={})  # stored while the stream has viewers, which do not read the request
+
+
+_VALUES: Final = operator.attrgetter(*Services.__slots__)
+_FILLS: Final = tuple(getattr(Services, name).__set__ for name in Services.__slots__)
 
 
 async def drain(services: Services) -> None:

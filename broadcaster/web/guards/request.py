@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -41,7 +42,13 @@ _STREAM_WEBSOCKET: Final = re.compile(r"/v1/streams/[^/]+/ws")
 _SERVED: Final = {"upgrade": "HTTP/1.1", "connection": "upgrade"}
 """The protocol that a 426 must name (RFC 9110, 15.5.22)."""
 
-_HARMLESS_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_HARMLESS_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
+_ANTHROPIC_REQUEST_ID: Final = ANTHROPIC_REQUEST_ID_HEADER.encode()
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
+_OWN_FIELDS: Final = frozenset({_REQUEST_ID, _ANTHROPIC_REQUEST_ID, _NO_SNIFFING[0]})
+"""Of every response; what a route or a layer has set there is replaced."""
+_OF_HANDSHAKES: Final = frozenset({b"sec-websocket-key", b"upgrade"})
 # The port is the client's view of it (a forwarded port differs from ours), so any will do.
 _AUTHORITY: Final = r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?"
 _LOOPBACK_HOST: Final = re.compile(_AUTHORITY, re.ASCII | re.IGNORECASE)
@@ -59,17 +66,16 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if _HARMLESS_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        given = next((value for name, value in scope["headers"] if name == _REQUEST_ID), b"")
+        request_id = given if _HARMLESS_ID.fullmatch(given) else b"req_%b" % secrets.token_hex(8).encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
 
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._counts.add(scope["path"], message["status"])
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = headers[ANTHROPIC_REQUEST_ID_HEADER] = request_id
-                headers["x-content-type-options"] = "nosniff"
-                keep_from_caches(headers)
+                fields = [field for field in message["headers"] if field[0] not in _OWN_FIELDS]
+                fields += ((_REQUEST_ID, request_id), (_ANTHROPIC_REQUEST_ID, request_id), _NO_SNIFFING)
+                message["headers"] = kept_from_caches(fields)
             await send(message)
 
         await self._app(scope, receive, naming)
@@ -104,14 +110,14 @@ class LoopbackGuard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
         if len(hosts) != 1 or not is_loopback_host(hosts[0]):
             code, detail = "forbidden_host", "without keys only the hosts 127.0.0.1, localhost and [::1] are served"
-        elif not is_allowed_origin(scope) and any(not is_loopback_origin(origin) for origin in origins):
+        elif not is_allowed_origin(scope) and not all(map(is_loopback_origin, origins)):
             code = "forbidden_origin"
             detail = "without keys only pages of this machine may call, and those of BROADCASTER_CORS_ORIGINS"
-        elif not origins and _is_fetched_by_another_site(headers, method=scope.get("method", "GET")):
+        elif not origins and _is_fetched_by_another_site(Headers(scope=scope), method=scope.get("method", "GET")):
             code, detail = "forbidden_origin", "without keys a page of another site may link here, and not fetch"
         else:
             await self._app(scope, receive, send)
@@ -119,11 +125,15 @@ class LoopbackGuard:
         await problem_response(code, detail)(scope, receive, send)
 
 
-def keep_from_caches(headers: MutableHeaders) -> None:
-    """Add ``cache-control: no-store`` unless the response has its own, and to JSON what it depends on (``vary``)."""
-    headers.setdefault("cache-control", "no-store")
-    if headers.get("content-type", "").partition(";")[0].endswith("json"):
-        headers.add_vary_header(_CREDENTIALS)
+def kept_from_caches(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers with ``cache-control: no-store`` unless they have one, and JSON with what it depends on (``vary``)."""
+    kept = list(fields)
+    values = dict(kept)
+    if b"cache-control" not in values:
+        kept.append((b"cache-control", b"no-store"))
+    if values.get(b"content-type", b"").partition(b";")[0].endswith(b"json"):
+        MutableHeaders(raw=kept).add_vary_header(_CREDENTIALS)
+    return kept
 
 
 def uncached(send: Send) -> Send:
@@ -131,7 +141,7 @@ def uncached(send: Send) -> Send:
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            keep_from_caches(MutableHeaders(scope=message))
+            message["headers"] = kept_from_caches(message["headers"])
         await send(message)
 
     return sending
@@ -143,7 +153,9 @@ def is_of_stream(scope: Scope) -> bool:
 
 
 def _is_offered(scope: Scope) -> bool:
-    return handshake_of(scope) is not None or any(_is_of_handshake(*header) for header in scope["headers"])
+    if handshake_of(scope) is not None:
+        return True
+    return any(_is_of_handshake(*field) for field in scope["headers"] if field[0] in _OF_HANDSHAKES)
 
 
 def _is_of_handshake(name: bytes, value: bytes) -> bool:

@@ -37,6 +37,7 @@ _OWN_PATHS: Final = (
     *("/v1/generations", "/v1/streams", "/v1/tokens"),
     *("/v1/usage", "/v1/admin", "/v1/caller", "/v1/demo"),
 )
+_BELOW_OWN_PATHS: Final = tuple(f"{path}/" for path in _OWN_PATHS)
 _ANTHROPIC_HEADERS: Final = ("anthropic-version", "x-api-key")
 
 
@@ -45,10 +46,12 @@ def shape_of(path: str, headers: Headers) -> ErrorShape | None:
 
     None: a path of our own, or outside every API.
     """
+    if path.startswith(_BELOW_OWN_PATHS) or path in _OWN_PATHS:
+        return None
     for routes in SURFACES:
         if routes.prefix != _SDK_PREFIX and is_below(path, routes.prefix):
             return routes.errors
-    if not is_below(path, _SDK_PREFIX) or any(is_below(path, own) for own in _OWN_PATHS):
+    if not is_below(path, _SDK_PREFIX):
         return None
     is_anthropic = any(name in headers for name in _ANTHROPIC_HEADERS)
     return anthropic_messages.shape_error if is_anthropic else openai_error

@@ -134,7 +134,7 @@ async def test_a_control_character_in_a_header_sends_nothing_and_leaves_no_viewe
         writer.close()
 
 
-async def test_a_client_that_asks_for_the_end_of_its_connection_gets_it_in_the_head(hub: Hub, tail: FakeTail) -> None:
+async def test_the_head_ends_the_connection_of_a_client_that_requests_its_end(hub: Hub, tail: FakeTail) -> None:
     tail.log["g"] = texts(5, 1, 2)
     async with on_our_runner(stream_app(hub), on_drain=lambda: hub.drain(window_s=0)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
