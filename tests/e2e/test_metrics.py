@@ -31,6 +31,9 @@ async def test_a_front_end_counts_its_viewers_what_they_received_and_those_that_
     async with AsyncClient(front_end.url) as client:
         generation = await client.start("hi")
         await conversation.send_text("first")
+        async with asyncio.timeout(DEADLINE_S):  # the time to an event counts where there is one
+            while "first" not in (await client.get(generation.id)).text:
+                await asyncio.sleep(0.01)
         first = await watch(front_end.url, generation.id, until=lambda seen: "first" in seen.messages[-1].data)
         viewers = await viewers_of(front_end.url, generation.id, having="first", count=2)
         resumed = asyncio.create_task(watch(front_end.url, generation.id, after=ids(first)[0], query="dialect=delta"))
