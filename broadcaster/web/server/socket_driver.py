@@ -1,6 +1,6 @@
 """A viewer's response without a server in between: the hub's bytes, written to the socket itself.
 
-With its head uvicorn drops the request: its task and its parser are freed, and the
+When the head is written, uvicorn drops the request: its task and its parser are freed, and the
 connection belongs to a ``SocketDriver`` of a few hundred bytes. Measured beside ASGI's ``send`` (docs/benchmarks.md).
 
 Rules

@@ -27,7 +27,6 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidState
 from websockets.http11 import Response
 
-from broadcaster.hub.viewer import Viewer
 from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION
 from broadcaster.web.viewing.handshake import MORE_FOLLOWS
 
@@ -40,7 +39,10 @@ _faults.setLevel(logging.WARNING)
 
 
 class ViewerSocket(WebSocketsSansIOProtocol):
-    """Implements ``ClientConnection``. uvicorn before 0.50 does not wait for the socket: this class does."""
+    """Implements ``ClientConnection``, except that its ``send`` is ASGI's.
+
+    uvicorn before 0.50 does not wait for the socket: this class does.
+    """
 
     lost: asyncio.Future[None]
     _deadline: asyncio.TimerHandle | None = None
@@ -161,7 +163,3 @@ class ViewerSocket(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """Close the connection now, without sending what is buffered."""
         self.transport.abort()
-
-    def take(self, viewer: Viewer) -> bool:
-        """A WebSocket is never given to a driver of HTTP."""
-        return False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TRANSPORT_EXTENSION: Final = "broadcaster.transport"
 
-# In a ``http.response.start``, for our own runner: the viewer that the response belongs to.
+# A key of the ASGI event ``http.response.start`` that our own runner knows: an ``Offer`` of the viewer of the response.
 OFFER: Final = "broadcaster.offer"
 
 

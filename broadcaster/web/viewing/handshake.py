@@ -28,7 +28,7 @@ POLICY: Final = 1008
 INTERNAL: Final = 1011
 LATER: Final = 1013
 
-# In a ``websocket.send``, for our own runner: the message goes on in the next one.
+# A key of the ASGI event ``websocket.send`` that our own runner knows: the next event continues the same message.
 MORE_FOLLOWS: Final = "broadcaster.more_follows"
 
 _EXTENSION: Final = "broadcaster.handshake"

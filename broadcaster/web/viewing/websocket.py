@@ -131,36 +131,32 @@ class WholeMessages:
         self._hold = hold
         self._fragments: list[str] = []
         self._begun_bytes = 0
-        self._is_counted = False
+        self._sent_bytes = 0  # of the message before, which the server may still hold
 
     async def send_text(self, text: str, *, is_last: bool = True) -> None:
         """Send the message when it is whole. Raises Busy if there is no room for it, and what Handshake raises."""
-        was_counted, is_cut = self._is_counted, bool(self._fragments) or not is_last
-        if is_cut:
-            self._begin(text)
-        if not is_last:
-            return
-        if is_cut:
+        if self._fragments or not is_last:
+            self._fragments.append(text)
+            # One character beyond ASCII makes the joined text as many as four times as large.
+            self._begun_bytes += len(text) * (COPIES if text.isascii() else 2 * COPIES)
+            self._count()
+            if not is_last:
+                return
             text = "".join(self._fragments)
             self._fragments.clear()
-            self._begun_bytes = 0
-        await self._handshake.send_text(text)
-        if was_counted and not is_cut:  # the server has taken the large message, or it would not have taken this one
-            self.close()
+        await self._handshake.send_text(text)  # the server takes it when the message before it is on its way
+        if self._begun_bytes or self._sent_bytes:
+            self._begun_bytes, self._sent_bytes = 0, self._begun_bytes
+            self._count()
 
     def close(self) -> None:
         """Count nothing any more."""
-        self._is_counted = False
-        if self._hold is not None:
-            self._hold.set(0)
+        self._begun_bytes = self._sent_bytes = 0
+        self._count()
 
-    def _begin(self, text: str) -> None:
-        self._fragments.append(text)
-        # One character beyond ASCII makes the joined text as many as four times as large.
-        self._begun_bytes += len(text) * (COPIES if text.isascii() else 2 * COPIES)
-        self._is_counted = True
+    def _count(self) -> None:
         if self._hold is not None:
-            self._hold.set(self._begun_bytes)
+            self._hold.set(self._begun_bytes + self._sent_bytes)
 
 
 class MessageDriver:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from starlette.types import Message
 
 from broadcaster.core.events import Finish, TextDelta
-from broadcaster.web.guards.json_ledger import COPIES, JsonLedger
+from broadcaster.web.guards.json_ledger import COPIES, JsonHold, JsonLedger
+from broadcaster.web.viewing.handshake import Handshake
 from broadcaster.web.viewing.sse import MAX_CHUNK_BYTES
+from broadcaster.web.viewing.websocket import WholeMessages
 from tests.support.apps.mounting import Mounted, create_host, serve_host
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 from tests.support.servers.front_end import DEADLINE_S, own_app, served
@@ -74,3 +77,23 @@ async def test_another_server_counts_it_until_the_client_has_taken_it() -> None:
             assert (text_of(silent), silent.code) == (text, 1000)
         late = await follow_over_websocket(url)
         assert (text_of(late), late.code, ledger.used_bytes) == (text, 1000, 0)
+
+
+async def test_a_large_message_is_counted_beside_the_next_one_until_that_is_on_its_way() -> None:
+    ledger, counted = JsonLedger(), list[int]()
+
+    async def send(_: Message) -> None:
+        counted.append(ledger.used_bytes)
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is received here")
+
+    handshake = Handshake(receive, send, can_refuse=True, has_fragments=False)
+    whole = WholeMessages(handshake, JsonHold(ledger, "a"))
+    for text in ("x" * 1000, "y" * 10):
+        await whole.send_text(text, is_last=False)
+        await whole.send_text("", is_last=True)
+    assert counted == [COPIES * 1000, COPIES * 1010]
+    assert ledger.used_bytes == COPIES * 10
+    await whole.send_text("small")
+    assert (counted[-1], ledger.used_bytes) == (COPIES * 10, 0)
