@@ -310,14 +310,15 @@ def decode_event(raw: bytes) -> Event:
     bytes are not a JSON object with a string ``type``, or a known type lacks its fields.
     """
     try:
-        kind = _tag_decoder.decode(raw).type
+        try:
+            return _known_decoder.decode(raw)
+        except msgspec.ValidationError:
+            kind = _tag_decoder.decode(raw).type
+            if kind in KNOWN_TYPES:
+                raise
+        return _data_decoder.decode(raw) if kind.startswith("data-") else UnknownEvent(type=kind)
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError("not UTF-8") from error
-    if kind in KNOWN_TYPES:
-        return _known_decoder.decode(raw)
-    if kind.startswith("data-"):
-        return _data_decoder.decode(raw)
-    return UnknownEvent(type=kind)
 
 
 def read_event(raw: bytes) -> Event:

@@ -128,6 +128,8 @@ class Segment:
 
     def after(self, seq: int) -> list[Entry]:
         """The entries after ``seq``, as far as they are of one attempt. The entry that begins another is by itself."""
+        if seq + 1 == self.last_seq:
+            return self.entries[-1:]
         entries = self.entries[max(0, seq + 1 - self.first_seq) :]
         at = next((at for at, entry in enumerate(entries) if entry.event.startswith(ATTEMPT_PREFIX)), None)
         return entries if at is None else entries[: at or 1]

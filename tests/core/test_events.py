@@ -158,9 +158,13 @@ def test_bytes_that_are_no_event_are_refused(raw):
         decode_event(raw)
 
 
-def test_bytes_that_are_not_utf8_are_refused():
-    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
-        decode_event(b'{"type":"\xff"}')
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"type":"\xff"}', b'{"type":"text-delta","id":"0","delta":"\xff"}', b'{"type":"data-x","data":"\xff"}'],
+)
+def test_bytes_that_are_not_utf8_are_refused(raw):
+    with pytest.raises(msgspec.DecodeError):
+        decode_event(raw)
 
 
 # ------------------------------------------------------------------------------------------------------ other versions

@@ -21,16 +21,17 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap
+from broadcaster.core.sse import http_chunk
 from broadcaster.dialects import Dialect, Transcript
 from broadcaster.hub.frames import Snapshot, Stretch, Stretches
 from broadcaster.hub.pages import PageReader
-from broadcaster.hub.replay.checkpoints import DELTAS, Checkpoint, Checkpoints, NumberedPlace
+from broadcaster.hub.replay.checkpoints import Checkpoint, Checkpoints, NumberedPlace
 from broadcaster.hub.replay.sources import Chunk
+from broadcaster.hub.replay.walk import Walk, encode_entries
 from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Segment
 from broadcaster.hub.stop_reasons import StopReason
 
@@ -41,48 +42,6 @@ if TYPE_CHECKING:
 REUSED_ENTRIES: Final = 256
 # Of a room's bytes: the checkpoints may hold one in so many.
 CHECKPOINT_SHARE: Final = 8
-
-
-class _Walk:
-    """A transcript on its way; it has encoded everything up to ``seq``. A ``PageReader``."""
-
-    __slots__ = ("_replay", "encoded_bytes", "is_waiting", "page", "parts", "seq", "transcript")
-
-    def __init__(self, replay: Replay, begin: Checkpoint) -> None:
-        self._replay = replay
-        self.transcript = begin.transcript.fork()
-        self.seq = begin.seq
-        self.encoded_bytes = begin.encoded_bytes
-        self.parts = begin.parts
-        self.page: Segment | None = None
-        self.is_waiting = False  # for a page
-
-    def encode(self, entries: list[Entry], *, is_kept: bool) -> tuple[bytes, array[int] | None]:
-        """The frames of the next entries, and where each entry's end if they are to be kept."""
-        for entry in entries:
-            self.encoded_bytes += len(entry.event)
-            self.parts += not entry.event.startswith(DELTAS)
-        self.seq = entries[-1].seq
-        return _encode(self.transcript, entries, is_kept=is_kept)
-
-    def checkpoint(self) -> Checkpoint:
-        """Where it stands."""
-        return Checkpoint(self.seq, self.transcript.fork(), self.encoded_bytes, self.parts)
-
-    def take_page(self, page: Segment) -> None:
-        """The page that was requested."""
-        self.page = page
-        self.wake()
-
-    def wake(self) -> None:
-        """Continue, or request the page once more."""
-        self.is_waiting = False
-        self._replay.resume()
-
-    def stop(self, reason: StopReason) -> None:
-        """No page will come."""
-        self.is_waiting = False
-        self._replay.give_up(reason)
 
 
 class Replay:
@@ -105,8 +64,8 @@ class Replay:
         self._stretches = Stretches(max_bytes=max_bytes)
         self._snapshot: Snapshot | None = None
         self._bases = [base]  # and behind each gap, before which no way begins
-        self._head = _Walk(self, base)
-        self._sweep: _Walk | None = None
+        self._head = Walk(self, base)
+        self._sweep: Walk | None = None
         self._counted = 0
         self._waiting: dict[int, dict[PageReader, None]] = {}  # by the seq that they have
         self._late: dict[PageReader, None] = {}  # for the end
@@ -140,8 +99,14 @@ class Replay:
 
     def read_live(self, segment: Segment, after_seq: int, *, is_kept: bool) -> Chunk | None:
         """See FrameSource. None where the attempt of all members was lost, and the dialect ends their responses."""
+        head = self._head
+        if after_seq == head.seq and not is_kept and not self._room.is_over:
+            # Nearly always: no other viewer reads these frames, so they need no stretch.
+            frames, _ = head.encode(segment.after(after_seq), is_kept=False)
+            self._note_advance()
+            return None if head.transcript.breaks_off else (http_chunk(frames) if frames else b"", head.seq)
         stretch = self._stretches.find(after_seq + 1)
-        if stretch is None and after_seq == self._head.seq:
+        if stretch is None and after_seq == head.seq:
             stretch = self._advance(is_kept=is_kept)
         if stretch is None or stretch.breaks_off:
             return None
@@ -209,7 +174,7 @@ class Replay:
             self._forget_snapshot()
         if self._head.seq > keep_seq:
             self._bases = [self._bases[0], *(base for base in self._bases[1:] if base.seq <= keep_seq)]
-            self._head = _Walk(self, self._nearest(keep_seq))
+            self._head = Walk(self, self._nearest(keep_seq))
             self._count()
         self.resume()
 
@@ -220,7 +185,7 @@ class Replay:
         if not self.users:
             self._checkpoints.clear()
             del self._bases[1:]
-            self._sweep, self._head = None, _Walk(self, self._bases[0])
+            self._sweep, self._head = None, Walk(self, self._bases[0])
             self._sent_gaps = [(seq, frames) for seq, frames in self._sent_gaps if seq <= self.begin_seq]
             self._count()
 
@@ -276,14 +241,17 @@ class Replay:
 
     def _advance(self, *, is_kept: bool) -> Stretch | None:
         """The head's next stretch."""
-        head = self._head
-        stretch = self._step(head, is_kept=is_kept)
+        stretch = self._step(self._head, is_kept=is_kept)
         if stretch is not None:
-            if self._checkpoints.is_due(head.seq):
-                self._checkpoints.add(head.checkpoint())
-                self._room.note_growth()
-            self._count()
+            self._note_advance()
         return stretch
+
+    def _note_advance(self) -> None:
+        """The head has moved on."""
+        if self._checkpoints.is_due(self._head.seq):
+            self._checkpoints.add(self._head.checkpoint())
+            self._room.note_growth()
+        self._count()
 
     def _sweep_on(self, places: list[int]) -> bool:
         """Rule 3, by one step; whether it has moved."""
@@ -293,7 +261,7 @@ class Replay:
             goal, sweep = min(places), None
         nearest = self._nearest(goal)
         if sweep is None or nearest.seq > sweep.seq:
-            sweep = self._sweep = _Walk(self, nearest)
+            sweep = self._sweep = Walk(self, nearest)
         return not sweep.is_waiting and self._step(sweep, is_kept=goal < sweep.seq + SEGMENT_ENTRIES) is not None
 
     def _nearest(self, seq: int) -> Checkpoint:
@@ -302,7 +270,7 @@ class Replay:
         kept = self._checkpoints.nearest(seq)
         return base if kept is None or kept.seq < base.seq else kept
 
-    def _step(self, walk: _Walk, *, is_kept: bool) -> Stretch | None:
+    def _step(self, walk: Walk, *, is_kept: bool) -> Stretch | None:
         """To the end of a segment, or past what is missing; None: a page must be read first, or the way is over."""
         room = self._room
         segment = room.find_or_request(walk, walk.seq + 1)
@@ -323,15 +291,15 @@ class Replay:
             self._keep(stretch)
         return stretch
 
-    def _encode_end(self, walk: _Walk, entries: list[Entry]) -> Stretch:
+    def _encode_end(self, walk: Walk, entries: list[Entry]) -> Stretch:
         """Rule 6."""
         fork = walk.transcript.fork()
-        frames, ends = _encode(fork, entries, is_kept=True)
+        frames, ends = encode_entries(fork, entries, is_kept=True)
         stretch = self._stretch(frames, fork, span=(entries[0].seq, entries[-1].seq), ends=ends)
         self._keep(stretch)
         return stretch
 
-    def _skip(self, walk: _Walk, gap: Gap) -> Stretch | None:
+    def _skip(self, walk: Walk, gap: Gap) -> Stretch | None:
         if walk is not self._head:
             self._leave_behind(gap)
             return None
@@ -385,10 +353,3 @@ class Replay:
         counted = 0 if self._is_dismissed else 2 * self._head.encoded_bytes
         self._room.unsent.add(counted - self._counted)
         self._counted = counted
-
-
-def _encode(transcript: Transcript, entries: list[Entry], *, is_kept: bool) -> tuple[bytes, array[int] | None]:
-    if not is_kept:
-        return transcript.encode(entries), None
-    frames = [transcript.encode((entry,)) for entry in entries]
-    return b"".join(frames), array("I", accumulate(map(len, frames)))

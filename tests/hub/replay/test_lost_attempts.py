@@ -85,6 +85,22 @@ async def test_live_viewers_are_sent_the_error_and_no_more_and_a_late_one_is_sen
         reader.close()
 
 
+@pytest.mark.usefixtures("unpaced")
+async def test_live_viewers_alone_are_sent_the_error_of_their_attempt_and_nothing_of_the_next(hub, tail):
+    tail.append("g", text(5, 1))
+    live = [await read_on_socket(hub) for _ in range(2)]
+    for reader in live:
+        assert b"5-1" in await body_of(reader)
+    tail.append("g", attempt(6, 2))
+    await turns()
+    tail.append("g", text(6, 3), finish(6, 4))
+    for reader in live:
+        body = await body_of(reader)
+        assert (body.count(b'"code":"new_attempt"'), b"6-3" in body) == (1, False)
+        assert reader.viewer.stop_reason is StopReason.NEW_ATTEMPT
+        reader.close()
+
+
 async def test_a_large_snapshot_of_a_lost_attempt_serves_no_viewer_of_the_next(hub, tail):
     tail.append("g", text(5, 1, size=2 * SLICE_BYTES))
     first = await read_on_socket(hub)
