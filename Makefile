@@ -65,10 +65,11 @@ faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print 
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies tests/e2e/observing
 
-compat: install programs browser compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
+compat: install programs browser uvicorns compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
 	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && \
-	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/deploy tests/examples tests/web && exit $$clients
+	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/deploy tests/examples tests/web && \
+	$(PYTEST) $(SHARED) -m "hypothesis and not thorough" --hypothesis-profile=many tests $(NOT_NOW) && exit $$clients
 
 soak: install faketime engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [TOPOLOGY=one|sentinel|cluster] [LOSSY=1] [ENGINE=redis]
 	@$(ON_ENGINE); $(BIN)/python -m tests.hunt --seconds $(SOAK_S) $(if $(SEED),--seed $(SEED)) --topology $(TOPOLOGY) \

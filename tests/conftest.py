@@ -21,10 +21,12 @@ from broadcaster.log.redis.embedded import EmbeddedServer, find_server, server_b
 from tests.support import authorities, engine
 from tests.support.apps import prepared
 
-# Other tests run beside: the time that an example takes proves nothing.
-settings.register_profile("beside-others", deadline=None)
-if "CI" not in os.environ:
-    settings.load_profile("beside-others")
+# Other tests run beside: the time that an example takes proves nothing. `make compat` runs the properties with many.
+settings.register_profile(
+    "few", settings.get_profile("ci" if "CI" in os.environ else "default"), max_examples=30, deadline=None
+)
+settings.register_profile("many", max_examples=500, deadline=None)
+settings.load_profile("few")
 
 # What they run takes gigabytes of packages: `python -m tests.frameworks` alone runs them, for `make compat`.
 collect_ignore = ["frameworks"]
@@ -79,6 +81,22 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """No garbage collection while the text of a failure is made, for which pytest parses the test's source.
+
+    A collection during it makes Python 3.11's parser fail with a SystemError ("AST constructor recursion depth mismatch"),
+    and the whole run ends.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

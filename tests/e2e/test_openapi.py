@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from broadcaster.testing import Script, ScriptedProvider
 from tests.e2e.openapi_contract import Contract
 from tests.support.servers.processes import Stack
@@ -12,6 +14,7 @@ from tests.support.servers.processes import Stack
 EXAMPLES = 5
 
 
+@pytest.mark.timeout(300)  # hundreds of requests, some of which wait for an answer
 async def test_every_answer_to_drawn_requests_fits_the_openapi_document(
     stack: Stack, scripted: ScriptedProvider
 ) -> None:

@@ -20,7 +20,7 @@ from broadcaster.log.streams.reader import Streams
 from broadcaster.testing import Conversation, Script, ScriptedProvider
 from tests.conftest import server_binary
 from tests.support.servers.processes import Stack, open_stack
-from tests.support.watching import watch
+from tests.support.watching import Seen, watch
 
 MODEL = "claude-scripted"
 
@@ -136,11 +136,19 @@ async def killed_and_restarted(
     pieces = [f"word{n} " for n in range(30)]
     async with AsyncClient(front_end.url) as client:
         generation = await client.start("hi")
-        viewer = asyncio.create_task(watch(front_end.url, generation.id, timeout_s=40))
+        is_served = asyncio.Event()
+
+        def note(seen: Seen) -> bool:
+            if seen.entries:
+                is_served.set()
+            return False
+
+        viewer = asyncio.create_task(watch(front_end.url, generation.id, until=note, timeout_s=40))
         for n, piece in enumerate(pieces):
             await conversation.send_text(piece)
             if n == 10:
                 await until_text(connection, generation.id, pieces[10])
+                await asyncio.wait_for(is_served.wait(), 20)
                 assert server.pid is not None
                 os.kill(server.pid, signal.SIGKILL)
         await conversation.finish()

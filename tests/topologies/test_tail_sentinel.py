@@ -14,6 +14,7 @@ FAILOVER_S = 60.0
 WHOLE_S = 60.0
 
 
+@pytest.mark.timeout(300)  # a failover and a return of up to a minute each
 @pytest.mark.parametrize("fault", ["pause", "kill"])
 async def test_a_watch_goes_on_over_a_failover_and_the_return_of_the_old_primary(
     sentinels: Sentinels, fault: str

@@ -29,6 +29,9 @@ from tests.support.servers.prometheus import CONFIGURATION
 from tests.support.servers.webhook_receiver import SECRET, Reply, open_receiver
 from tests.support.watching import viewers_of, watch
 
+# Several alerts one after the other, each of which may take FIRING_TIMEOUT_S.
+pytestmark = pytest.mark.timeout(600)
+
 MODEL = "claude-scripted"
 LEASE_TTL_S = 2
 MOST_VIEWERS = 12

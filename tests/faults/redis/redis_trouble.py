@@ -164,14 +164,14 @@ async def judge(world: FaultWorld, figures: Figures, answers: Sequence[Answer], 
     return history
 
 
-async def until(is_so: Callable[[], bool], deadline_s: float = 20.0) -> None:
+async def until(is_so: Callable[[], bool], deadline_s: float = 60.0) -> None:
     """Until a condition of this process holds."""
     async with asyncio.timeout(deadline_s):
         while not is_so():
             await asyncio.sleep(_POLL_S)
 
 
-async def until_so(is_so: Callable[[], Awaitable[bool]], deadline_s: float = 20.0) -> None:
+async def until_so(is_so: Callable[[], Awaitable[bool]], deadline_s: float = 60.0) -> None:
     """The same, where a check takes a wait."""
     async with asyncio.timeout(deadline_s):
         while not await is_so():

@@ -17,7 +17,7 @@ from tests.support.log.valkey import ValkeyServer
 from tests.support.servers.processes import Running
 from worker.runner import HAND_BACK_S
 
-ELSEWHERE_S = 1.0
+ELSEWHERE_S = 3.0
 ENDED_S = 5.0
 
 
@@ -71,7 +71,7 @@ async def handed_back(
 async def test_a_grace_longer_than_the_lease_lets_answers_finish_and_takes_and_keeps_nothing_else(
     tmp_path: Path, server: ValkeyServer
 ) -> None:
-    lease_s, grace_s = 2.0, 6.0
+    lease_s, grace_s = 4.0, 9.0
     async with open_world(tmp_path, redis=server, lease_ttl_s=lease_s, drain_s=grace_s) as world:
         await world.front_end()
         other = await world.worker(concurrency=3)

@@ -17,8 +17,8 @@ from typing import Protocol
 
 from tests.support.apps.prepared import fork, is_prepared
 
-START_TIMEOUT_S = 30.0
-END_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60.0
 
 
 class Process(Protocol):

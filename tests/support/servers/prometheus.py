@@ -28,7 +28,7 @@ REMEDY: Final = "get it with `make prometheus`, or install it, e.g. apt install 
 TIMES: Final = 60
 SCRAPE_S: Final = 0.5
 START_TIMEOUT_S: Final = 30.0
-FIRING_TIMEOUT_S: Final = 60.0
+FIRING_TIMEOUT_S: Final = 100.0
 _POLL_S: Final = 0.1
 
 _DURATION: Final = re.compile(r"(?P<before>\[|for: )(?P<number>\d+)(?P<unit>[smh])\b")

@@ -32,6 +32,7 @@ from tests.support.servers.programs import lacking
 ROOT: Final = Path(__file__).resolve().parents[3]
 PINS: Final = ROOT / "requirements" / "uvicorn.txt"
 VERSIONS: Final = re.findall(r"^uvicorn==(\S+)", PINS.read_text("utf-8"), re.MULTILINE)
+OLDEST: Final = min(VERSIONS, key=lambda each: tuple(map(int, each.split("."))))
 SUITE: Final = (
     "server/test_runner.py",
     "server/test_socket_driver.py",
@@ -127,7 +128,9 @@ def test_the_versions_that_are_tested_reach_from_the_oldest_to_the_one_in_use() 
 
 
 @pytest.mark.timeout(SUITE_S + 10)
-@pytest.mark.parametrize("other", VERSIONS)
+@pytest.mark.parametrize(
+    "other", [each if each == OLDEST else pytest.param(each, marks=pytest.mark.thorough) for each in VERSIONS]
+)
 def test_the_runner_and_its_viewers_keep_their_promises_on_another_version(other: str) -> None:
     folder = ROOT / ".venv" / "uvicorn" / other
     if not folder.is_dir():
