@@ -87,8 +87,8 @@ def pytest_collection() -> Iterator[None]:
 def pytest_runtest_makereport() -> Iterator[None]:
     """No garbage collection while the text of a failure is made, for which pytest parses the test's source.
 
-    A collection during it makes Python 3.11's parser fail with a SystemError ("AST constructor recursion depth mismatch"),
-    and the whole run ends.
+    A collection during it makes Python 3.11's parser fail with a SystemError ("AST constructor recursion depth
+    mismatch"), and the whole run ends.
     """
     was_enabled = gc.isenabled()
     gc.disable()

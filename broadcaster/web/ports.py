@@ -18,7 +18,8 @@ from broadcaster.log.jobs.dead_letters import DeadLetter, DeadLetterPage
 from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.jobs.lists.listing import Listed, Which
-from broadcaster.log.streams.reader import ListedEnd, Meta, Tail
+from broadcaster.log.streams.reader import ListedEnd, Meta
+from broadcaster.log.streams.tails import Tail
 
 
 class GenerationsPort(Protocol):

@@ -21,7 +21,8 @@ from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.topology.topology import create_topology
 from broadcaster.log.redis.url import RedisUrl
 from broadcaster.log.streams.control import ControlListener
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.tail.tail import LiveTail
 from tests.support.log.given_topology import GivenTopology
 from tests.support.log.redis_cluster import RedisCluster6

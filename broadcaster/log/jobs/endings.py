@@ -21,7 +21,8 @@ from broadcaster.core.events import (
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.log.jobs.claims import Claim, Claims
 from broadcaster.log.streams.pages import read_pages
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 
 
 class Endings:

@@ -46,7 +46,8 @@ from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.ages import Ages
 from broadcaster.log.streams.presence import Abandonment
-from broadcaster.log.streams.reader import Meta, Streams, Tail
+from broadcaster.log.streams.reader import Meta, Streams
+from broadcaster.log.streams.tails import Tail
 from broadcaster.observability.limits import LimitName, limit_reached
 from broadcaster.observability.logs import get_logger
 

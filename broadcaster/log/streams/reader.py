@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
@@ -18,15 +18,13 @@ from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.redis.connect import LogConnection, log_errors, reply_to
-from broadcaster.log.redis.pipeline import LogPipeline, raise_first
+from broadcaster.log.redis.pipeline import raise_first
 from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 from broadcaster.log.streams.durable_meta import DurableMeta
+from broadcaster.log.streams.tails import Tail, or_unread, read_tails, tail_of
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
-_OPEN: Final = ("queued", "running")  # a generation's stored statuses until its end
-_OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
-_NO_KEY: Final = -2  # PTTL
 # The server reads the newest event of each stream, which takes it a millisecond when the event has a megabyte: between
 # two such scripts it serves the others.
 LISTED_AT_ONCE: Final = 10
@@ -146,30 +144,6 @@ class KnownGeneration(NamedTuple):
     model: str
 
 
-class Tail(NamedTuple):
-    """The end of a stream as the log has it now; ``status`` as it is stored.
-
-    ``lease_ms`` is the lease of an open feed (None: it has none), ``lease_left_ms`` what is left of it.
-    ``is_overlong``: more is left of its lease than that is long, because the clock has stepped back.
-    """
-
-    last: Cursor | None
-    status: str | None
-    leased: bool
-    now_ms: int
-    is_feed: bool = False
-    lease_ms: int | None = None
-    lease_left_ms: int = 0
-    is_overlong: bool = False
-    tenant: str = ""
-    model: str = ""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is a generation that waits or runs."""
-        return self.status in _OPEN and not self.is_feed
-
-
 class ListedEnd(NamedTuple):
     """The end of a stream as a list shows it; ``leased``: its lease is held."""
 
@@ -226,17 +200,7 @@ class Streams:
 
     async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | LogUnavailable]:
         """As ``tails``; if a stream's server does not answer now, the error takes its place."""
-        pipeline = self._connection.pipeline()
-        for stream_id in stream_ids:
-            pipeline.clock(self._keys.log(stream_id))
-            pipeline.xrevrange(self._keys.log(stream_id), count=1)
-            pipeline.hmget(self._keys.meta(stream_id), "status", "kind", "lease_ms", "leased_ms", "tenant", "model")
-            pipeline.pttl(self._keys.lease(stream_id))
-        replies = await reply_to(pipeline.execute(raise_on_error=False))
-        each = zip(stream_ids, replies[0::3], replies[1::3], replies[2::3], strict=True)
-        return [
-            _or_unread(partial(_tail, replies, pipeline, self._keys.log(stream_id))) for stream_id, *replies in each
-        ]
+        return [or_unread(partial(tail_of, reply)) for reply in await read_tails(self._connection, stream_ids)]
 
     async def listed_ends(self, stream_ids: Sequence[str], *, with_progress: bool = False) -> list[ListedEnd]:
         """Where each stream of a list stands; a few streams at a time, because their newest events may be large."""
@@ -275,7 +239,7 @@ class Streams:
     async def each_meta(self, stream_ids: Sequence[str]) -> list[Meta | LogUnavailable | None]:
         """As ``metas``; if a stream's server does not answer now, the error takes its place."""
         each = zip(stream_ids, await self._fields_of(stream_ids, _SHORT_FIELDS), strict=True)
-        return [_or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in each]
+        return [or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in each]
 
     def server_of(self, stream_id: str) -> str:
         """A name for the server of a stream: streams with the same name share a server. Sends nothing."""
@@ -339,35 +303,9 @@ def _short_meta(stream_id: str, row: Sequence[bytes | None] | Exception) -> Meta
     return _meta(stream_id, {name.encode(): value for name, value in named if value is not None})
 
 
-def _tail(row: Sequence[Any], pipeline: LogPipeline, key: str) -> Tail:
-    raise_first(row)
-    rows, (status, kind, lease_ms, leased_ms, tenant, model), left_ms = row
-    length_ms = leased_ms or lease_ms  # of a generation's lease, or a feed's
-    return Tail(
-        _entry(*rows[0]).cursor if rows else None,
-        status.decode() if status is not None else None,
-        left_ms != _NO_KEY,
-        pipeline.now_ms(key),
-        kind == _FEED.encode(),
-        int(lease_ms) if lease_ms is not None and status == _OPEN_FEED else None,
-        max(0, left_ms),
-        length_ms is not None and left_ms > int(length_ms),
-        (tenant or b"").decode(),
-        (model or b"").decode(),
-    )
-
-
 def _listed_end(reply: Sequence[Any]) -> ListedEnd:
     newest, leased, *reports = reply
     return ListedEnd(Cursor.parse(newest.decode()) if newest else None, bool(leased), listed_progress(reports))
-
-
-def _or_unread(read: Callable[[], _T]) -> _T | LogUnavailable:
-    try:
-        with log_errors():
-            return read()
-    except LogUnavailable as error:
-        return error
 
 
 def _all(found: Sequence[_T | LogUnavailable]) -> list[_T]:

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.log.streams.pages import EntryReader
-from broadcaster.log.streams.reader import KnownGeneration, Tail
+from broadcaster.log.streams.reader import KnownGeneration
+from broadcaster.log.streams.tails import Tail
 
 
 class TailLog(EntryReader, Protocol):

@@ -25,7 +25,7 @@ from broadcaster.log.pubsub.probe import PublishProbe
 from broadcaster.log.pubsub.subscriptions import Subscriptions
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.topology.topology import Topology
-from broadcaster.log.streams.reader import Tail
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.tail.counts import TailCounts
 from broadcaster.log.tail.options import TailLimits, TailTimes
 from broadcaster.log.tail.ports import LapsedEnder, LostEnder, OpenNotice, TailLog

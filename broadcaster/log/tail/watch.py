@@ -32,7 +32,8 @@ from broadcaster.core.notices import Gap, StallReason, StreamSink
 from broadcaster.core.splice import CaughtUp, Deliver, Rewound, Splice, SpliceStep
 from broadcaster.core.status import OVER
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.streams.reader import KnownGeneration, Tail
+from broadcaster.log.streams.reader import KnownGeneration
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.tail.counts import RepairCause
 from broadcaster.log.tail.push import next_event, parse_push
 from broadcaster.log.tail.stall import Stall

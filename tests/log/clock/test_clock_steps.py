@@ -15,7 +15,8 @@ from broadcaster.log.jobs.queue import Settled
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams import terminals
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from tests.support.log.clock_world import LEASE_MS, LEASE_S, STEADY_S, steady, steady_after, step
 from tests.support.log.log_world import World, until
 from tests.support.log.stepping_clock import SteppingClock

@@ -23,7 +23,8 @@ from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.redis.address import NodeAddress
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.tail.options import TailTimes
 from broadcaster.log.tail.tail import LiveTail
 from tests.support.log.given_topology import GivenTopology

@@ -18,7 +18,8 @@ from broadcaster.log.jobs.sweeper import JOBLESS_MS, Sweeper, SweepTimes
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams import terminals
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.streams.writer import WriterEnd
 from tests.support.log.log_world import TENANT, World, until
 

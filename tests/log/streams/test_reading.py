@@ -75,3 +75,14 @@ async def test_many_streams_are_read_without_their_requests(connection: LogConne
     assert whole.title.startswith("why is the sky blue")
     assert len(whole.title) == TITLE_CHARS
     assert await world.streams.metas([id, "gen_none"]) == [replace(whole, request={}), None]
+
+
+async def test_where_a_stream_stands_is_read_without_its_newest_event(connection: LogConnection) -> None:
+    world = World(connection)
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, [delta("x" * 50_000)])
+    await world.streams.tails([stream_id])  # the script is loaded
+    await world.redis.config_resetstat()
+    (tail,) = await world.streams.tails([stream_id])
+    assert (tail.last, tail.status, tail.leased) == (Cursor(claim.epoch, 1), "running", True)
+    assert (await world.redis.info("stats"))["total_net_output_bytes"] < 10_000

@@ -13,7 +13,8 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.events import DataEvent, Finish, encode_event
 from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from tests.support.log.feed_writers import BOUNDS, TENANT
 from tests.support.log.tail_world import TAILS, TailWorld, open_tail, until
 

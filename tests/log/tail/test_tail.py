@@ -11,7 +11,8 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.tail.options import TailLimits
 from tests.support.log.tail_world import DEADLINE_S, FINISH, Room, TailWorld, delta, open_tail, until
 

@@ -16,7 +16,8 @@ import pytest
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.log.pubsub.connection import SubscriberOptions
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.tail.options import TailLimits, TailTimes
 from tests.support.log.tail_world import (
     NO_PROBES,

@@ -28,7 +28,8 @@ from broadcaster.log.jobs.generations import Created, GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.jobs.lists.listing import Listed, Which
 from broadcaster.log.redis.keys import check_stream_id
-from broadcaster.log.streams.reader import ListedEnd, Meta, Tail
+from broadcaster.log.streams.reader import ListedEnd, Meta
+from broadcaster.log.streams.tails import Tail
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.guards.tenant_rates import TenantRates

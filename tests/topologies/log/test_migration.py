@@ -11,6 +11,7 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from broadcaster.core.cursor import Cursor
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.webhooks import due_call
@@ -94,6 +95,24 @@ async def test_the_last_viewer_leaves_a_half_migrated_slot(
         assert await at_cluster.redis.zrange(at_cluster.keys.viewers(stream), 0, -1) == (
             [b":0"] if on_abandon == "cancel" else []
         )
+
+
+async def test_where_a_stream_stands_is_read_while_its_keys_are_at_two_servers(
+    cluster: RedisCluster6, at_cluster: LogConnection
+) -> None:
+    """No script runs there, and a front-end that learned nothing would report a stall."""
+    world = World(at_cluster, lease_ms=60_000)
+    moving, claim = await world.granted()
+    await world.append(moving, claim.epoch, 1, [delta("a")])
+    still, _ = await world.granted()
+    async with _begun(cluster, at_cluster.keys.log(moving)):
+        await asyncio.to_thread(cluster.migrate_keys, key_slot(at_cluster.keys.log(moving).encode()), 1)
+        tails = await world.streams.tails([still, moving, "gen_none"])
+    assert [(tail.last, tail.status, tail.leased) for tail in tails] == [
+        (None, "running", True),
+        (Cursor(claim.epoch, 1), "running", True),
+        (None, None, False),
+    ]
 
 
 async def test_a_key_that_a_script_finds_at_another_server_means_later(

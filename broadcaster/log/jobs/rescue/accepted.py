@@ -30,7 +30,8 @@ from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.presence import NO_VIEWERS, ViewerReport
-from broadcaster.log.streams.reader import Streams, Tail
+from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.tails import Tail
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
