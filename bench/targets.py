@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from bench.figures import Key, Table
 from bench.plan import Size
-from bench.scenarios import dialects, startup
+from bench.scenarios import dialects, holding, startup
 from bench.scenarios.fan_out import W2_RATE, case_of
 from bench.scenarios.processes import MORE
 
@@ -106,6 +106,9 @@ def _viewers() -> list[Target]:
     return [
         Target("idle viewer", "process memory", 3.0, _own("memory", "idle", "kb_per_viewer"), "KB"),
         Target("connecting", "CPU", 400.0, _cpu("memory", "idle", "cpu_us_per_connect"), "us"),
+        Target(
+            "quiet streams, one viewer each", "CPU", 0.02, _own("memory", holding.QUIET, "idle_cpu_share"), "of a core"
+        ),
         Target("stalled viewer", "kernel + process", 512.0, _own(*stall[:2], "stalled_kb"), "KB"),
         # Unchanged, as far as one run on a shared machine can tell.
         Target("stalled viewer", "others' p99, with / without", 1.5, disturbed),

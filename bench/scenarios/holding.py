@@ -12,6 +12,10 @@ from bench.plan import Outcome, Site, Step
 from bench.processes import cpu_s, kernel_tcp_bytes, pss_bytes
 from bench.servers import Ours, Server
 
+QUIET: Final = "idle, a stream for each"
+# A front-end checks each stream every few seconds (broadcaster/log/tail/watch.py): this long is several checks of each.
+_QUIET_TIMES: Final = 5
+
 _NAIVE_VIEWERS: Final = 1000  # each holds a connection of Redis, which takes 10 000 in all
 _KB: Final = 1024.0
 
@@ -23,13 +27,18 @@ _SKIPPED: Final = 150  # milliseconds of each second
 
 
 def memory(site: Site) -> list[Step]:
-    """Idle viewers of one stream."""
-    return [
+    """Idle viewers of one stream; then one viewer for each of many quiet streams, which a front-end must check."""
+    idle = [
         Step("memory", "idle", name, number, partial(_hold, site, name, number), expects_s=12.0)
         for number in range(site.size.rounds)
         for name in site.yard.known("floor", "ours", "nchan", "centrifugo", "naive", "better-sse")
         if number == 0 or name == "ours"
     ]
+    quiet = [
+        Step("memory", QUIET, "ours", number, partial(_hold_streams, site, number), expects_s=18.0)
+        for number in range(site.size.rounds)
+    ]
+    return [*idle, *quiet]
 
 
 def stalled(site: Site) -> list[Step]:
@@ -51,8 +60,17 @@ def _hold(site: Site, name: str, number: int) -> Outcome:
     return hold(site, server, run, viewers=count)
 
 
-def hold(site: Site, server: Server, run: str, *, viewers: int, streams: int = 1) -> Outcome:
-    """Connect viewers to streams that are there, and leave them alone."""
+def _hold_streams(site: Site, number: int) -> Outcome:
+    server, run, count = site.yard.get("ours"), f"quiet-{number}", site.size.streams
+    server.publish_to(run, count)
+    return hold(site, server, run, viewers=count, streams=count, idle_s=_QUIET_TIMES * site.size.idle_s)
+
+
+def hold(
+    site: Site, server: Server, run: str, *, viewers: int, streams: int = 1, idle_s: float | None = None
+) -> Outcome:
+    """Connect viewers to streams that are there, and leave them alone for ``idle_s`` (None: the run's)."""
+    idle_s = site.size.idle_s if idle_s is None else idle_s
     held, used = pss_bytes(server.pids), cpu_s(server.pids)
     words = ["--path", server.path(run), "--viewers", str(viewers), "--streams", str(streams), "--connect-s", "60"]
     holding = Viewers(site.bench, server, words)
@@ -61,8 +79,8 @@ def hold(site: Site, server: Server, run: str, *, viewers: int, streams: int = 1
         time.sleep(site.size.settle_s)
         connecting_s, more = cpu_s(server.pids) - used, pss_bytes(server.pids) - held
         used = cpu_s(server.pids)
-        time.sleep(site.size.idle_s)
-        idle_s = cpu_s(server.pids) - used
+        time.sleep(idle_s)
+        idle_cpu_s = cpu_s(server.pids) - used
         seen = holding.finish(0.0)
     finally:
         holding.stop()
@@ -72,7 +90,7 @@ def hold(site: Site, server: Server, run: str, *, viewers: int, streams: int = 1
         "base_mb": held / _KB / _KB,
         "cpu_us_per_connect": per_us(connecting_s, seen["open"]),
         "connect_p99_ms": seen["connect_us"]["p99"] / 1000,
-        "idle_cpu_share": idle_s / site.size.idle_s,
+        "idle_cpu_share": idle_cpu_s / idle_s,
     }
     return values, faults_of(seen, connected=connected)
 
