@@ -5,6 +5,8 @@ PORT ?= 8000
 TEST_LIMIT_S ?= 2400
 CORES := $(shell nproc)
 TESTS_AT_ONCE ?= $(shell expr 2 \* $(CORES) + 1)
+# Of the tests that wait for processes, leases and failovers nearly all of their time.
+WAITERS_AT_ONCE ?= $(shell expr 3 \* $(CORES))
 # How often `make faults` causes each fault, how long one of its tests may take, and how long `make soak` goes on.
 FAULTS_ROUNDS ?= 50
 # Two at once, whatever the cores: what is measured beside more of them is the machine.
@@ -53,7 +55,7 @@ test: install programs compiled browser nginx haproxy prometheus uvicorns hosts 
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
 	$(PYTEST) $(WAITING) -m alone tests/log$(if $(LATER), && \
-	$(PYTEST) $(SHARED) -m "not thorough" $(LATER))
+	$(PYTEST) $(PROCESSES) -m "not thorough" $(LATER))
 
 faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
@@ -89,7 +91,8 @@ LATER := $(if $(filter valkey,$(ENGINE)),tests/e2e tests/faults)
 NOT_NOW := $(addprefix --ignore=,$(LATER) tests/guards tests/frameworks)
 # More at once than there are cores: many tests wait for a process or a deadline. Those of milliseconds wait nearly all of
 # their time: so few of them find a core idle whenever they need one.
-SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
+SHARED := -n $(if $(filter redis,$(ENGINE)),$(WAITERS_AT_ONCE),$(TESTS_AT_ONCE)) --dist worksteal
+PROCESSES := -n $(WAITERS_AT_ONCE) --dist worksteal
 WAITING := -n $(shell expr $(CORES) + 1) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi

@@ -26,6 +26,7 @@ from broadcaster.hub.flusher import Flusher
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.live.counts import HubCounts, HubStatistics
 from broadcaster.hub.live.crowds import WatchedStream, most_watched
+from broadcaster.hub.live.group import LiveWrites
 from broadcaster.hub.places import ANYONE, Place, Places, Visitor
 from broadcaster.hub.ports import LogReader, StreamSource, Watch
 from broadcaster.hub.replay.resolve import Finished
@@ -380,7 +381,11 @@ class Hub:
     def _tick(self, now: float, is_late: bool) -> None:
         self._admission.check(now)
         if not is_late:
-            for room in self._rooms():
+            rooms, writes = self._rooms(), LiveWrites(now)
+            for room in rooms:
+                room.beat(writes)
+            writes.write()
+            for room in rooms:
                 room.check(now)
         for tenancy in self._unwatched():
             left_at = tenancy.room.empty_since

@@ -293,15 +293,17 @@ class Room:
             for viewer in tuple(self.behind):
                 viewer.wake()
 
-    def check(self, now: float) -> None:
-        """Write due heartbeats, and check deadlines."""
-        writes = LiveWrites(now)
+    def beat(self, writes: LiveWrites) -> None:
+        """Put the heartbeats that are due into the writes."""
         for group in self._live.values():
             if group.members:
                 group.beat(writes, heartbeat_s=self.limits.heartbeat_s)
-        writes.write()
-        for viewer in tuple(self.behind):
-            viewer.check(now)
+
+    def check(self, now: float) -> None:
+        """Check the deadlines of viewers that are not live, and of a lost feed."""
+        if self.behind:
+            for viewer in tuple(self.behind):
+                viewer.check(now)
         if self._lost_at is not None and now - self._lost_at >= self.limits.lost_feed_s:
             self.owner.room_failed(self, StopReason.LOG_GONE)
 

@@ -104,9 +104,13 @@ class Subscriptions:
 
     def responded(self, channel: str) -> None:
         """The node of this channel has responded to a request."""
-        node = self.node_of(channel)
+        self.node_responded(self.node_of(channel))
+
+    def node_responded(self, name: str | None) -> None:
+        """This node has responded to a request. Nothing happens when it is none, or has left."""
+        node = None if name is None else self._nodes.get(name)
         if node is not None:
-            self._nodes[node].responded_at = self._loop.time()
+            node.responded_at = self._loop.time()
 
     def silent_s(self, channel: str) -> float:
         """For how long the node of this channel has sent nothing."""

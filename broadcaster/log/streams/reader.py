@@ -200,7 +200,7 @@ class Streams:
 
     async def each_tail(self, stream_ids: Sequence[str]) -> list[Tail | LogUnavailable]:
         """As ``tails``; if a stream's server does not answer now, the error takes its place."""
-        return [or_unread(partial(tail_of, reply)) for reply in await read_tails(self._connection, stream_ids)]
+        return [or_unread(tail_of, reply) for reply in await read_tails(self._connection, stream_ids)]
 
     async def listed_ends(self, stream_ids: Sequence[str], *, with_progress: bool = False) -> list[ListedEnd]:
         """Where each stream of a list stands; a few streams at a time, because their newest events may be large."""
@@ -239,7 +239,7 @@ class Streams:
     async def each_meta(self, stream_ids: Sequence[str]) -> list[Meta | LogUnavailable | None]:
         """As ``metas``; if a stream's server does not answer now, the error takes its place."""
         each = zip(stream_ids, await self._fields_of(stream_ids, _SHORT_FIELDS), strict=True)
-        return [or_unread(partial(_short_meta, stream_id, row)) for stream_id, row in each]
+        return [or_unread(partial(_short_meta, stream_id), row) for stream_id, row in each]
 
     def server_of(self, stream_id: str) -> str:
         """A name for the server of a stream: streams with the same name share a server. Sends nothing."""
@@ -296,9 +296,7 @@ def _meta(stream_id: str, row: Mapping[bytes, bytes]) -> Meta | None:
     return Meta.from_hash(stream_id, row) if row else None
 
 
-def _short_meta(stream_id: str, row: Sequence[bytes | None] | Exception) -> Meta | None:
-    if isinstance(row, Exception):
-        raise row
+def _short_meta(stream_id: str, row: Sequence[bytes | None]) -> Meta | None:
     named = zip(_SHORT_FIELDS, row, strict=True)
     return _meta(stream_id, {name.encode(): value for name, value in named if value is not None})
 

@@ -85,10 +85,8 @@ async def _read_by_commands(connection: LogConnection, stream_ids: Sequence[str]
     return found
 
 
-def tail_of(reply: Sequence[Any] | Exception) -> Tail:
-    """What a reply of ``read_tails`` says; raises it where it is an error."""
-    if isinstance(reply, Exception):
-        raise reply
+def tail_of(reply: Sequence[Any]) -> Tail:
+    """What a reply of ``read_tails`` says."""
     newest, left_ms, now_ms, (status, kind, lease_ms, leased_ms, tenant, model) = reply
     length_ms = leased_ms or lease_ms  # of a generation's lease, or a feed's
     return Tail(
@@ -105,10 +103,12 @@ def tail_of(reply: Sequence[Any] | Exception) -> Tail:
     )
 
 
-def or_unread(read: Callable[[], _T]) -> _T | LogUnavailable:
-    """What is read, or the error that a server which does not answer now causes."""
+def or_unread(read: Callable[[Any], _T], reply: Any) -> _T | LogUnavailable:
+    """What a reply says, or LogUnavailable for an error of a server that does not answer now. Raises other errors."""
+    if not isinstance(reply, Exception):
+        return read(reply)
     try:
         with log_errors():
-            return read()
+            raise reply
     except LogUnavailable as error:
         return error

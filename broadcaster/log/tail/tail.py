@@ -176,7 +176,7 @@ class LiveTail:
         self._checking.add(node)
         try:
             for begin in range(0, len(watches), self.limits.tails):
-                await self._check(watches[begin : begin + self.limits.tails])
+                await self._check(node, watches[begin : begin + self.limits.tails])
         finally:
             self._checking.discard(node)
 
@@ -189,7 +189,7 @@ class LiveTail:
         lapses = [watch.lapses_at for watch in self._watches.values() if watch.lapses_at is not None]
         return min(pause_s, max(min(lapses) - now, times.lapse_check_s)) if lapses else pause_s
 
-    async def _check(self, watches: Sequence[StreamWatch]) -> None:
+    async def _check(self, node: str | None, watches: Sequence[StreamWatch]) -> None:
         """Request the tails of some watches, and act on them."""
         try:
             async with asyncio.timeout(self.times.read_s):
@@ -200,8 +200,7 @@ class LiveTail:
             for watch in watches:
                 watch.suspect_silence()
             return
-        for watch in watches:
-            self.on_response(watch.stream_id)
+        self._subscriptions.node_responded(node)
         ahead: list[tuple[StreamWatch, Tail]] = []
         for watch, tail in zip(watches, tails, strict=True):
             if watch.judge(tail) is TailVerdict.HOLE:
