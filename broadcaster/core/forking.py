@@ -99,8 +99,10 @@ class Pieces(Forkable):
         return self._pieces[0] if self._pieces else ""
 
     def _forked(self, forks: dict[int, Any]) -> Pieces:
-        if self._pieces:
-            self._shared, self._pieces = (self._shared, "".join(self._pieces)), []
-        fork = Pieces()
-        fork._shared = self._shared
+        fork: Pieces | None = forks.get(id(self))
+        if fork is None:
+            if self._pieces:
+                self._shared, self._pieces = (self._shared, "".join(self._pieces)), []
+            fork = forks[id(self)] = Pieces()
+            fork._shared = self._shared
         return fork

@@ -30,7 +30,15 @@ def check_every_fork(dialect: Dialect, entries: list, *, views: bool) -> None:
         frames.append(transcript.encode([entry]))
         assert never_forked.encode([entry]) == frames[-1]
         assert transcript.last_number == never_forked.last_number
+    before_end = len(entries) - entries[-1].is_terminal
+    late = dialect.open(STREAM_ID)
+    late.encode(entries[:before_end])
+    snapshot = late.snapshot()
     for at, fork in enumerate(kept):
+        if at < before_end:
+            seen = fork.fork()
+            seen.encode(entries[at:before_end])
+            assert seen.snapshot() == snapshot
         copy = fork.fork()
         assert [copy.encode([entry]) for entry in entries[at:]] == frames[at:]
         assert fork.encode(entries[at:]) == b"".join(frames[at:])

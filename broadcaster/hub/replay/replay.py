@@ -10,6 +10,7 @@ Rules
    work grows with the rounds, and not with the viewers.
 4. Both advance by one segment in a turn's piece of work (``Turns``).
 5. A snapshot is made once for its place. A large one also serves viewers up to ``REUSED_ENTRIES`` later in its attempt.
+   A small one costs little to make again: it is forgotten when a crowd that came together has it.
 6. Only a fork of the head encodes the terminal event: late viewers get a snapshot of what was before it.
 7. Where the sweep finds that entries behind the head are gone, its viewers continue in a replay of their own, whose
    head begins there: the head of this one has encoded what they miss.
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # How much later than its place a large snapshot is still sent: one segment more to read.
 REUSED_ENTRIES: Final = 256
+# Seconds that a small snapshot is kept. Thousands of quiet streams would keep theirs (Responses: 4 KB of a text of 2).
+SMALL_KEPT_S: Final = 1.0
 # Of a room's bytes: the checkpoints may hold one in so many.
 CHECKPOINT_SHARE: Final = 8
 
@@ -54,9 +57,10 @@ class Replay:
         self.users = 0
         self._room = room
         self._sent_gaps: list[tuple[int, bytes]] = []  # the seq behind each gap, and its frames
-        base = Checkpoint(0 if behind is None else behind.last_seq, self.blank.fork())
+        base = Checkpoint(0, self.blank)
         self.gap_frames: bytes | None = b""
         if behind is not None:
+            base = Checkpoint(behind.last_seq, self.blank.fork())
             self.gap_frames = room.replays.gap_frames(base.transcript, behind)
             self._sent_gaps.append((behind.last_seq, self.gap_frames or b""))
         max_bytes = room.limits.room_bytes
@@ -125,6 +129,8 @@ class Replay:
         made = Snapshot(frames, epoch=self._room.epoch, seq=end, transcript=transcript, ledger=self._room.unsent)
         made.hold()
         self._snapshot = made
+        if len(made) <= SLICE_BYTES:
+            asyncio.get_running_loop().call_later(SMALL_KEPT_S, self._forget_snapshot, made)
         self._room.note_growth()
         return made
 
@@ -343,8 +349,9 @@ class Replay:
         for viewer in viewers:
             self._room.turns.add(viewer.wake)
 
-    def _forget_snapshot(self) -> None:
-        if self._snapshot is not None:
+    def _forget_snapshot(self, made: Snapshot | None = None) -> None:
+        """Forget it; one that is named only if it is still kept."""
+        if self._snapshot is not None and (made is None or made is self._snapshot):
             self._snapshot.release()
             self._snapshot = None
 

@@ -20,6 +20,7 @@ from broadcaster.hub.flusher import Turns
 from broadcaster.hub.frames import Stretch, Stretches
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
+from broadcaster.hub.replay import replay
 from broadcaster.hub.replay.checkpoints import INTERVAL_ENTRIES, Checkpoint, Checkpoints
 from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Ledger
 from broadcaster.hub.viewer import Viewer
@@ -203,6 +204,23 @@ async def test_a_snapshot_is_made_once_for_its_place(hub, tail):
     await settle(*late)
     assert dialect.counts["snapshots"] == 2
     assert all(witness_of(each).last_seq == 1_001 for each in late)
+
+
+async def test_a_small_snapshot_is_forgotten_after_a_moment_and_a_large_one_is_not(hub, tail, monkeypatch):
+    monkeypatch.setattr(replay, "SMALL_KEPT_S", 0.01)
+    tail.append("g", *texts(5, 1, 100))
+    small, large = Counting(), Counting(padding=SLICE_BYTES)
+    late = [await read(hub, dialect) for dialect in (small, large)]
+    await settle(*late)
+    room = hub._tenancies["g"].room
+    async with asyncio.timeout(20):
+        while room.replays.of(small)._snapshot is not None:
+            await asyncio.sleep(0.01)
+    assert room.replays.of(large)._snapshot is not None
+    late.append(await read(hub, small))
+    await settle(*late)
+    assert (small.counts["snapshots"], large.counts["snapshots"]) == (2, 1)
+    assert all(witness_of(each).last_seq == 100 for each in late)
 
 
 async def test_snapshots_leave_the_text_to_be_shared_by_all_checkpoints(hub, tail):

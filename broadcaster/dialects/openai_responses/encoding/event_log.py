@@ -72,15 +72,16 @@ class EventLog(Forkable):
         """An event that belongs to the opening, whatever attempt follows."""
         self._opening.append(_LoggedEvent(self._frame(type, fields), type, fields))
 
-    def grow(self, key: PartKey, type: str, fields: Json, *, delta: str, logprobs: list[Any] | None = None) -> None:
-        """A delta of a text; ``fields`` name its place."""
+    def grow(
+        self, key: PartKey, type: str, fields: Json, *, delta: str, text: Pieces, logprobs: list[Any] | None = None
+    ) -> None:
+        """A delta of ``text``, which its item holds and has appended it to; ``fields`` name its place."""
         more = {} if logprobs is None else {"logprobs": logprobs}
         last = _LoggedEvent(self._frame(type, {**fields, "delta": delta, **more}), type, fields)
         grown = self._grown.get(key)
         if grown is None:
-            grown = self._grown[key] = _JoinedDeltas(last, Pieces(), None if logprobs is None else [])
+            grown = self._grown[key] = _JoinedDeltas(last, text, None if logprobs is None else [])
         grown.last = last
-        grown.text.append(delta)
         if grown.logprobs is not None and logprobs:
             grown.logprobs += logprobs
 

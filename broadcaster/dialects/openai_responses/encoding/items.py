@@ -144,7 +144,9 @@ class TextItem(_ProgressingItem):
             part.logprobs += logprobs
         tokens = (logprobs or []) if part.kind == "output_text" else None
         key = (self.index, part.kind, part.index)
-        log.grow(key, f"{FAMILIES[part.kind].event}.delta", self._at(part), delta=delta, logprobs=tokens)
+        log.grow(
+            key, f"{FAMILIES[part.kind].event}.delta", self._at(part), delta=delta, text=part.text, logprobs=tokens
+        )
 
     def cite(self, part: OutputPart, annotation: Json, log: EventLog) -> None:
         """A source of what has been written."""
@@ -217,7 +219,7 @@ class CallItem(_ProgressingItem):
         """The next piece of its input."""
         self.text.append(delta)
         if (family := INPUTS.get(self.type)) is not None:
-            log.grow((self.index, self.type, 0), f"{family[0]}.delta", self.place, delta=delta)
+            log.grow((self.index, self.type, 0), f"{family[0]}.delta", self.place, delta=delta, text=self.text)
 
     def complete(self, log: EventLog) -> None:
         """Its input is whole."""
