@@ -87,7 +87,7 @@ async def run_all(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
     """
     pipeline = redis.pipeline(transaction=False)
     for call in calls:
-        pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
     results = await pipeline.execute(raise_on_error=False)
     unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
     if unknown:

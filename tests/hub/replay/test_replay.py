@@ -20,7 +20,6 @@ from broadcaster.hub.flusher import Turns
 from broadcaster.hub.frames import Stretch, Stretches
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.replay import replay
 from broadcaster.hub.replay.checkpoints import INTERVAL_ENTRIES, Checkpoint, Checkpoints
 from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Ledger
 from broadcaster.hub.viewer import Viewer
@@ -191,36 +190,6 @@ async def test_a_rewind_goes_back_to_a_checkpoint_and_not_to_the_beginning(hub, 
     await settle(late, reread)
     assert witness_of(reread).sums == {5_010: sums_of(tail.log["g"])[5_010]}
     assert dialect.counts["entries"] - encoded <= INTERVAL_ENTRIES + SEGMENT_ENTRIES + 20
-
-
-async def test_a_snapshot_is_made_once_for_its_place(hub, tail):
-    dialect = Counting()
-    tail.append("g", *texts(5, 1, 1_000))
-    late = [await read(hub, dialect) for _ in range(20)]
-    await settle(*late)
-    assert dialect.counts["snapshots"] == 1
-    tail.append("g", text(5, 1_001))
-    late.append(await read(hub, dialect))
-    await settle(*late)
-    assert dialect.counts["snapshots"] == 2
-    assert all(witness_of(each).last_seq == 1_001 for each in late)
-
-
-async def test_a_small_snapshot_is_forgotten_after_a_moment_and_a_large_one_is_not(hub, tail, monkeypatch):
-    monkeypatch.setattr(replay, "SMALL_KEPT_S", 0.01)
-    tail.append("g", *texts(5, 1, 100))
-    small, large = Counting(), Counting(padding=SLICE_BYTES)
-    late = [await read(hub, dialect) for dialect in (small, large)]
-    await settle(*late)
-    room = hub._tenancies["g"].room
-    async with asyncio.timeout(20):
-        while room.replays.of(small)._snapshot is not None:
-            await asyncio.sleep(0.01)
-    assert room.replays.of(large)._snapshot is not None
-    late.append(await read(hub, small))
-    await settle(*late)
-    assert (small.counts["snapshots"], large.counts["snapshots"]) == (2, 1)
-    assert all(witness_of(each).last_seq == 100 for each in late)
 
 
 async def test_snapshots_leave_the_text_to_be_shared_by_all_checkpoints(hub, tail):
