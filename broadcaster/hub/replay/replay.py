@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # How much later than its place a large snapshot is still sent: one segment more to read.
 REUSED_ENTRIES: Final = 256
 # Seconds that a small snapshot is kept. Thousands of quiet streams would keep theirs (Responses: 4 KB of a text of 2).
-SMALL_KEPT_S: Final = 1.0
+SMALL_KEPT_S: Final = 0.25
 # Of a room's bytes: the checkpoints may hold one in so many.
 CHECKPOINT_SHARE: Final = 8
 

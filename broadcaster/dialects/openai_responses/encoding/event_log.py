@@ -48,6 +48,8 @@ class _JoinedDeltas(Forkable):
 class EventLog(Forkable):
     """Append events; ``taken`` returns the frames since its last call."""
 
+    __slots__ = ("_frames", "_grown", "_kept", "_next", "_opening")
+
     def __init__(self) -> None:
         self._next = 0
         self._frames: list[bytes] = []
