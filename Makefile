@@ -4,9 +4,7 @@ PORT ?= 8000
 # Seconds after which the whole test run is given up; one test alone gets 120 (pyproject.toml).
 TEST_LIMIT_S ?= 2400
 CORES := $(shell nproc)
-TESTS_AT_ONCE ?= $(shell expr 2 \* $(CORES) + 1)
-# Of the tests that wait for processes, leases and failovers nearly all of their time.
-WAITERS_AT_ONCE ?= $(shell expr 3 \* $(CORES))
+TESTS_AT_ONCE ?= $(shell expr 3 \* $(CORES))
 # How often `make faults` causes each fault, how long one of its tests may take, and how long `make soak` goes on.
 FAULTS_ROUNDS ?= 50
 # Two at once, whatever the cores: what is measured beside more of them is the machine.
@@ -55,7 +53,7 @@ test: install programs compiled browser nginx haproxy prometheus uvicorns hosts 
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
 	$(PYTEST) $(WAITING) -m alone tests/log$(if $(LATER), && \
-	$(PYTEST) $(PROCESSES) -m "not thorough" $(LATER))
+	$(PYTEST) $(SHARED) -m "not thorough" $(LATER))
 
 faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
@@ -67,7 +65,7 @@ faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print 
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies tests/e2e/observing
 
-compat: install programs browser uvicorns compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
+compat: install programs browser uvicorns hosts compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
 	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && \
 	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/deploy tests/examples tests/web && \
@@ -91,8 +89,7 @@ LATER := $(if $(filter valkey,$(ENGINE)),tests/e2e tests/faults)
 NOT_NOW := $(addprefix --ignore=,$(LATER) tests/guards tests/frameworks)
 # More at once than there are cores: many tests wait for a process or a deadline. Those of milliseconds wait nearly all of
 # their time: so few of them find a core idle whenever they need one.
-SHARED := -n $(if $(filter redis,$(ENGINE)),$(WAITERS_AT_ONCE),$(TESTS_AT_ONCE)) --dist worksteal
-PROCESSES := -n $(WAITERS_AT_ONCE) --dist worksteal
+SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
 WAITING := -n $(shell expr $(CORES) + 1) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi

@@ -36,7 +36,9 @@ def server() -> Iterator[ValkeyServer]:
         yield opened
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["prefork", "threads"])
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["prefork", pytest.param("threads", marks=pytest.mark.thorough)]
+)
 async def worker(
     server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> AsyncIterator[Running]:

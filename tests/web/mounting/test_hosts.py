@@ -28,19 +28,16 @@ SERVERS: Final = {
     "hypercorn": ("hypercorn", "{app}", "--bind", "127.0.0.1:{port}"),
     "granian": ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}", "{app}"),
 }
+# Each server and each framework once; the other pairs of them in `make compat`.
+FIRST: Final = [("uvicorn", "starlette"), ("uvicorn", "django"), ("hypercorn", "quart"), ("granian", "litestar")]
+OTHERS: Final = [("uvicorn", "litestar"), ("uvicorn", "quart"), ("hypercorn", "starlette"), ("granian", "django")]
 RUNS: Final = [
-    ("uvicorn", "starlette"),
-    ("uvicorn", "litestar"),
-    ("uvicorn", "quart"),
-    ("uvicorn", "django"),
-    ("hypercorn", "quart"),
-    ("hypercorn", "starlette"),
-    ("granian", "litestar"),
-    ("granian", "django"),
+    *(pytest.param(run, id="-".join(run)) for run in FIRST),
+    *(pytest.param(run, id="-".join(run), marks=pytest.mark.thorough) for run in OTHERS),
 ]
 
 
-@pytest.fixture(params=RUNS, ids="-".join)
+@pytest.fixture(params=RUNS)
 async def host(request: pytest.FixtureRequest, tmp_path: Path, connection: LogConnection) -> AsyncIterator[Running]:
     async with _served(*request.param, tmp_path=tmp_path, redis_url=connection.url) as running:
         yield running
