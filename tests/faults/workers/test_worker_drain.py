@@ -29,7 +29,7 @@ async def ended(worker: Running, deadline_s: float = ENDED_S) -> None:
     assert await asyncio.wait_for(worker.process.wait(), deadline_s) == 0
 
 
-async def test_a_job_that_a_worker_hands_back_starts_elsewhere_within_a_second_and_never_twice(
+async def test_a_job_that_a_worker_hands_back_starts_elsewhere_within_seconds_and_never_twice(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
     """Without a grace, and with one that a second signal ends."""

@@ -62,12 +62,18 @@ def attempt(epoch: int, seq: int) -> Entry:
     return Entry(epoch, seq, b'{"type":"attempt","attempt":2}')
 
 
-@pytest.mark.usefixtures("unpaced")
-async def test_live_viewers_are_sent_the_error_and_no_more_and_a_late_one_is_sent_the_new_attempt(hub, tail):
+async def two_live_viewers(hub: Hub, tail: FakeTail) -> list[SocketReader]:
+    """They have text of the first attempt."""
     tail.append("g", text(5, 1))
     live = [await read_on_socket(hub) for _ in range(2)]
     for reader in live:
         assert b"5-1" in await body_of(reader)
+    return live
+
+
+@pytest.mark.usefixtures("unpaced")
+async def test_live_viewers_are_sent_the_error_and_no_more_and_a_late_one_is_sent_the_new_attempt(hub, tail):
+    live = await two_live_viewers(hub, tail)
     assert live[0].viewer._group is live[1].viewer._group is not None
     tail.append("g", attempt(6, 2), text(6, 3))
     late = await read_on_socket(hub)
@@ -87,10 +93,7 @@ async def test_live_viewers_are_sent_the_error_and_no_more_and_a_late_one_is_sen
 
 @pytest.mark.usefixtures("unpaced")
 async def test_live_viewers_alone_are_sent_the_error_of_their_attempt_and_nothing_of_the_next(hub, tail):
-    tail.append("g", text(5, 1))
-    live = [await read_on_socket(hub) for _ in range(2)]
-    for reader in live:
-        assert b"5-1" in await body_of(reader)
+    live = await two_live_viewers(hub, tail)
     tail.append("g", attempt(6, 2))
     await turns()
     tail.append("g", text(6, 3), finish(6, 4))
