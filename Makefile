@@ -36,7 +36,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-versio
 	--custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak check docs site format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
+.PHONY: help install bytecode demo test faults soak check docs site format clean requirements browser nginx haproxy prometheus faketime programs deploytools get-caddy get-systemd-analyze engine-valkey engine-redis bench \
 	benchtools get-nchan get-node-modules uvicorns compat compat-modules durable frameworks-python frameworks-node frameworks-copilotkit \
 	agents js-runtimes nextjs-modules compiled hosts notebook check-types check-guards check-documents check-style check-layers check-audit release releasetools publish-modules picture
 
@@ -48,14 +48,14 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: .venv/.runnable ## run everything on this machine and watch it survive; a smaller install than the tests' [PORT=8000]
 	@$(BIN)/broadcaster demo --port $(PORT)
 
-test: install programs compiled browser nginx haproxy prometheus uvicorns hosts notebook deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
+test: install bytecode programs compiled browser nginx haproxy prometheus uvicorns hosts notebook deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
 	$(PYTEST) $(WAITING) -m alone tests/log$(if $(LATER), && \
 	$(PYTEST) $(SHARED) -m "not thorough" $(LATER))
 
-faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
+faults: install bytecode haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
 	if [ -n "$(MUTANTS)" ]; then \
 		echo "faults: every guard taken away in turn, on $(ENGINE)"; \
@@ -65,7 +65,7 @@ faults: install haproxy prometheus engine-$(ENGINE) ## cause every fault, print 
 	FAULTS_ROUNDS=$(FAULTS_ROUNDS) $(BIN)/python -m pytest --timeout=$(FAULT_LIMIT_S) -n $(FAULTS_AT_ONCE) --dist worksteal \
 		tests/faults tests/topologies tests/e2e/observing
 
-compat: install programs browser uvicorns hosts compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
+compat: install bytecode programs browser uvicorns hosts compat-modules durable frameworks-python frameworks-node frameworks-copilotkit agents js-runtimes nextjs-modules engine-$(ENGINE) ## run every client and framework, tables to docs/compat.md
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
 	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && \
 	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/deploy tests/examples tests/web && \
@@ -93,6 +93,9 @@ SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
 WAITING := -n $(shell expr $(CORES) + 1) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
+
+bytecode: install
+	@$(KEEPING_BYTECODE) $(BIN)/python -m tests.support.bytecode
 
 check: install site ## lint, format, types, import layers, guards, documents, audit; prints the size of each room [AUDIT=require]
 	@$(MAKE) --no-print-directory check-types && \
