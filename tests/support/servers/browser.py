@@ -1,7 +1,17 @@
-"""The system's own Chromium, headless, driven through playwright: nothing is downloaded."""
+"""The system's own Chromium, headless, driven through playwright: nothing is downloaded.
+
+One Chromium serves all tests of a process, each in a browser profile of its own: a start costs a second of a core.
+"""
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +32,7 @@ ARGUMENTS: Final = (
     "--disable-sync",
 )
 DEADLINE_MS: Final = 15_000
+STOP_S: Final = 10
 
 Status = Literal["queued", "running", "finished", "failed", "aborted"]
 
@@ -81,13 +92,52 @@ class Tabs:
         return tab
 
 
+class BrowserServer:
+    """A Chromium that lives as long as this process; one that has ended is replaced."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._url = ""
+
+    def url(self) -> str:
+        """The WebSocket URL to which playwright connects."""
+        if self._process is None or self._process.poll() is not None:
+            self._process, self._url = self._start()
+        return self._url
+
+    def stop(self) -> None:
+        """End Chromium, if one runs."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(STOP_S)
+
+    def _start(self) -> tuple[subprocess.Popen[str], str]:
+        with tempfile.NamedTemporaryFile("w", prefix="bc-browser-", suffix=".json") as options:
+            json.dump({"executablePath": find_browser(), "args": ARGUMENTS}, options)
+            options.flush()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "playwright", "launch-server", "--browser=chromium", "--config", options.name],
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # the signal of `stop` reaches node, which ends Chromium; Ctrl-C does not
+            )
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+        assert url.startswith("ws://"), f"playwright could not start Chromium; it printed {url!r}"
+        return process, url
+
+
+_server: Final = BrowserServer()
+atexit.register(_server.stop)
+
+
 @asynccontextmanager
 async def open_tabs() -> AsyncIterator[Tabs]:
-    """A browser for one test; a script error in any tab fails it."""
-    path = find_browser()
+    """Tabs for one test; a script error in any of them fails it."""
+    url = _server.url()
     expect.set_options(timeout=DEADLINE_MS)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        browser = await playwright.chromium.connect(url)
         tabs = Tabs(browser)
         try:
             yield tabs
