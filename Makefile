@@ -82,7 +82,10 @@ bench: install benchtools ## measure us beside a C floor, nchan and others, 15 m
 # Bytecode is kept, whatever the shell says: each of the processes of a run would compile all modules anew.
 # The second engine runs what can differ between servers; the rest was run on the first (tests/README.md).
 KEEPING_BYTECODE := env -u PYTHONDONTWRITEBYTECODE
-PYTEST := $(KEEPING_BYTECODE) $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
+# In memory, where there are two gigabytes of it: what else writes to the disk then delays no Redis of a test.
+IN_MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -Pk /dev/shm | awk 'END { print $$4 }')" -ge 2000000 ] && \
+	! grep -qs ' /dev/shm .*noexec' /proc/mounts && echo TMPDIR=/dev/shm)
+PYTEST := $(KEEPING_BYTECODE) $(IN_MEMORY) $(BIN)/python -m pytest --session-timeout=$(TEST_LIMIT_S) $(if $(filter redis,$(ENGINE)),--engine-only)
 # Processes that are killed and paused run after the rest; the second engine has few of them, which run with it.
 LATER := $(if $(filter valkey,$(ENGINE)),tests/e2e tests/faults)
 # tests/guards is `make check`'s and tests/frameworks `make compat`'s.
