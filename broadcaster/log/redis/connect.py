@@ -148,7 +148,9 @@ class LogConnection(AbstractAsyncContextManager["LogConnection"]):
         self.topology: Topology = topology
         self._placement = None if isinstance(topology, SingleTopology) else topology
         self.redis = self.create_client(timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s)
-        self.impatient: Redis = self.redis.impatient() if isinstance(self.redis, PlacedRedis) else self.redis
+        # Checked once: the bases of redis-py's clients are protocols, of which a check costs a microsecond.
+        self._placed = self.redis if isinstance(self.redis, PlacedRedis) else None
+        self.impatient: Redis = self.redis if self._placed is None else self._placed.impatient()
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
@@ -174,17 +176,17 @@ class LogConnection(AbstractAsyncContextManager["LogConnection"]):
 
     def pipeline(self) -> LogPipeline:
         """Calls that are sent together; it can also read the clock of a key's server."""
-        if isinstance(self.redis, PlacedRedis):
-            return PlacedPipeline(self.redis)
+        if self._placed is not None:
+            return PlacedPipeline(self._placed)
         return LogPipeline(self.redis.connection_pool, self.redis.response_callbacks)
 
     def server_of(self, key: str) -> str:
         """A name for the server of a key, without a request: a fault of the server concerns all calls with its name."""
-        return (self.redis.server_of(key) or "") if isinstance(self.redis, PlacedRedis) else ""
+        return "" if self._placed is None else self._placed.server_of(key) or ""
 
     async def primaries(self) -> Mapping[str, Redis]:
         """A client of every server that serves now, by its name. Raises what redis-py raises."""
-        return await self.redis.primaries() if isinstance(self.redis, PlacedRedis) else {"": self.redis}
+        return {"": self.redis} if self._placed is None else await self._placed.primaries()
 
     @property
     def replicas(self) -> tuple[str, ...] | None:
