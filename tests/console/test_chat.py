@@ -43,6 +43,23 @@ async def is_at_end(tab: Tab) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_another_model_can_be_named_when_it_is_chosen_before_the_list_arrives(tabs: Tabs, url: str) -> None:
+    is_chosen = asyncio.Event()
+
+    async def hold_back(route: Route) -> None:
+        await is_chosen.wait()
+        await route.continue_()
+
+    tab = await tabs.open("about:blank")
+    await tab.page.route("**/v1/models*", hold_back)
+    await tab.page.goto(url)
+    name = tab.page.get_by_label("Model name")
+    await tab.part("model-choice").select_option("Other…")
+    is_chosen.set()
+    await expect(name).to_have_attribute("placeholder", re.compile(r"claude\*"))
+    await expect(name).to_be_visible()
+
+
 async def test_a_conversation_continues_is_edited_and_regenerated(tabs: Tabs, url: str, worker: Worker) -> None:
     tab = await tabs.open(url)
     await tab.part("settings-open").click()

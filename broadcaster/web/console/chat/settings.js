@@ -50,7 +50,8 @@ export class Settings {
   /** Fill the menu; fails with a BroadcasterError. */
   async load() {
     this.names = await listModels();
-    this.drawMenu();
+    // Until a name is written, only the menu knows that "Other…" was chosen while the list was on its way.
+    this.drawMenu(this.menu.value === OTHER ? OTHER : "");
   }
 
   /** Show the settings of another conversation. */
@@ -63,7 +64,8 @@ export class Settings {
     this.mark();
   }
 
-  drawMenu() {
+  /** `unnamed` is what the menu shows when the settings name no model. */
+  drawMenu(unnamed = "") {
     const { model } = this.value;
     // A route such as gpt-* is a pattern, and no model: its names are written under "Other…".
     const names = (this.names ?? []).filter((name) => !isPattern(name));
@@ -72,7 +74,7 @@ export class Settings {
     const [preset = "*"] = this.names ?? [];
     const first = isPattern(preset) ? "Default model" : `Default (${preset})`;
     this.menu.replaceChildren(option("", first), ...names.map((name) => option(name, name)), option(OTHER, "Other…"));
-    this.menu.value = model === null ? "" : isListed ? model : OTHER;
+    this.menu.value = model === null ? unnamed : isListed ? model : OTHER;
     this.other.value = isListed ? "" : model;
     this.other.placeholder = (this.names ?? []).filter(isPattern).join(", ");
     this.drawOther();
