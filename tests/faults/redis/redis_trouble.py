@@ -19,7 +19,7 @@ from broadcaster.client import AsyncClient
 from broadcaster.testing import Exchange, Script
 from tests.faults.figures import Figures
 from tests.faults.front_ends.viewers import RecordedViewer
-from tests.faults.history import History, check, lost
+from tests.faults.history import GAP, Got, History, check, lost
 from tests.faults.world import FaultWorld, Redis, open_world
 
 REPAIR_S: Final = 5.0
@@ -28,7 +28,7 @@ LEASE_S: Final = 1.0
 EVERY_S: Final = 0.02
 VIEWERS: Final = 3
 _POLL_S: Final = 0.01
-_NOTICES: Final = ("hub.gap",)
+_NOTICES: Final = (GAP,)
 
 
 @dataclass(eq=False)
@@ -146,6 +146,17 @@ def tellings(answers: Sequence[Answer]) -> list[str]:
     """Every notice but the ordinary ones."""
     ordinary = ("hub.hello", "hub.live")
     return [name for each in answers for viewer in each.viewers for name in viewer.notices if name not in ordinary]
+
+
+def gaps(answers: Sequence[Answer]) -> list[str]:
+    """What viewers with a gap received beside entries, in order: so a test that fails shows how the gap came about."""
+    viewers = [viewer for answer in answers for viewer in answer.viewers if GAP in viewer.notices]
+    return [
+        f"{viewer.stream}: {at} happenings, then {each}"
+        for viewer in viewers
+        for at, each in enumerate(viewer.trace.happenings)
+        if not isinstance(each, Got)
+    ]
 
 
 async def judge(world: FaultWorld, figures: Figures, answers: Sequence[Answer], *, is_lossy: bool = False) -> History:

@@ -14,7 +14,7 @@ import pytest
 from broadcaster.client import AsyncClient
 from broadcaster.testing import Script
 from tests.faults.figures import Figures
-from tests.faults.redis.redis_trouble import LEASE_S, begin, judge, mark, open_system, repaired, tellings, until
+from tests.faults.redis.redis_trouble import LEASE_S, begin, gaps, judge, mark, open_system, repaired, until
 from tests.faults.workers.worker_moments import TAKE_OVER_S, attempts, logged, torn_then_whole, when, worker_of
 from tests.faults.world import open_world
 from tests.support.log.stepping_clock import SteppingClock, start_stepping
@@ -56,7 +56,7 @@ async def test_steps_of_redis_s_clock_cost_no_answer(
                 assert [each.talk.starts for each in answers] == [1] * RUNNING, step_s
                 assert (await client.get(waiting)).status == "queued", step_s
             assert logged(world.workers, "lease_lost") == []
-            assert "hub.gap" not in tellings(answers)
+            assert gaps(answers) == []
             answers[0].talk.finish()
             (viewer,) = world.view(waiting)
             await until(viewer.is_over.is_set, 10)

@@ -25,12 +25,12 @@ from tests.faults.redis.redis_trouble import (
     REPAIR_S,
     Answer,
     begin,
+    gaps,
     judge,
     mark,
     open_system,
     repaired,
     send_more,
-    tellings,
     until_so,
 )
 from tests.faults.world import FaultWorld
@@ -186,6 +186,6 @@ async def fail_over(world: FaultWorld, pair: Pair, figures: Figures, answers: li
     await until_so(is_all_there, REPAIR_S)
     figures.add(f"log whole after a {name}", time.monotonic() - began, "s")
     assert [each.talk.starts for each in answers] == [1] * len(answers)
-    assert "hub.gap" not in tellings(answers)
+    assert gaps(answers) == []
     await judge(world, figures, answers)
     return sum(held.values()) - sum(left.values())

@@ -23,6 +23,7 @@ from tests.faults.redis.redis_trouble import (
     LEASE_S,
     Answer,
     begin,
+    gaps,
     judge,
     mark,
     open_system,
@@ -57,7 +58,7 @@ async def test_a_redis_that_stands_still_for_two_leases_costs_no_attempt_and_no_
                 await send_more(answers)
                 await repaired(answers)
                 assert [each.talk.starts for each in answers] == [1] * 3, name
-                assert "hub.gap" not in tellings(answers)
+                assert gaps(answers) == []
                 await judge(world, figures, answers)
 
 
