@@ -116,7 +116,7 @@ async def test_a_feeds_end_is_reported_whichever_program_has_written_it(
     async with Broadcaster.from_url(connection.url, **options) as broadcaster:
         await broadcaster.publish(["by ", "a program"], id="by-library", webhook=webhook)
     await asyncio.to_thread(publish_blocking, connection.url, webhook)
-    payloads = {call.verify()["data"]["id"]: call.verify() for call in await receiver.until_calls(3)}
+    payloads = await receiver.until_payloads(3)
     assert {payload["type"] for payload in payloads.values()} == {"feed.finished"}
     assert payloads["by-http"]["data"]["parts"] == [{"type": "data-step", "data": 1}]
     assert payloads["by-library"]["data"]["text"] == "by a program"

@@ -72,6 +72,16 @@ class Receiver:
             await self._came.wait_for(lambda: len(self.calls) >= count)
         return self.calls
 
+    async def until_payloads(self, count: int) -> dict[str, Any]:
+        """The payloads for so many streams, by their ids. A delivery may come twice: a response can come too late."""
+        async with asyncio.timeout(DEADLINE_S), self._came:
+            await self._came.wait_for(lambda: len(self._payloads()) >= count)
+        return self._payloads()
+
+    def _payloads(self) -> dict[str, Any]:
+        payloads = [call.verify() for call in self.calls]
+        return {payload["data"]["id"]: payload for payload in payloads}
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         self.at_once += 1
