@@ -36,7 +36,7 @@ def compile_module(file: Path) -> None:
     folder = rewrite.get_cache_dir(file)
     kept = folder / f"{file.stem}{rewrite.PYC_TAIL}"
     if rewrite._read_pyc(file, kept) is None:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         digest, code = rewrite._rewrite_test(file, _config())
         rewrite._write_pyc(AssertionState(_config(), "rewrite"), code, digest, kept)
 
