@@ -25,7 +25,7 @@ from typing import Final
 from broadcaster.process.thread_event import ThreadEvent
 from broadcaster.testing import chat_wire, wire
 from broadcaster.testing.calls import PATHS, wire_of
-from broadcaster.testing.conversation import Conversation
+from broadcaster.testing.conversation import REQUEST_TIMEOUT_S, Conversation
 from broadcaster.testing.exchange import Exchange, WholeExchange
 from broadcaster.testing.http1 import DEFAULT_TIMEOUT_S, ClientGone, RecordedRequest, ScriptedConnection
 from broadcaster.testing.script import Script
@@ -103,9 +103,12 @@ class ScriptedProvider:
             raise ValueError("at least one script")
         self._scripts[model] = deque(scripts)
 
-    def conversation(self, model: str) -> Conversation:
-        """Answer the next request for a model in the test; another call takes the request after it."""
-        conversation = Conversation()
+    def conversation(self, model: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Conversation:
+        """Answer the next request for a model in the test; another call takes the request after it.
+
+        ``timeout_s``: for how long the conversation waits for its request.
+        """
+        conversation = Conversation(timeout_s=timeout_s)
         self._conversations[model].append(conversation)
         return conversation
 

@@ -40,6 +40,8 @@ RETRY_MS: Final = 100
 _POLL_S: Final = 0.02
 _UNAVAILABLE_S: Final = 0.1
 _ENTRIES_S: Final = 30.0
+# A worker imports an SDK before its first call: on a busy machine that alone takes many seconds.
+_REQUEST_S: Final = 60.0
 
 
 class Redis(Protocol):
@@ -110,7 +112,7 @@ class FaultWorld:
         The next attempt is another conversation: ``world.scripted.conversation(model)``, opened before it comes.
         """
         model = str(options.pop("model", f"claude-{next(self._models)}"))
-        conversation = self.scripted.conversation(model)
+        conversation = self.scripted.conversation(model, timeout_s=_REQUEST_S)
         return await self._start(model, options), conversation
 
     async def _start(self, model: str, options: dict[str, Any]) -> str:
