@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from playwright.async_api import Route
 
 from broadcaster.core import events as ev
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld, memory_services
-from tests.support.servers.browser import Tabs, open_tabs
+from tests.support.servers.browser import Tab, Tabs, open_tabs
 from tests.support.servers.front_end import own_app, served
 
 DEADLINE_S = 20.0
@@ -50,6 +51,20 @@ class Worker:
         generation_id, request = await self.take()
         self.finish(generation_id, text)
         return request
+
+
+async def open_held_back(tabs: Tabs, url: str, requests: str) -> tuple[Tab, asyncio.Event]:
+    """The page with its requests of this pattern held back until the event is set."""
+    is_let = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await is_let.wait()
+        await route.continue_()
+
+    tab = await tabs.open("about:blank")
+    await tab.page.route(requests, hold)
+    await tab.page.goto(url)
+    return tab, is_let
 
 
 @pytest.fixture

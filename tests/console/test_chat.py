@@ -7,7 +7,7 @@ import re
 
 from playwright.async_api import Route, expect
 
-from tests.console.conftest import DEADLINE_S, Worker
+from tests.console.conftest import DEADLINE_S, Worker, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tab, Tabs
 
@@ -44,18 +44,10 @@ async def is_at_end(tab: Tab) -> None:
 
 
 async def test_another_model_can_be_named_when_it_is_chosen_before_the_list_arrives(tabs: Tabs, url: str) -> None:
-    is_chosen = asyncio.Event()
-
-    async def hold_back(route: Route) -> None:
-        await is_chosen.wait()
-        await route.continue_()
-
-    tab = await tabs.open("about:blank")
-    await tab.page.route("**/v1/models*", hold_back)
-    await tab.page.goto(url)
+    tab, is_let = await open_held_back(tabs, url, "**/v1/models*")
     name = tab.page.get_by_label("Model name")
     await tab.part("model-choice").select_option("Other…")
-    is_chosen.set()
+    is_let.set()
     await expect(name).to_have_attribute("placeholder", re.compile(r"claude\*"))
     await expect(name).to_be_visible()
 

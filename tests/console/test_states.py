@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
 
 from broadcaster.core import events as ev
 from broadcaster.core.notices import StallReason
-from tests.console.conftest import DEADLINE_S, Worker
+from tests.console.conftest import DEADLINE_S, Worker, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tabs
 
@@ -97,15 +97,7 @@ async def test_an_answer_that_is_over_and_is_still_read_is_shown_as_loading(
 ) -> None:
     world.add("gen_0001")
     world.append("gen_0001", ev.TextDelta(id="0", delta="Well."), ev.Finish(finish_reason="stop"))
-    is_let = asyncio.Event()
-
-    async def hold(route: Route) -> None:
-        await is_let.wait()
-        await route.continue_()
-
-    tab = await tabs.open("about:blank")
-    await tab.page.route("**/events*", hold)
-    await tab.page.goto(f"{url}/#gen_0001")
+    tab, is_let = await open_held_back(tabs, f"{url}/#gen_0001", "**/events*")
     await expect(tab.part("prompt-shown")).to_have_text("why?")
     await expect(tab.part("status")).to_have_text("Loading…")
     await expect(tab.page.locator(".turn-meta")).to_be_hidden()
