@@ -124,18 +124,24 @@ async def test_an_announced_generation_stays_in_the_open_index_until_its_meta_is
 
 
 class CuttingProxy(Relay):
-    """Before a front-end: it takes the first request, whose connection is cut in the place of the response."""
+    """Before a front-end: it takes the first request, whose connection is cut in the place of the response.
+
+    The second request passes when ``first_runs`` is set: by then a worker has the first one's generation.
+    """
 
     scheme = "http"
 
     def __init__(self, target: str) -> None:
         super().__init__(target)
         self.requests: list[bytes] = []
+        self.first_runs = asyncio.Event()
 
     async def on_request(self, link: Link, data: bytes) -> bytes:
         if data.startswith(b"POST "):
             self.requests.append(data.lower())
             link.loses_response = len(self.requests) == 1
+            if not link.loses_response:
+                await self.first_runs.wait()
         return data
 
 
@@ -163,6 +169,7 @@ async def test_an_sdk_that_retries_a_post_starts_one_generation_with_a_key_and_a
             posting = asyncio.create_task(post(sdk, proxy.url, body, {"Idempotency-Key": "one"}))
             await with_key.send_text("one answer")
             await with_key.finish()
+            proxy.first_runs.set()
             assert "one answer" in (await asyncio.wait_for(posting, DEADLINE_S)).text
             assert len(proxy.requests) == 2
             assert all(b"idempotency-key: one" in head for head in proxy.requests)
@@ -174,6 +181,7 @@ async def test_an_sdk_that_retries_a_post_starts_one_generation_with_a_key_and_a
         async with opened(CuttingProxy(url)) as proxy:
             posting = asyncio.create_task(post(sdk, proxy.url, body, {}))
             await orphan.send_text("for nobody")
+            proxy.first_runs.set()
             await wanted.send_text("one ")
             await (await orphan.request()).wait_disconnected(DEADLINE_S)  # no viewer watches it
             await wanted.send_text("answer")
