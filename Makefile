@@ -53,7 +53,7 @@ test: install bytecode programs compiled browser nginx haproxy prometheus uvicor
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
 	$(PYTEST) $(WAITING) -m alone tests/log$(if $(LATER), && \
-	$(PYTEST) $(SHARED) -m "not thorough" $(LATER))
+	$(PYTEST) $(FEWER) -m "not thorough" $(LATER))
 
 faults: install bytecode haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
@@ -93,6 +93,8 @@ NOT_NOW := $(addprefix --ignore=,$(LATER) tests/guards tests/frameworks)
 # More at once than there are cores: many tests wait for a process or a deadline. Those of milliseconds wait nearly all of
 # their time: so few of them find a core idle whenever they need one.
 SHARED := -n $(TESTS_AT_ONCE) --dist worksteal
+# Each of these starts several programs with deadlines of their own; twice as many as cores keep them busy.
+FEWER := -n $(shell expr 2 \* $(CORES)) --dist worksteal
 WAITING := -n $(shell expr $(CORES) + 1) --dist worksteal
 ON_ENGINE := if [ $(ENGINE) = redis ]; then \
 	export REDIS_BIN="$$(PATH="$$PATH:$(CURDIR)/$(BIN)" command -v redis-server)"; fi
@@ -398,13 +400,17 @@ engine-redis: install
 	exit 1
 
 # A command of the right name may still be too old, lack venv, or be a version manager's shim that runs nothing: ask it.
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 /usr/bin/python3)
+IS_USABLE := -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
+
+# The first that was built with optimizations (pyenv builds without them unless told), else the first.
 .venv/bin/python:
-	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3); do \
-		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	@for is_fast in bench/interpreter.py '-c pass'; do for python in $(PYTHONS); do \
+		if "$$python" $(IS_USABLE) >/dev/null 2>&1 && "$$python" $$is_fast; then \
 			echo "install: .venv with $$("$$python" --version)"; \
 			exec "$$python" -m venv --clear .venv; \
 		fi; \
-	done; \
+	done; done; \
 	echo "install: no Python 3.11 or newer with its venv module was found." >&2; \
 	echo "Install one (Debian: apt-get install python3 python3-venv; macOS: brew install python@3.13)" >&2; \
 	echo "or name it: make install PYTHON=/path/to/python3" >&2; \

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from bench.figures import Cell, Key, Table
+from bench.interpreter import is_optimized
 from bench.programs import ROOT
 from bench.scenarios.curves import NAMES
 from bench.svg import Axis, Line, Plot, draw, draw_bars
@@ -242,8 +243,8 @@ def _machine() -> str:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     model = models[0] if models else platform.machine()
     writes = "in C" if IS_COMPILED else "in Python: `make compiled` is missing, figures of ours are not comparable"
-    python = platform.python_version()
-    return f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {python}, writes {writes}"
+    python = f"Python {platform.python_version()} built {'with' if is_optimized() else 'WITHOUT'} optimizations"
+    return f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, {python}, writes {writes}"
 
 
 def _commit() -> str:

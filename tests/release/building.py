@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,8 +51,7 @@ def build(folder: Path, repository: str) -> Artifacts:
         environment = {"GITHUB_REPOSITORY": repository}
         build_python(source, folder, BUILD_WRITES="required", **environment)
         (sdist,) = folder.glob("*.tar.gz")
-        with tarfile.open(sdist) as archive:
-            archive.extractall(temporary, filter="data")
+        run("tar", "-xzf", str(sdist.resolve()), cwd=Path(temporary))
         unpacked = Path(temporary) / sdist.name.removesuffix(".tar.gz")
         build_python(unpacked, folder, "--wheel", BUILD_WRITES="none", **environment)
         package = source / "clients" / "js"
