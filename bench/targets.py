@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from bench.figures import Key, Table
 from bench.plan import Size
-from bench.scenarios import dialects, holding, startup
+from bench.scenarios import dialects, holding, replay, startup
 from bench.scenarios.fan_out import W2_RATE, case_of
 from bench.scenarios.processes import MORE
 
@@ -58,7 +58,15 @@ def judge(table: Table, size: Size) -> list[Verdict]:
 
 def targets(size: Size) -> list[Target]:
     """The goals, for the cases that a run of this size has."""
-    return [*_w1(size), *_w2_and_w3(), *_viewers(), *_dialects(), *_writing(size), *_starts()]
+    return [
+        *_w1(size),
+        *_w2_and_w3(),
+        *_viewers(),
+        *_returns(size),
+        *_dialects(),
+        *_writing(size),
+        *_starts(),
+    ]
 
 
 def _w1(size: Size) -> list[Target]:
@@ -105,7 +113,7 @@ def _viewers() -> list[Target]:
 
     return [
         Target("idle viewer", "process memory", 3.0, _own("memory", "idle", "kb_per_viewer"), "KB"),
-        Target("connecting", "CPU", 400.0, _cpu("memory", "idle", "cpu_us_per_connect"), "us"),
+        Target("connecting", "CPU", 100.0, _cpu("memory", "idle", "cpu_us_per_connect"), "us"),
         Target(
             "quiet streams, one viewer each", "CPU", 0.02, _own("memory", holding.QUIET, "idle_cpu_share"), "of a core"
         ),
@@ -114,6 +122,17 @@ def _viewers() -> list[Target]:
         Target("stalled viewer", "others' p99, with / without", 1.5, disturbed),
         Target("two to four processes", "CPU / one", 1.1, together),
         Target("two processes", "viewers off an even share", 0.2, _own(*pair, "spread", server="ours-2"), ""),
+    ]
+
+
+def _returns(size: Size) -> list[Target]:
+    cases = [replay.case_of(size.idle_viewers, streams=streams) for streams in (1, size.streams)]
+    return [
+        *(
+            Target(f"return of {case}", "CPU", 100.0, _cpu("reconnect", case, "cpu_us_per_connect"), "us")
+            for case in cases
+        ),
+        *(Target(f"return of {case}", "others' p99", 250.0, _own("reconnect", case, "p99_ms"), "ms") for case in cases),
     ]
 
 
@@ -148,11 +167,11 @@ def _highest(scenario: str, case: str, name: str) -> Measure:
 def _writing(size: Size) -> list[Target]:
     case = f"{size.generations} x 50 events/s"
     return [
-        Target("worker", "CPU per event", 100.0, _cpu("worker", case, "worker_us_per_event"), "us"),
+        Target("worker", "CPU per event", 45.0, _cpu("worker", case, "worker_us_per_event"), "us"),
         Target("Redis under that worker", "CPU per event", 25.0, _cpu("worker", case, "redis_us_per_event"), "us"),
         Target("worker", "p99 loop lag", 20.0, _own("worker", case, "lag_p99_ms"), "ms"),
-        Target("Redis, 1 event per append", "CPU per event", 25.0, _redis("1 per append"), "us"),
-        Target("Redis, 4 events per append", "CPU per event", 15.0, _redis("4 per append"), "us"),
+        Target("Redis, 1 event per append", "CPU per event", 15.0, _redis("1 per append"), "us"),
+        Target("Redis, 4 events per append", "CPU per event", 8.0, _redis("4 per append"), "us"),
         Target("end to end, first event", "p50", 5.0, _own("e2e", "idle", "first_p50_ms"), "ms"),
         Target("end to end, later events", "p50", 3.0, _own("e2e", "idle", "later_p50_ms"), "ms"),
     ]

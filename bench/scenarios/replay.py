@@ -48,7 +48,7 @@ def reconnect(site: Site) -> list[Step]:
     return [
         Step(
             "reconnect",
-            f"{viewers} viewers, {streams} stream{'s' if streams > 1 else ''}",
+            case_of(viewers, streams=streams),
             "ours",
             0,
             partial(_reconnect, site, streams),
@@ -56,6 +56,11 @@ def reconnect(site: Site) -> list[Step]:
         )
         for streams in (1, site.size.streams)
     ]
+
+
+def case_of(viewers: int, *, streams: int) -> str:
+    """The name of the case with so many of each."""
+    return f"{viewers} viewers, {streams} stream{'s' if streams > 1 else ''}"
 
 
 def _replay(site: Site, name: str, run: str) -> Outcome:
