@@ -6,6 +6,8 @@ import asyncio
 import json
 import signal
 
+import pytest
+
 from broadcaster.core.events import TextDelta
 from tests.cli.conftest import DEADLINE_S, ID, STORY, as_log
 from tests.support.log.log_world import until
@@ -127,6 +129,33 @@ async def test_ctrl_c_at_the_prompt_names_no_answer_that_was_stopped(server, sta
     chat.process.send_signal(signal.SIGINT)
     code, _, err = await chat.finish()
     assert (code, err) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("held", [("GET", f"/v1/generations/{ID}"), ("POST", f"/v1/generations/{ID}/stop")])
+async def test_ctrl_c_after_the_answer_or_its_stop_ends_the_conversation(server, start, held):
+    answering(server)
+    arrived, never = asyncio.Event(), asyncio.Event()
+
+    async def hold(exchange: Exchange) -> None:
+        arrived.set()
+        await never.wait()
+
+    server.routes[held] = hold
+    is_stopped = held[0] == "POST"
+    if is_stopped:
+        server.entries[:] = as_log(*STORY)[:3]
+    chat = await start("chat")
+    await chat.write("one\n")
+    assert await chat.read_until("Hé") == "Hé"
+    if is_stopped:
+        chat.process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(DEADLINE_S):
+        await arrived.wait()
+    chat.process.send_signal(signal.SIGINT)
+    code, _, err = await chat.finish()
+    back = f"; the generation continues, return to it with: broadcaster tail {ID}" if is_stopped else ""
+    assert code == 130
+    assert err.startswith(f"interrupted{back}")
 
 
 async def test_an_answer_without_text_leaves_no_turn(server, start):

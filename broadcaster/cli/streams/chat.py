@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from types import FrameType
 from typing import Any, Final
 
 from broadcaster.cli.front_end_client import Plain, Url, Visit
@@ -42,11 +43,11 @@ def chat(
     options = GenerationOptions(system=system, temperature=temperature, max_tokens=max_tokens)
 
     async def work(client: AsyncClient) -> ExitCode:
-        # At the prompt Ctrl-C must end the reading of a line, not only cancel what waits for it.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        conversation = _Conversation(client, visit, model=model, options=options)
+        interrupts = _Interrupts()
+        conversation = _Conversation(client, visit, interrupts, model=model, options=options)
         for line in _lines():
-            await conversation.take_turn(line)
+            with interrupts.turn():
+                await conversation.take_turn(line)
         return conversation.exit_code
 
     visit.run(work)
@@ -73,29 +74,73 @@ def _typed() -> Iterator[str]:
     sys.stdout.write("\n")
 
 
-@contextmanager
-def _first_interrupt() -> Iterator[asyncio.Event]:
-    """Set by a Ctrl-C while the block runs, also before the answer has an id. A second one ends the conversation."""
-    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+class _Interrupts:
+    """What Ctrl-C does: at the prompt it raises KeyboardInterrupt, which ends the reading of a line.
 
-    def note() -> None:
-        interrupted.set()
-        loop.remove_signal_handler(signal.SIGINT)
+    During a turn the first one sets ``stop``, also before the answer has an id; the next one, or the first one after
+    ``answered``, ends the conversation. The handler itself raises nothing there: an exception that a signal raises in a
+    weak reference's callback is lost.
+    """
 
-    loop.add_signal_handler(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._turn: asyncio.Task[Any] | None = None
+        self._is_answered = False
+        self._unserved = 0  # signals that have had no effect yet
+        self.stop = asyncio.Event()
+        signal.signal(signal.SIGINT, self._receive)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The block is a turn. Raises KeyboardInterrupt when the conversation ends with it."""
+        self.stop.clear()
+        self._is_answered, self._unserved, self._turn = False, 0, asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._unserved:
+                raise
+        finally:
+            self._turn = None
+        if self._unserved:
+            raise KeyboardInterrupt
+
+    def answered(self) -> None:
+        """There is no answer left to stop."""
+        self._is_answered = True
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        if self._turn is None:
+            raise KeyboardInterrupt
+        self._unserved += 1
+        self._loop.call_soon_threadsafe(self._serve)
+
+    def _serve(self) -> None:
+        if self._turn is None:
+            return
+        if self._is_answered or self.stop.is_set():
+            self._turn.cancel()
+        else:
+            self._unserved -= 1
+            self.stop.set()
 
 
 class _Conversation:
     """The messages so far. A turn without an answer leaves none: the next one does not build upon it."""
 
-    def __init__(self, client: AsyncClient, visit: Visit, *, model: str | None, options: GenerationOptions) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        visit: Visit,
+        interrupts: _Interrupts,
+        *,
+        model: str | None,
+        options: GenerationOptions,
+    ) -> None:
         self.exit_code = ExitCode.OK
         self._client = client
         self._visit = visit
+        self._interrupts = interrupts
         self._model = model
         self._options = options
         self._messages: list[dict[str, Any]] = []
@@ -116,19 +161,19 @@ class _Conversation:
 
     async def _answer(self, messages: list[dict[str, Any]]) -> str:
         """Show the answer while it comes. Returns its text, as far as it came."""
-        with _first_interrupt() as interrupted:
-            generation = await self._client.start(messages=messages, model=self._model, **self._options)
-            watching = asyncio.ensure_future(self._visit.watch(self._client, generation.id, after=None, as_json=False))
-            interrupting = asyncio.ensure_future(interrupted.wait())
-            try:
-                await asyncio.wait({watching, interrupting}, return_when=asyncio.FIRST_COMPLETED)
-                if not watching.done():
-                    await end_tasks(watching)
-                    await self._stop(generation.id)
-                elif watching.result():
-                    self.exit_code = ExitCode.FAILED
-            finally:
-                await end_tasks(watching, interrupting)
+        generation = await self._client.start(messages=messages, model=self._model, **self._options)
+        watching = asyncio.ensure_future(self._visit.watch(self._client, generation.id, after=None, as_json=False))
+        stopping = asyncio.ensure_future(self._interrupts.stop.wait())
+        try:
+            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not watching.done():
+                await end_tasks(watching)
+                await self._stop(generation.id)
+            elif watching.result():
+                self.exit_code = ExitCode.FAILED
+        finally:
+            await end_tasks(watching, stopping)
+        self._interrupts.answered()
         return (await self._client.get(generation.id, wait_s=END_S)).text
 
     async def _stop(self, id: str) -> None:
