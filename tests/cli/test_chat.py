@@ -158,6 +158,27 @@ async def test_ctrl_c_after_the_answer_or_its_stop_ends_the_conversation(server,
     assert err.startswith(f"interrupted{back}")
 
 
+async def test_ctrl_c_while_a_failure_is_explained_ends_the_conversation(server, start):
+    arrived, never = asyncio.Event(), asyncio.Event()
+
+    async def refused(exchange: Exchange) -> None:
+        await exchange.problem(400, "unknown_model")
+
+    async def hold(exchange: Exchange) -> None:
+        arrived.set()
+        await never.wait()
+
+    server.routes["POST", "/v1/generations"] = refused
+    server.routes["GET", "/v1/models"] = hold
+    chat = await start("chat", "--model", "none")
+    await chat.write("one\n")
+    async with asyncio.timeout(DEADLINE_S):
+        await arrived.wait()
+    chat.process.send_signal(signal.SIGINT)
+    code, _, err = await chat.finish()
+    assert (code, err) == (130, "interrupted\n")
+
+
 async def test_an_answer_without_text_leaves_no_turn(server, start):
     answering(server, "")
     server.entries[:] = as_log(STORY[0], TextDelta(id="0", delta=""), STORY[-1])

@@ -106,7 +106,7 @@ class _Interrupts:
             raise KeyboardInterrupt
 
     def answered(self) -> None:
-        """There is no answer left to stop."""
+        """There is no answer to stop any more: it is over, was stopped, or failed."""
         self._is_answered = True
 
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
@@ -161,6 +161,14 @@ class _Conversation:
 
     async def _answer(self, messages: list[dict[str, Any]]) -> str:
         """Show the answer while it comes. Returns its text, as far as it came."""
+        try:
+            id = await self._show(messages)
+        finally:
+            self._interrupts.answered()
+        return (await self._client.get(id, wait_s=END_S)).text
+
+    async def _show(self, messages: list[dict[str, Any]]) -> str:
+        """Show the answer to its end, or until it is stopped. Returns its id."""
         generation = await self._client.start(messages=messages, model=self._model, **self._options)
         watching = asyncio.ensure_future(self._visit.watch(self._client, generation.id, after=None, as_json=False))
         stopping = asyncio.ensure_future(self._interrupts.stop.wait())
@@ -173,8 +181,7 @@ class _Conversation:
                 self.exit_code = ExitCode.FAILED
         finally:
             await end_tasks(watching, stopping)
-        self._interrupts.answered()
-        return (await self._client.get(generation.id, wait_s=END_S)).text
+        return generation.id
 
     async def _stop(self, id: str) -> None:
         self._visit.screen.rest()
