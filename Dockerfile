@@ -13,7 +13,7 @@ WORKDIR /build
 # pip and the build backend stay in this stage: the environment that is shipped has neither.
 COPY requirements/build.txt requirements/runtime.txt requirements/
 RUN python -m venv /opt/build && /opt/build/bin/pip install --quiet --require-hashes -r requirements/build.txt
-# For one file of ours, the loop of writes (hatch_build.py); all else is wheels (PIP_ONLY_BINARY). Nothing of it is shipped.
+# For three files of ours (hatch_build.py); all else is wheels (PIP_ONLY_BINARY). Nothing of it is shipped.
 # hadolint ignore=DL3008,DL3009
 RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev
 RUN python -m venv --without-pip /opt/broadcaster \
@@ -23,7 +23,7 @@ COPY broadcaster broadcaster
 COPY worker worker
 # The console loads the JavaScript client.
 COPY clients/js/src clients/js/src
-RUN BUILD_WRITES=required /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
+RUN BUILD_C=required /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/build/bin/pip --python /opt/broadcaster install --quiet --no-deps --no-index dist/*.whl
 
 FROM python:3.11-slim-bookworm

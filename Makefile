@@ -193,10 +193,12 @@ programs:
 
 # Where the compiler came after the package.
 compiled: install programs
-	@if command -v gcc >/dev/null && [ -z "$$(find broadcaster/hub/live -name '_writes.*.so' -newer broadcaster/hub/live/_writes.c)" ]; then \
-		echo "compiled: the loop of writes"; \
-		$(PIP) install -q --no-deps --no-build-isolation -e .; \
-	fi
+	@command -v gcc >/dev/null || exit 0; \
+	for part in $(PARTS_IN_C); do \
+		[ "$$part.abi3.so" -nt "$$part.c" ] && continue; \
+		echo "compiled: the parts in C"; \
+		exec $(PIP) install -q --no-deps --no-build-isolation -e .; \
+	done
 
 # The remedy is printed and not an error: the tests that need a browser say that they are skipped, or fail where CI=true.
 browser:
@@ -420,7 +422,8 @@ IS_USABLE := -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11
 	@$(PIP) install -q --require-hashes -r requirements/lock.txt
 	@touch $@
 
-OURS := pyproject.toml hatch_build.py broadcaster/hub/live/_writes.c
+PARTS_IN_C := broadcaster/log/tail/_push broadcaster/dialects/native/_encode broadcaster/hub/live/_writes
+OURS := pyproject.toml hatch_build.py $(PARTS_IN_C:=.c)
 
 .venv/.installed: requirements/dev.txt requirements/local-model.txt $(OURS) | .venv/bin/uv
 	@$(call install_pins,dev)

@@ -1,7 +1,7 @@
-"""Puts the JavaScript client into the wheel, for the console, builds the part in C, and describes the package.
+"""Puts the JavaScript client into the wheel, for the console, builds the parts in C, and describes the package.
 
-Without a compiler the package is pure Python and does the same, slower. ``BUILD_WRITES=none`` builds none,
-``BUILD_WRITES=required`` fails where it cannot be built.
+Without a compiler the package is pure Python and does the same, slower. ``BUILD_C=none`` builds none,
+``BUILD_C=required`` fails where one cannot be built.
 
 ``GITHUB_REPOSITORY=owner/name``, which GitHub sets, is where the links of README lead on a package index. Without it
 they stay as they are. What an sdist says of itself, its wheels say too.
@@ -21,7 +21,11 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-MODULE = Path("broadcaster/hub/live/_writes")
+MODULES = (
+    Path("broadcaster/log/tail/_push"),
+    Path("broadcaster/dialects/native/_encode"),
+    Path("broadcaster/hub/live/_writes"),
+)
 STABLE_ABI = "0x030B0000"  # of CPython 3.11, the oldest that is served
 SERVER = "https://github.com"
 # Relative, so neither an address nor a place in README itself.
@@ -61,27 +65,31 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile next to the source; the wheel then is of this platform, for every CPython from 3.11 on."""
-        wish = os.environ.get("BUILD_WRITES", "")
+        wish = os.environ.get("BUILD_C", "")
         if self.target_name != "wheel":
             return
         if version != "editable":  # a checkout has it at its own place
             build_data["force_include"]["clients/js/src"] = "broadcaster/web/console/client"
-        target = Path(self.root) / MODULE.with_suffix(".abi3.so")
-        target.unlink(missing_ok=True)  # a process that runs keeps its own
+        targets = {module: Path(self.root) / module.with_suffix(".abi3.so") for module in MODULES}
+        for target in targets.values():
+            target.unlink(missing_ok=True)  # a process that runs keeps its own
         if wish == "none":
             return
-        failure = self._compile(target)
-        if not failure:
-            build_data["artifacts"].append(f"/{MODULE}.abi3.so")
-            build_data["pure_python"] = False
-            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-            build_data["tag"] = f"cp311-abi3-{platform}"
-        elif wish == "required":
-            raise RuntimeError(failure)
-        else:
-            self.app.display_warning(f"{MODULE}.c was not compiled, Python does its work: {failure}")
+        for module, target in targets.items():
+            failure = self._compile(module, target)
+            if failure and wish == "required":
+                raise RuntimeError(failure)
+            if failure:  # all or none: a process tells by one of them what it has
+                self.app.display_warning(f"{module}.c was not compiled, Python does the work: {failure}")
+                for other in targets.values():
+                    other.unlink(missing_ok=True)
+                return
+        build_data["artifacts"] += [f"/{module}.abi3.so" for module in MODULES]
+        build_data["pure_python"] = False
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"cp311-abi3-{platform}"
 
-    def _compile(self, target: Path) -> str:
+    def _compile(self, module: Path, target: Path) -> str:
         """Why it could not be; "" when it was."""
         if os.name != "posix" or sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
             return "the stable ABI is of CPython with its lock, on POSIX"
@@ -89,7 +97,7 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
         command = [
             *shlex.split(compiler), "-O2", "-shared", "-fPIC", f"-DPy_LIMITED_API={STABLE_ABI}",
             *(["-undefined", "dynamic_lookup", *_architectures()] if sys.platform == "darwin" else []),
-            f"-I{sysconfig.get_path('include')}", "-o", str(target), str(Path(self.root) / MODULE.with_suffix(".c")),
+            f"-I{sysconfig.get_path('include')}", "-o", str(target), str(Path(self.root) / module.with_suffix(".c")),
         ]  # fmt: skip
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

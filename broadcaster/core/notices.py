@@ -5,12 +5,14 @@ A gap is permanent, and delivery continues behind it. A stall is temporary and m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
+
+W = TypeVar("W")
 
 
 class GapReason(StrEnum):
@@ -49,6 +51,30 @@ class StallReason(StrEnum):
     STREAM_LOST = "stream_lost"  # Redis no longer holds the feed; it continues when a publisher creates it anew
 
 
+class FastPath(Protocol):
+    """A stream's events on the shortest way, as its sink sees it (log/tail/fast_path.py).
+
+    ``events``: what came since the path was opened, of the epoch ``epoch`` and up to the seq ``last_seq``.
+    ``flushed_at``: when the sink wrote last (loop time), set by the sink. ``is_due``: set when ``due`` is called.
+    """
+
+    epoch: int
+    last_seq: int
+    events: list[bytes]
+    flushed_at: float
+    is_due: bool
+    is_open: bool
+
+    def open(self, writer: W, due: Callable[[W], None]) -> bool:
+        """Open it if the source allows that; it calls ``due(writer)`` with the first event, and again after a flush.
+
+        The sink sets ``is_due`` to False in each flush.
+        """
+
+    def close(self) -> None:
+        """Close it; ``settle`` of the sink is called within this call. Nothing happens when it is closed."""
+
+
 class StreamSink(Protocol):
     """Receives one stream. All calls come from the event loop and must not block; a sink may close its watch in a call.
 
@@ -59,8 +85,14 @@ class StreamSink(Protocol):
     def deliver(self, entries: Sequence[Entry]) -> None:
         """The next entries, dense: they begin at ``seq + 1`` of the last one, of ``gap.last_seq`` or of ``keep``."""
 
-    def deliver_next(self, epoch: int, seq: int, event: bytes) -> None:
-        """The next entry; it has the epoch of the one before it, and does not end the stream. The hot path."""
+    def follow(self, fast_path: FastPath) -> None:
+        """Called once, before anything else: the sink may open this path, and must close it before it reads its state.
+
+        It should open it only when it needs nothing from an event but to write it to sockets.
+        """
+
+    def settle(self, first: Cursor, events: Sequence[bytes]) -> None:
+        """The fast path was closed. These events came by it, dense from ``first`` on and of one epoch; perhaps none."""
 
     def gap(self, gap: Gap) -> None:
         """Every entry up to ``gap.last_seq`` that was not delivered is gone for ever; delivery continues behind it."""

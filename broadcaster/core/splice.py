@@ -38,8 +38,8 @@ from typing import Final, NamedTuple, TypeAlias
 from broadcaster.core.continuity import Push, PushVerdict, TailVerdict, judge_push, judge_tail
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.core.events import TERMINAL_PREFIXES, is_terminal
-from broadcaster.core.lineage import NO_EPOCH, Lineage
+from broadcaster.core.events import is_terminal
+from broadcaster.core.lineage import Lineage
 from broadcaster.core.notices import Gap, GapReason
 
 MAX_PARKED_ENTRIES: Final = 4096
@@ -73,7 +73,7 @@ class _Phase(Enum):
 
 
 class Splice:
-    """Order of delivery of one stream; see the module's text. ``delivered``: what was delivered; only read it."""
+    """Order of delivery of one stream; see the module's text."""
 
     def __init__(
         self, *, max_parked_entries: int = MAX_PARKED_ENTRIES, max_parked_bytes: int = MAX_PARKED_BYTES
@@ -81,7 +81,7 @@ class Splice:
         self._max_parked_entries = max_parked_entries
         self._max_parked_bytes = max_parked_bytes
         self._phase = _Phase.READING
-        self.delivered = Lineage()
+        self._delivered = Lineage()
         self._traced = Lineage()
         self._parked: list[Push] = []
         self._parked_entries = 0
@@ -93,7 +93,7 @@ class Splice:
     @property
     def last(self) -> Cursor:
         """The last id delivered; START when none was."""
-        return self.delivered.last
+        return self._delivered.last
 
     @property
     def is_live(self) -> bool:
@@ -113,9 +113,9 @@ class Splice:
     def receive(self, push: Push) -> Sequence[Entry]:
         """Take a push; returns the entries to deliver now. Check ``wants_read`` afterwards."""
         if self._phase is _Phase.LIVE:
-            if push.events and self.delivered.is_continued_by(push.epoch, push.first_seq):  # nearly always
+            if push.events and self._delivered.is_continued_by(push.epoch, push.first_seq):  # nearly always
                 return self._accept(push, 0)
-            verdict, skip = judge_push(self.delivered.last, push)
+            verdict, skip = judge_push(self._delivered.last, push)
             if verdict is PushVerdict.DELIVER and push.events:
                 return self._accept(push, skip)
             if verdict is PushVerdict.DROP:
@@ -125,16 +125,9 @@ class Splice:
             self._park(push)
         return ()
 
-    def receive_next(self, event: bytes) -> bool:
-        """Take a push of the single event that comes next in the last epoch: deliver it now. False: use ``receive``.
-
-        The hot path: it refuses terminal events, and makes no Push.
-        """
-        delivered = self.delivered
-        if self._phase is not _Phase.LIVE or delivered.last_epoch == NO_EPOCH or event.startswith(TERMINAL_PREFIXES):
-            return False
-        delivered.last_seq += 1
-        return True
+    def advance(self, count: int) -> None:
+        """While live, the next ``count`` entries of the last epoch were delivered; none of them was the terminal."""
+        self._delivered.last_seq += count
 
     def reread(self) -> None:
         """Pushes may have been lost: read the log again, which has them. No effect once over."""
@@ -149,7 +142,7 @@ class Splice:
 
     def judge_tail(self, log_last: Cursor, *, has_ended: bool = False) -> TailVerdict:
         """Place the log's last id against what was delivered; see ``continuity.judge_tail``."""
-        delivered = self.delivered
+        delivered = self._delivered
         is_foreign = log_last.seq >= delivered.first_seq and not delivered.contains(log_last)
         return judge_tail(delivered.last, log_last, has_ended=has_ended, is_foreign=is_foreign)
 
@@ -162,7 +155,7 @@ class Splice:
         self._must_reread = False
         if self._phase is _Phase.TRACING:
             return self._traced.last
-        last = self.delivered.last
+        last = self._delivered.last
         return last if last == START or self._is_last_trimmed else Cursor(last.epoch, last.seq - 1)
 
     def take(self, entries: Sequence[Entry], *, is_last: bool) -> list[SpliceStep]:
@@ -184,7 +177,7 @@ class Splice:
 
     def _take_read(self, entries: Sequence[Entry]) -> list[SpliceStep]:
         """Deliver what continues the last id (rules 3 and 5)."""
-        last = self.delivered.last
+        last = self._delivered.last
         must_begin_with_last = last != START and not self._is_last_trimmed
         self._is_last_trimmed = False
         if must_begin_with_last and entries:
@@ -195,7 +188,7 @@ class Splice:
         steps: list[SpliceStep] = []
         batch: list[Entry] = []
         for entry in entries:
-            last = self.delivered.last
+            last = self._delivered.last
             if entry.seq <= last.seq:  # the page is after `last`, so its epoch is newer
                 self._begin_tracing()
                 break
@@ -205,8 +198,8 @@ class Splice:
                 batch = []
                 before = Cursor(entry.epoch, entry.seq - 1)
                 steps.append(Gap(GapReason.TRIMMED, at=before, first_seq=last.seq + 1, last_seq=before.seq))
-                self.delivered = Lineage()
-            self.delivered.append(entry.cursor)
+                self._delivered = Lineage()
+            self._delivered.append(entry.cursor)
             batch.append(entry)
         if batch:
             steps.append(Deliver(batch))
@@ -217,7 +210,7 @@ class Splice:
         epoch, first_seq, length, events, _ = push
         first_seq += skip
         entries = [Entry(epoch, seq, event) for seq, event in enumerate(events[skip:] if skip else events, first_seq)]
-        self.delivered.extend(Cursor(epoch, first_seq), count=length - skip)
+        self._delivered.extend(Cursor(epoch, first_seq), count=length - skip)
         self._end_if_terminal(events[-1])
         return entries
 
@@ -231,7 +224,7 @@ class Splice:
         if self._must_reread:
             return
         for at, push in enumerate(self._parked):
-            verdict, skip = judge_push(self.delivered.last, push)
+            verdict, skip = judge_push(self._delivered.last, push)
             if verdict is PushVerdict.DELIVER and push.events:
                 steps.append(Deliver(self._accept(push, skip)))
                 if self._phase is _Phase.OVER:
@@ -258,22 +251,22 @@ class Splice:
                 was_cut = True
                 break
             self._traced.append(entry.cursor)
-        keep = self.delivered.common_prefix(self._traced)
-        is_undecided = keep == self._traced.last and keep != self.delivered.last
+        keep = self._delivered.common_prefix(self._traced)
+        is_undecided = keep == self._traced.last and keep != self._delivered.last
         if is_undecided and not is_last and not was_cut and not is_trimmed:
             return []
-        is_void = keep != self.delivered.last and len(self._traced) > 0
+        is_void = keep != self._delivered.last and len(self._traced) > 0
         self._phase = _Phase.READING
         self._traced = Lineage()
         self._is_last_trimmed = is_trimmed
         if not is_void:
             return []
-        self.delivered.keep_through(keep)
+        self._delivered.keep_through(keep)
         return [Rewound(keep)]
 
     def _lies_behind(self, entry: Entry) -> bool:
         """Whether an entry may follow everything that was delivered."""
-        last = self.delivered.last
+        last = self._delivered.last
         return entry.seq > last.seq and entry.epoch >= last.epoch
 
     def _park(self, push: Push) -> None:

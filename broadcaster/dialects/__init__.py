@@ -32,6 +32,7 @@ from broadcaster.dialects.openai_responses.encode import RESPONSES
 from broadcaster.dialects.tutorial.delta import DeltaDialect
 from broadcaster.dialects.tutorial.named import NamedDialect
 from broadcaster.dialects.tutorial.parts import PartsDialect
+from broadcaster.dialects.writing import Chunker
 
 __all__ = [
     "DIALECTS",
@@ -71,8 +72,8 @@ class Transcript(Protocol):
         """
 
     @property
-    def is_stateless(self) -> bool:
-        """Whether an entry's frames depend on the entry alone (rule 1). Such a transcript needs no fork."""
+    def chunk_alone(self) -> Chunker | None:
+        """Encodes events without the ones before them (rule 1); None: the dialect is not stateless."""
 
     @property
     def breaks_off(self) -> bool:

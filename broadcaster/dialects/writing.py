@@ -8,9 +8,9 @@ Rules of every dialect (measured: some client fails on each violation)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -18,7 +18,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.events import Abort, Attempt, Error, Finish
 from broadcaster.core.forking import Forkable
 from broadcaster.core.notices import Gap, StallReason
-from broadcaster.core.sse import encode_frame
+from broadcaster.core.sse import encode_frame, http_chunk
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -68,6 +68,26 @@ def loss_of(attempt: Attempt) -> str:
     return f"{lost} before its end; the text so far is void, and the same request may be sent again"
 
 
+Chunker: TypeAlias = Callable[[int, int, list[bytes]], bytes | None]
+"""Makes one HTTP chunk of the frames of events: their epoch, the seq of the last, and the events.
+
+The events are dense, and none of them begins or ends an attempt. ``b""``: they have no frames. None: they must be
+encoded another way.
+"""
+
+
+def chunker_of(frame: Callable[[int, int, bytes], bytes]) -> Chunker:
+    """The chunker of a dialect that makes a frame out of an event's epoch, its seq and itself."""
+
+    def chunk(epoch: int, last_seq: int, events: list[bytes]) -> bytes:
+        if len(events) == 1:  # nearly always
+            return http_chunk(frame(epoch, last_seq, events[0]))
+        first_seq = last_seq - len(events) + 1
+        return http_chunk(b"".join([frame(epoch, seq, event) for seq, event in enumerate(events, first_seq)]))
+
+    return chunk
+
+
 class PlainTranscript(Forkable):
     """Shared by the transcripts that do not number their events and continue after a new attempt.
 
@@ -76,7 +96,7 @@ class PlainTranscript(Forkable):
 
     __slots__ = ()
 
-    is_stateless: bool = False
+    chunk_alone: Chunker | None = None
     breaks_off: bool = False
 
     @property

@@ -65,6 +65,7 @@ class Hub:
         self.limits = HubLimits() if limits is None else limits
         self._tenancies: dict[str, _Tenancy] = {}
         self._flusher = Flusher(self.room_grew)
+        self.flush_soon = self._flusher.add  # a room, or its fast path; one object for all of them
         self._ledger = Ledger()
         self._unsent = Unsent(self._ledger, max_bytes=self.limits.hub_bytes)
         self._places = asyncio.Semaphore(self.limits.page_reads)
@@ -238,10 +239,6 @@ class Hub:
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     # -- called by rooms; none of these calls a room within the call
-
-    def room_is_due(self, room: Room) -> None:
-        """Flush it soon, with the others that are due."""
-        self._flusher.add(room)
 
     def room_grew(self) -> None:
         """Keep ``hub_bytes`` (rule 4), by the turn after the next flush."""

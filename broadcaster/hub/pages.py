@@ -19,9 +19,9 @@ from typing import Final, NamedTuple, Protocol
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.core.lineage import Lineage
 from broadcaster.errors import LogUnavailable
 from broadcaster.hub.ports import LogReader
+from broadcaster.hub.replay.history import History
 from broadcaster.hub.ring import ENTRY_OVERHEAD_BYTES, SEGMENT_BYTES, SEGMENT_ENTRIES, Ledger, Segment
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.observability.logs import get_logger
@@ -61,10 +61,10 @@ class Pages:
     """The pages of one room."""
 
     def __init__(
-        self, stream_id: str, *, lineage: Lineage, reader: LogReader, ledger: Ledger, places: asyncio.Semaphore
+        self, stream_id: str, *, history: History, reader: LogReader, ledger: Ledger, places: asyncio.Semaphore
     ) -> None:
         self._stream_id = stream_id
-        self._lineage = lineage
+        self._history = history
         self._reader = reader
         self._ledger = ledger
         self._places = places
@@ -135,7 +135,7 @@ class Pages:
                 reader.stop(StopReason.LOG_GONE)
 
     async def _read(self, wanted: _PageRange) -> Sequence[Entry]:
-        lineage = self._lineage
+        lineage = self._history.lineage
         first = max(wanted.first, lineage.first_seq)
         last = min(wanted.last, lineage.last.seq)
         after = Cursor(lineage.epoch_at(first), first - 1)
@@ -144,8 +144,9 @@ class Pages:
     def _accept(self, wanted: _PageRange, entries: Sequence[Entry]) -> Segment | None:
         """The page; None: the log does not hold what the tail delivered."""
         page: Segment | None = None
+        lineage = self._history.lineage
         for entry in entries:
-            if not self._lineage.contains(entry.cursor) or (page is not None and entry.seq != page.last_seq + 1):
+            if not lineage.contains(entry.cursor) or (page is not None and entry.seq != page.last_seq + 1):
                 break
             if page is None:
                 page = Segment(entry, ledger=self._ledger)

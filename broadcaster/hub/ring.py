@@ -12,6 +12,7 @@ Rules
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -108,6 +109,19 @@ class Segment:
             self._ledger.add(cost)
         return True
 
+    def take_all(self, entries: Sequence[Entry]) -> bool:
+        """Add dense entries if they continue this segment, and all of them fit its bounds."""
+        held = self.entries
+        cost = sum([len(entry.event) for entry in entries]) + ENTRY_OVERHEAD_BYTES * len(entries)
+        if entries[0].seq != self.last_seq + 1 or len(held) + len(entries) > SEGMENT_ENTRIES:
+            return False
+        if self._entry_bytes + cost > SEGMENT_BYTES:
+            return False
+        held += entries
+        self.last_seq = entries[-1].seq
+        self._count_entries(cost)
+        return True
+
     def append(self, entry: Entry) -> None:
         """Add the next entry, whatever the bounds."""
         self.entries.append(entry)
@@ -191,6 +205,13 @@ class Ring:
         segments = self._segments
         if not segments or not segments[-1].take(entry):
             segments.append(Segment(entry, ledger=self._ledger))
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add entries that are dense among themselves, as ``append`` does each."""
+        segments = self._segments
+        if not segments or not segments[-1].take_all(entries):
+            for entry in entries:
+                self.append(entry)
 
     def find(self, seq: int) -> Segment | None:
         """The segment that holds ``seq``, or the next one if ``seq`` lies in a jump; None before and after the ring."""

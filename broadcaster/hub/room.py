@@ -22,21 +22,22 @@ from typing import TYPE_CHECKING
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import TERMINAL_PREFIXES
-from broadcaster.core.lineage import Lineage
-from broadcaster.core.notices import Gap, GapReason, StallReason
+from broadcaster.core.notices import FastPath, Gap, GapReason, StallReason
 from broadcaster.core.requests.stream_ids import public_id
 from broadcaster.core.status import status_after
 from broadcaster.dialects import Transcript
 from broadcaster.hub.flusher import Turns
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.live.counts import HubCounts
+from broadcaster.hub.live.fast_writer import FastWriter
 from broadcaster.hub.live.group import LiveGroup, LiveWrites
 from broadcaster.hub.pages import PageReader, Pages
 from broadcaster.hub.ports import LogReader
+from broadcaster.hub.replay.history import History
 from broadcaster.hub.replay.replays import Replays
 from broadcaster.hub.replay.resolve import Extent, ParkedCursor, Resolution, resolve
 from broadcaster.hub.replay.sources import FrameSource
-from broadcaster.hub.ring import Ledger, Ring, Segment, Unsent
+from broadcaster.hub.ring import Ledger, Segment, Unsent
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
@@ -67,7 +68,6 @@ class Room:
     viewers: dict[Viewer, None] = field(default_factory=dict, init=False)  # of thousands: a third of a set's memory
     behind: set[Viewer] = field(default_factory=set, init=False)  # all viewers but the live ones
     empty_since: float | None = field(default=None, init=False)
-    last_seq: int = field(default=0, init=False)  # of the newest entry
     floor: Gap | None = field(default=None, init=False)
     stall: StallReason | None = field(default=None, init=False)
     is_over: bool = field(default=False, init=False)
@@ -76,56 +76,47 @@ class Room:
     _lost_at: float | None = field(default=None, init=False)  # since when Redis does not know this feed
     _is_due: bool = field(default=False, init=False)
     was_served: bool = field(default=False, init=False)  # a viewer has been given an entry
-    _event_bytes: int = field(default=0, init=False)  # of all entries ever delivered here
-    _events: int = field(default=0, init=False)
-    _lineage: Lineage = field(default_factory=Lineage, init=False)
-    _ring: Ring = field(init=False)
+    _history: History = field(init=False)
+    _fast_path: FastPath | None = field(default=None, init=False)
+    _fast_writer: FastWriter | None = field(default=None, init=False)
     _pages: Pages = field(init=False)
     _live: dict[FrameSource, LiveGroup] = field(default_factory=dict, init=False)
 
     def __post_init__(self, reader: LogReader, places: asyncio.Semaphore) -> None:
         self.public_id = public_id(self.stream_id)
-        self._ring = Ring(self.ledger)
-        self._pages = Pages(self.stream_id, lineage=self._lineage, reader=reader, ledger=self.ledger, places=places)
+        self._history = History(self.ledger)
+        self._pages = Pages(self.stream_id, history=self._history, reader=reader, ledger=self.ledger, places=places)
         self.replays = Replays(self)
 
     # -- called by the tail
 
+    def follow(self, fast_path: FastPath) -> None:
+        """See StreamSink."""
+        self._fast_path = self._history.fast_path = fast_path
+        self._fast_writer = FastWriter(fast_path, self._open_fast_path)
+
+    def settle(self, first: Cursor, events: Sequence[bytes]) -> None:
+        """See StreamSink."""
+        writer = self._fast_writer
+        if events:
+            self._history.settle(first, events)
+            if self.ledger.bytes > self.limits.room_bytes:
+                self.keep_bounds()
+        if writer is not None and not writer.settle(len(events)):
+            self._wake_soon()
+
     def deliver(self, entries: Sequence[Entry]) -> None:
         """The next entries, dense."""
-        lineage, ring = self._lineage, self._ring
-        for entry in entries:
-            epoch, seq, event = entry
-            if not lineage.advance(epoch, seq):  # the first one, and another attempt's
-                if seq != self.last_seq + 1 or epoch < lineage.last.epoch:
-                    self._fail(f"delivered {entry.cursor} after seq {self.last_seq}")
-                    return
-                lineage.append(entry.cursor)
-            ring.append(entry)
-            self.last_seq = seq
-            self._event_bytes += len(event)
-        if entries:
-            self._events += len(entries)
+        wrong = self._history.append(entries)
+        if wrong is not None:
+            self._fail(f"delivered {wrong.cursor} after seq {self.last_seq}")
+        elif entries:
+            event = entries[-1].event
             self.is_over = event.startswith(TERMINAL_PREFIXES)
             self.status = status_after(event) if self.is_over else "running"
             if self.ledger.bytes > self.limits.room_bytes:
                 self.keep_bounds()
             self._wake_soon()
-
-    def deliver_next(self, epoch: int, seq: int, event: bytes) -> None:
-        """See StreamSink."""
-        if not self._lineage.advance(epoch, seq):
-            self.deliver((Entry(epoch, seq, event),))
-            return
-        self._ring.append(Entry(epoch, seq, event))
-        self.last_seq = seq
-        self._event_bytes += len(event)
-        self._events += 1
-        if self.ledger.bytes > self.limits.room_bytes:
-            self.keep_bounds()
-        if not self._is_due:
-            self._is_due = True
-            self.owner.room_is_due(self)
 
     def gap(self, gap: Gap) -> None:
         """Entries up to ``gap.last_seq`` are gone; the ring keeps those it has (rule 4)."""
@@ -135,24 +126,21 @@ class Room:
         self._recall_live()
         self.counts.gaps[gap.reason] += 1
         self.floor = gap
-        self.last_seq = gap.last_seq
         self.status = "running"
-        self._lineage.keep_through(START)
+        self._history.skip_through(gap.last_seq)
         self._pages.keep_through(0)
         self._wake_soon()
 
     def rewound(self, keep: Cursor) -> None:
         """What was delivered after ``keep`` is void; only viewers past it receive a notice."""
-        if keep != START and not self._lineage.contains(keep):
+        if keep != START and not self._history.lineage.contains(keep):
             self._fail(f"rewound to {keep}, which was not delivered")
             return
         self._recall_live()
         if keep == START:
             self.floor = None
-        self._lineage.keep_through(keep)
-        self._ring.keep_through(keep.seq)
+        self._history.keep_through(keep)
         self._pages.keep_through(keep.seq)
-        self.last_seq = keep.seq
         self.is_over = False
         self.status = "running"
         reason = GapReason.RESET if keep == START else GapReason.REWOUND
@@ -180,13 +168,18 @@ class Room:
     # -- called by viewers
 
     @property
+    def last_seq(self) -> int:
+        """Seq of the newest entry."""
+        return self._history.last_seq
+
+    @property
     def epoch(self) -> int:
         """The epoch of the newest entry."""
-        return self._lineage.last.epoch
+        return self._history.lineage.last.epoch
 
     def place(self, cursor: Cursor | None) -> Resolution:
         """Where a viewer with this cursor continues."""
-        return resolve(cursor, Extent(self._lineage, self.floor, self.is_over))
+        return resolve(cursor, Extent(self._history.lineage, self.floor, self.is_over))
 
     def hold(self, cursor: Cursor) -> ParkedCursor:
         """Park this cursor, and have the log reread: another front-end may have received what this one has not."""
@@ -196,13 +189,13 @@ class Room:
     def place_parked(self, parked: ParkedCursor) -> Resolution:
         """Where a viewer with a parked cursor continues."""
         was_read = self._reads > parked.reads
-        return resolve(parked.cursor, Extent(self._lineage, self.floor, self.is_over, was_read))
+        return resolve(parked.cursor, Extent(self._history.lineage, self.floor, self.is_over, was_read))
 
     def find(self, seq: int) -> Segment | None:
         """The segment that holds ``seq``, or the next one after it if ``seq`` is gone; None: not at hand."""
         if seq > self.last_seq:
             return None
-        return self._ring.find(seq) or self._pages.find(seq)
+        return self._history.ring.find(seq) or self._pages.find(seq)
 
     def find_or_request(self, reader: PageReader, seq: int) -> Segment | Gap | None:
         """The segment that holds ``seq``, or the gap in which it lies; None: a page must be read first."""
@@ -217,7 +210,7 @@ class Room:
         if self.floor is not None and seq <= self.floor.last_seq:
             return self._gap_before(self.floor.at, first_seq=seq)
         if seq <= self.last_seq:
-            self._pages.request(seq, reader, mean_bytes=self._event_bytes // max(1, self._events))
+            self._pages.request(seq, reader, mean_bytes=self._history.mean_event_bytes)
         return None
 
     def chunk(self, segment: Segment, transcript: Transcript, *, after_seq: int, for_http: bool) -> bytes:
@@ -242,7 +235,7 @@ class Room:
             if not source.reach_end(viewer):
                 return None
             now = asyncio.get_running_loop().time()
-            group = LiveGroup(source, self.last_seq, now=now, counts=self.counts)
+            group = LiveGroup(source, self.last_seq, now=now, counts=self.counts, fast_path=self._fast_path)
             self._live = {**self._live, source: group}  # a new one: a flush may be going through the old one
         elif group.seq != self.last_seq:
             return None
@@ -268,9 +261,10 @@ class Room:
         if self.ledger.bytes > limit:
             limit_reached("ROOM_BYTES")
             self._pages.clear()
-            self._ring.forget_chunks()
-            while self.ledger.bytes > limit - limit // 16 and len(self._ring) > 1:
-                self._ring.drop_oldest()
+            ring = self._history.ring
+            ring.forget_chunks()
+            while self.ledger.bytes > limit - limit // 16 and len(ring) > 1:
+                ring.drop_oldest()
         self.owner.room_grew()
 
     # -- called by the hub
@@ -278,10 +272,13 @@ class Room:
     def gather(self, writes: LiveWrites) -> bool:
         """Begin a flush: put what came since the last one into the writes. True: ``flush`` must follow them."""
         self._is_due = False
+        if self._is_fast:  # opened since this room became due: it serves all viewers
+            return False
         must_follow = self.is_over or bool(self.behind)
         for group in self._live.values():
             if group.members and not self._put_next(group, writes):
                 must_follow = True
+        self._open_fast_path()
         return must_follow
 
     def flush(self, now: float) -> None:
@@ -295,9 +292,12 @@ class Room:
 
     def beat(self, writes: LiveWrites) -> None:
         """Put the heartbeats that are due into the writes."""
+        writer, heartbeat_s = self._fast_writer, self.limits.heartbeat_s
+        if self._is_fast and writer is not None and not writer.is_quiet(writes.now, heartbeat_s=heartbeat_s):
+            return
         for group in self._live.values():
             if group.members:
-                group.beat(writes, heartbeat_s=self.limits.heartbeat_s)
+                group.beat(writes, heartbeat_s=heartbeat_s)
 
     def check(self, now: float) -> None:
         """Check the deadlines of viewers that are not live, and of a lost feed."""
@@ -321,9 +321,9 @@ class Room:
     def drop_oldest(self) -> bool:
         """Forget the oldest segment; False: there was none."""
         self._pages.clear()
-        if not len(self._ring):
+        if not len(self._history.ring):
             return False
-        self._ring.drop_oldest()
+        self._history.ring.drop_oldest()
         return True
 
     def close(self, reason: StopReason) -> list[asyncio.Task[None]]:
@@ -332,7 +332,7 @@ class Room:
             viewer.stop(reason)
         reads = self._pages.close()
         self.replays.close()
-        self._ring.clear()
+        self._history.ring.clear()
         return reads
 
     def _fail(self, story: str) -> None:
@@ -342,13 +342,30 @@ class Room:
     def _wake_soon(self) -> None:
         if not self._is_due:
             self._is_due = True
-            self.owner.room_is_due(self)
+            self.owner.flush_soon(self)
+
+    @property
+    def _is_fast(self) -> bool:
+        """Whether the fast path is open."""
+        return self._fast_path is not None and self._fast_path.is_open
+
+    def _open_fast_path(self) -> None:
+        """Open the fast path, anew if it is open, while all viewers are live and have everything."""
+        path, writer = self._fast_path, self._fast_writer
+        groups = [group for group in self._live.values() if group.members]
+        if path is None or writer is None or self.behind or not groups:
+            return
+        path.close()
+        last_seq = self.last_seq
+        if all(group.seq == last_seq and not group.has_unserved for group in groups):
+            writer.begin(groups)
+            path.open(writer, self.owner.flush_soon)
 
     def _put_next(self, group: LiveGroup, writes: LiveWrites) -> bool:
         """Put the frames of the next segment into the writes. Returns whether they are the last."""
         seq, last_seq = group.seq, self.last_seq
         if seq < last_seq:
-            segment = self._ring.find(seq + 1)
+            segment = self._history.ring.find(seq + 1)
             if segment is None or segment.first_seq > seq + 1:
                 return False
             chunk = group.source.read_live(segment, seq, is_kept=bool(self.behind))

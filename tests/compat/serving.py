@@ -100,7 +100,7 @@ def native_pieces(fixture: Fixture, dialect: NativeEncoder, k: int, last_event_i
     after = Cursor.parse(last_event_id) if last_event_id else None
     shown = fixture.entries[:k] if after is None else (each for each in fixture.entries if each.cursor > after)
     for entry in shown:
-        yield dialect.frame(entry)
+        yield dialect.frame(*entry)
 
 
 @asynccontextmanager

@@ -314,17 +314,13 @@ def test_nothing_follows_the_terminal() -> None:
     assert not splice.wants_read
 
 
-def test_the_event_that_comes_next_is_delivered_by_itself_only_while_it_is_live_and_does_not_end_the_stream() -> None:
-    assert not live_splice([]).receive_next(DELTA), "no epoch is known that it could have"
+def test_entries_that_came_by_the_fast_path_are_delivered_and_what_follows_them_is_next() -> None:
     splice = live_splice(entries(1, 1, 2))
 
-    assert splice.receive_next(DELTA)
-    assert splice.last == Cursor(1, 3)
-    assert not splice.receive_next(FINISH)
-    assert splice.last == Cursor(1, 3)
-    splice.reread()
-    assert not splice.receive_next(DELTA)
-    assert splice.last == Cursor(1, 3)
+    splice.advance(2)
+    assert splice.last == Cursor(1, 4)
+    assert splice.receive(push(1, 4)) == (), "it was delivered"
+    assert splice.receive(push(1, 5)) == [entry(1, 5)]
 
 
 def test_the_terminal_among_the_parked_ends_it() -> None:

@@ -13,7 +13,10 @@ from broadcaster.core.forking import Pieces
 from broadcaster.dialects import DIALECTS, NATIVE_SNAPSHOT, Dialect, Transcript
 from tests.dialects.ag_ui.ag_ui_streams import STREAM_ID, STREAMS, any_stream, entries_of
 
-TRANSCRIBED: list[Dialect] = [NATIVE_SNAPSHOT, *(each for each in DIALECTS.values() if not each.open("g").is_stateless)]
+TRANSCRIBED: list[Dialect] = [
+    NATIVE_SNAPSHOT,
+    *(each for each in DIALECTS.values() if each.open("g").chunk_alone is None),
+]
 every_dialect = pytest.mark.parametrize(
     "dialect", TRANSCRIBED, ids=lambda dialect: type(dialect).__name__ + dialect.name
 )

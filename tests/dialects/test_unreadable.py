@@ -8,7 +8,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects import DIALECTS, Dialect
 
-TRANSCRIBED = [each for each in DIALECTS.values() if not each.open("g").is_stateless]
+TRANSCRIBED = [each for each in DIALECTS.values() if each.open("g").chunk_alone is None]
 ANSWER = [
     ev.encode_event(event)
     for event in (ev.Start(), ev.StartStep(), ev.TextStart(id="0"), ev.TextDelta(id="0", delta="whole?"))

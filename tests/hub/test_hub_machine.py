@@ -47,7 +47,9 @@ class Watching(RuleBasedStateMachine):
         self.epoch = 5
         self.readers: list[Any] = []
         self.void: set[Cursor] = set()
-        await self.hub.join("g", cursor=None, timeout_s=1)  # keeps the room
+        keeper = await self.hub.join("g", cursor=None, timeout_s=1)  # the room lingers
+        assert not isinstance(keeper, Finished)
+        keeper.leave()
 
     @property
     def log(self) -> list[Entry]:
@@ -94,6 +96,17 @@ class Watching(RuleBasedStateMachine):
         self.deliver_now(count)
         await turns()
 
+    @rule(count=st.integers(1, 80), pauses=st.sampled_from([0, 1, 3]))
+    def deliver_one_by_one(self, count, pauses):
+        self.run(self.report_one_by_one(count, pauses))
+
+    async def report_one_by_one(self, count: int, pauses: int) -> None:
+        """By the fast path, where it is open."""
+        for _ in range(count):
+            self.deliver_now(1)
+            await turns(pauses)
+        await turns()
+
     def deliver_now(self, count: int) -> None:
         sink = self.tail.sinks["g"]
         held = {entry.cursor for entry in self.log}
@@ -103,16 +116,18 @@ class Watching(RuleBasedStateMachine):
             # As a tail does: what the trimmed log cannot prove any more is void too.
             keep = max((cursor for cursor in standing if cursor in held), default=START)
             self.delivered = [cursor for cursor in self.delivered if cursor <= keep]
+            self.tail.fast_paths["g"].close()
             sink.rewound(keep)
         last = self.delivered[-1] if self.delivered else START
         fresh = [entry for entry in self.log if entry.cursor > last][:count]
         if fresh and fresh[0].seq > last.seq + 1:
             before = Cursor(fresh[0].epoch, fresh[0].seq - 1)
+            self.tail.fast_paths["g"].close()
             sink.gap(Gap(GapReason.TRIMMED, before, last.seq + 1, before.seq))
             self.delivered = []
         if fresh:
             self.delivered += [entry.cursor for entry in fresh]
-            sink.deliver(fresh)
+            self.tail.deliver("g", fresh)
 
     # -- the viewers
 

@@ -57,7 +57,7 @@ def test_a_chunk_is_one_object_for_all_and_a_new_entry_makes_another() -> None:
     chunk = segment.chunk(TRANSCRIPT, after_seq=1)
     assert segment.chunk(TRANSCRIPT, after_seq=1) is chunk
     ring.append(entry(4))
-    assert segment.chunk(TRANSCRIPT, after_seq=1) == chunk + NATIVE.frame(entry(4))
+    assert segment.chunk(TRANSCRIPT, after_seq=1) == chunk + NATIVE.frame(*entry(4))
 
 
 def test_only_the_latest_chunks_are_remembered_and_counted() -> None:
@@ -125,5 +125,5 @@ def test_a_released_segment_still_serves_its_readers_uncounted() -> None:
     ledger = Ledger()
     segment = Segment(entry(1), ledger=ledger)
     segment.release()
-    assert segment.chunk(TRANSCRIPT, after_seq=0) == NATIVE.frame(entry(1))
+    assert segment.chunk(TRANSCRIPT, after_seq=0) == NATIVE.frame(*entry(1))
     assert ledger.bytes == 0

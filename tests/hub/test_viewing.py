@@ -1,6 +1,7 @@
 """What a viewer gets: from any place, in any order of joining and delivering, the whole and nothing twice."""
 
 import itertools
+from itertools import starmap
 
 import pytest
 from hypothesis import given
@@ -104,7 +105,7 @@ async def test_viewers_at_the_same_place_get_the_same_bytes_object(hub, tail):
     tail.append("g", text(5, 3))
     (first,), (second,) = one.pull_all(), two.pull_all()
     assert first is second
-    assert first == b"".join(map(NATIVE.frame, texts(5, 1, 3)))
+    assert first == b"".join(starmap(NATIVE.frame, texts(5, 1, 3)))
 
 
 async def test_everything_delivered_in_one_turn_wakes_once_and_is_one_chunk(hub, tail):
@@ -302,7 +303,7 @@ async def test_no_viewer_is_sent_live_while_the_log_does_not_respond(hub, tail):
 
 @given(event=st.binary(max_size=40))
 def test_a_frame_cannot_be_forged_by_what_an_event_holds(event):
-    frame = NATIVE.frame(text(5, 1)._replace(event=event))
+    frame = NATIVE.frame(5, 1, event)
     assert frame.endswith(b"\n\n")
     lines = frame.removesuffix(b"\n\n").replace(b"\r", b"\n").split(b"\n")
     assert lines[0] == b"id: 5-1"

@@ -49,11 +49,11 @@ def build(folder: Path, repository: str) -> Artifacts:
         source = Path(temporary) / "source"
         copy_tracked(source)
         environment = {"GITHUB_REPOSITORY": repository}
-        build_python(source, folder, BUILD_WRITES="required", **environment)
+        build_python(source, folder, BUILD_C="required", **environment)
         (sdist,) = folder.glob("*.tar.gz")
         run("tar", "-xzf", str(sdist.resolve()), cwd=Path(temporary))
         unpacked = Path(temporary) / sdist.name.removesuffix(".tar.gz")
-        build_python(unpacked, folder, "--wheel", BUILD_WRITES="none", **environment)
+        build_python(unpacked, folder, "--wheel", BUILD_C="none", **environment)
         package = source / "clients" / "js"
         describe_package(package / "package.json", repository)
         run("npm", "pack", "--loglevel=error", "--pack-destination", str(folder.resolve()), cwd=package)

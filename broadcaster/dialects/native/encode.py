@@ -13,12 +13,13 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import starmap
 from typing import Final
 
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
 from broadcaster.core.sse import encode_comment, encode_frame
-from broadcaster.dialects.writing import PlainTranscript, block
+from broadcaster.dialects.writing import Chunker, PlainTranscript, block, chunker_of
 
 HELLO: Final = "hub.hello"
 LIVE: Final = "hub.live"
@@ -41,12 +42,22 @@ class NativeEncoder:
         return NativeTranscript(stream_id)
 
     @staticmethod
-    def frame(entry: Entry) -> bytes:
+    def frame(epoch: int, seq: int, event: bytes) -> bytes:
         """The entry's frame. A line break in the event (JSON has none) becomes another ``data`` line."""
-        epoch, seq, event = entry
         if b"\n" in event or b"\r" in event:
             return encode_frame(event, id=f"{epoch}-{seq}")
         return b"id: %d-%d\ndata: %b\n\n" % (epoch, seq, event)
+
+
+native_chunk_in_python: Final = chunker_of(NativeEncoder.frame)
+
+# In C where a compiler was found when the package was built. It leaves events of several lines to the other way.
+try:
+    from broadcaster.dialects.native._encode import native_chunk as _native_chunk_in_c
+except ImportError:
+    native_chunk: Chunker = native_chunk_in_python
+else:
+    native_chunk = _native_chunk_in_c
 
 
 class NativeTranscript(PlainTranscript):
@@ -54,7 +65,7 @@ class NativeTranscript(PlainTranscript):
 
     __slots__ = ("_stream_id",)
 
-    is_stateless = True
+    chunk_alone: Chunker | None = staticmethod(native_chunk)
     _frame = staticmethod(NativeEncoder.frame)
     _block = staticmethod(block)
 
@@ -64,8 +75,8 @@ class NativeTranscript(PlainTranscript):
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """The entries' frames."""
         if len(entries) == 1:  # nearly always
-            return self._frame(entries[0])
-        return b"".join(map(self._frame, entries))
+            return self._frame(*entries[0])
+        return b"".join(starmap(self._frame, entries))
 
     def snapshot(self) -> bytes:
         """See Transcript: nothing, every entry is sent."""

@@ -15,18 +15,17 @@ from typing import Any, Final
 
 import msgspec
 
-from broadcaster.core.entry import Entry
 from broadcaster.dialects.native.encode import NATIVE, NativeTranscript
 from broadcaster.dialects.native.snapshot import FoldingTranscript
+from broadcaster.dialects.writing import chunker_of
 
 HEARTBEAT: Final = "hub.heartbeat"
 
 _json: Final = msgspec.json.Encoder()
 
 
-def entry_line(entry: Entry) -> bytes:
+def entry_line(epoch: int, seq: int, event: bytes) -> bytes:
     """The entry's line. A line break in the event stands between values, as JSON has it: it becomes a space."""
-    epoch, seq, event = entry
     if b"\n" in event or b"\r" in event:
         event = event.replace(b"\n", b" ").replace(b"\r", b" ")
     return b'{"id":"%d-%d","data":%b}\n' % (epoch, seq, event)
@@ -44,6 +43,7 @@ class MessageTranscript(NativeTranscript):
 
     __slots__ = ()
 
+    chunk_alone = staticmethod(chunker_of(entry_line))
     _frame = staticmethod(entry_line)
     _block = staticmethod(notice_line)
 

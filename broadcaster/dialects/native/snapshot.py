@@ -38,7 +38,7 @@ class FoldingTranscript(NativeTranscript):
 
     __slots__ = ("_fold", "_last")
 
-    is_stateless = False
+    chunk_alone = None
 
     def __init__(self, stream_id: str) -> None:
         super().__init__(stream_id)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from array import array
 from typing import Protocol
 
+from broadcaster.core.notices import FastPath
 from broadcaster.core.sse import http_chunk
 from broadcaster.hub.live.counts import HubCounts
 from broadcaster.hub.live.writes import Write, write_batch
@@ -64,37 +65,58 @@ class LiveWrites:
 
 
 class LiveGroup:
-    """The live viewers of one room and one dialect, by the numbers of their sockets. ``seq``: what was written last.
+    """The live viewers of one room and one dialect, by the numbers of their sockets. ``source`` makes their frames.
 
-    ``source`` makes their frames. ``sent_bytes`` counts the frames of entries that were written to each member.
     A write counts for itself alone: what it is for all members is added to ``counts`` before their number changes, and
-    when ``settle`` is called.
+    when ``settle`` is called. While the room's fast path is open, the writes do not even come here (fast_writer.py).
     """
 
     __slots__ = (
         "_counts",
+        "_fast_path",
         "_fds",
         "_heartbeat",
+        "_sent_bytes",
+        "_seq",
         "_settled",
         "_unserved",
-        "_written_at",
         "members",
-        "sent_bytes",
-        "seq",
         "source",
+        "written_at",
     )
 
-    def __init__(self, source: FrameSource, seq: int, *, now: float, counts: HubCounts) -> None:
+    def __init__(
+        self, source: FrameSource, seq: int, *, now: float, counts: HubCounts, fast_path: FastPath | None
+    ) -> None:
         self.source = source
-        self.seq = seq
+        self._seq = seq
+        self._fast_path = fast_path
         self._counts = counts
         self._settled = seq, 0
         self._heartbeat = http_chunk(source.dialect.heartbeat)
         self.members: dict[int, Member] = {}
         self._fds: array[int] | None = None  # the members' numbers, made anew after a change
-        self._written_at = now
-        self.sent_bytes = 0
+        self.written_at = now
+        """When bytes were written last (loop time), without those of the fast path while it is open."""
+        self._sent_bytes = 0
         self._unserved: dict[int, Member] = {}  # members that were sent no entry yet
+
+    @property
+    def seq(self) -> int:
+        """Seq of the last entry that was written."""
+        self._close_fast_path()
+        return self._seq
+
+    @property
+    def sent_bytes(self) -> int:
+        """The frames of entries that were written to each member."""
+        self._close_fast_path()
+        return self._sent_bytes
+
+    @property
+    def has_unserved(self) -> bool:
+        """Whether a member was sent no entry yet."""
+        return bool(self._unserved)
 
     def enter(self, fd: int, member: Member, *, is_served: bool = True) -> None:
         """One more, which was sent all up to ``seq``; ``is_served``: whether there was an entry among it."""
@@ -116,19 +138,20 @@ class LiveGroup:
 
         Until then no member may enter, leave or be sent anything.
         """
-        self.seq = through_seq
+        self._seq = through_seq
         if chunk:
-            self.sent_bytes += len(chunk)
-            self._written_at = writes.now
-            writes.add(self, self._fds or self._sockets(), chunk)
+            self._sent_bytes += len(chunk)
+            self.written_at = writes.now
+            writes.add(self, self.sockets(), chunk)
             if self._unserved:
                 self._note_served()
 
     def beat(self, writes: LiveWrites, *, heartbeat_s: float) -> None:
         """Have a heartbeat written when it is due."""
-        if writes.now - self._written_at >= heartbeat_s:
-            self._written_at = writes.now
-            writes.add(self, self._fds or self._sockets(), self._heartbeat)
+        self._close_fast_path()
+        if writes.now - self.written_at >= heartbeat_s:
+            self.written_at = writes.now
+            writes.add(self, self.sockets(), self._heartbeat)
 
     def dissolve(self) -> None:
         """Recall all members, each at this group's ``seq``."""
@@ -137,26 +160,39 @@ class LiveGroup:
         self._unserved.clear()
         self._fds = None
         for member in members.values():
-            member.recalled(self.seq)
+            member.recalled(self._seq)
 
     def settle(self) -> None:
         """Add what was written since the last call, for all members."""
+        self._close_fast_path()
         seq, sent_bytes = self._settled
-        if seq != self.seq:
+        if seq != self._seq:
             viewers = len(self.members)
-            self._counts.live_entries += (self.seq - seq) * viewers
-            self._counts.live_bytes += (self.sent_bytes - sent_bytes) * viewers
-            self._settled = self.seq, self.sent_bytes
+            self._counts.live_entries += (self._seq - seq) * viewers
+            self._counts.live_bytes += (self._sent_bytes - sent_bytes) * viewers
+            self._settled = self._seq, self._sent_bytes
 
-    def _sockets(self) -> array[int]:
-        fds = self._fds = array("i", self.members)
-        return fds
+    def settle_fast(self, entries: int, sent_bytes: int, written_at: float) -> None:
+        """What was written while the fast path was open."""
+        self._seq += entries
+        self._sent_bytes += sent_bytes
+        self.written_at = written_at
+
+    def sockets(self) -> array[int]:
+        """The members' sockets, until a member enters or leaves."""
+        if self._fds is None:
+            self._fds = array("i", self.members)
+        return self._fds
 
     def leave_behind(self, fd: int, chunk: bytes, taken: int) -> None:
         """The socket of this member took only so many bytes of the chunk."""
         self.settle()
         self._fds = None
-        self.members.pop(fd).left_behind(self.seq, chunk, taken)
+        self.members.pop(fd).left_behind(self._seq, chunk, taken)
+
+    def _close_fast_path(self) -> None:
+        if self._fast_path is not None and self._fast_path.is_open:
+            self._fast_path.close()
 
     def _note_served(self) -> None:
         unserved, self._unserved = self._unserved, {}

@@ -33,8 +33,8 @@ class Replays:
         """The stream in this dialect, for all its viewers."""
         source = self._by_dialect.get(dialect)
         if source is None:
-            is_stateless = dialect.open(self._room.public_id).is_stateless
-            source = EntryFrames(self._room, dialect) if is_stateless else Replay(self._room, dialect)
+            chunk = dialect.open(self._room.public_id).chunk_alone
+            source = Replay(self._room, dialect) if chunk is None else EntryFrames(self._room, dialect, chunk)
             self._by_dialect[dialect] = source
         return source
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from broadcaster.core.notices import Gap
 from broadcaster.core.sse import http_chunk
 from broadcaster.dialects import Dialect, Transcript
+from broadcaster.dialects.writing import Chunker
 from broadcaster.hub.frames import Stretch
 from broadcaster.hub.pages import PageReader
 from broadcaster.hub.ring import Segment
@@ -40,6 +41,10 @@ class FrameSource(Protocol):
     def read(self, viewer: PageReader, after_seq: int, *, for_http: bool) -> Chunk | Stretch | Replay | None:
         """The frames after this seq; a Replay: the viewer continues there; None: the viewer is woken, or stopped."""
 
+    @property
+    def chunk_next(self) -> Chunker:
+        """Encodes events that come next, and that nothing but the live group will read. None: see ``read_live``."""
+
     def read_live(self, segment: Segment, after_seq: int, *, is_kept: bool) -> Chunk | None:
         """The frames after this seq, which ``segment`` holds, as one HTTP chunk for the live group.
 
@@ -56,12 +61,13 @@ class FrameSource(Protocol):
 class EntryFrames:
     """Rule 1; a ``FrameSource``."""
 
-    __slots__ = ("_room", "blank", "dialect", "users")
+    __slots__ = ("_room", "blank", "chunk_next", "dialect", "users")
 
-    def __init__(self, room: Room, dialect: Dialect) -> None:
+    def __init__(self, room: Room, dialect: Dialect, chunk: Chunker) -> None:
         self.dialect = dialect
         self.blank = dialect.open(room.public_id)
         self.users = 0
+        self.chunk_next = chunk
         self._room = room
 
     @property

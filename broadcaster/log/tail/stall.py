@@ -48,6 +48,13 @@ class Stall:
         """A lease is missing, which has not been reported yet: check again soon."""
         return self._unleased_since is not None and not self.is_lost
 
+    @property
+    def is_calm(self) -> bool:
+        """No reason is in force, and none is about to be."""
+        if self._timer is not None or self._unleased_since is not None or self.reported is not None:
+            return False
+        return self._read_due_since is None and not self._may_be_silent and not self._is_silent
+
     def read_due(self) -> None:
         """A read must succeed within ``silence_s``; call ``responded`` when it has."""
         if self._read_due_since is None:
@@ -61,11 +68,9 @@ class Stall:
 
     def moved(self) -> None:
         """Entries came: the log responds, and the stream has a writer."""
-        if self._timer is None and self._unleased_since is None and self.reported is None and not self._may_be_silent:
-            if self._read_due_since is None and not self._is_silent:
-                return  # nearly always: no reason is in force
-        self._unleased_since, self.is_lost = None, False
-        self.responded()
+        if not self.is_calm:
+            self._unleased_since, self.is_lost = None, False
+            self.responded()
 
     def responded(self) -> None:
         """The log responded."""

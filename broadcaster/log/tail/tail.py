@@ -102,7 +102,7 @@ class LiveTail:
         node_silent_s = partial(self._subscriptions.silent_s, channel)
         watch = StreamWatch(stream_id, sink, self, node_silent_s=node_silent_s, on_over=self._on_over)
         self._watches[stream_id] = watch
-        self._subscriptions.subscribe(channel, watch)
+        self._subscriptions.subscribe(channel, watch.fast_path)
         return watch
 
     async def until_ended(self) -> None:
@@ -228,6 +228,6 @@ class LiveTail:
 
     def _on_over(self, watch: StreamWatch) -> None:
         """The terminal was delivered (the watch remains the one of its stream), or the watch was closed."""
-        self._subscriptions.unsubscribe(self.keys.live(watch.stream_id), watch)
+        self._subscriptions.unsubscribe(self.keys.live(watch.stream_id), watch.fast_path)
         if watch.is_closed and self._watches.get(watch.stream_id) is watch:
             del self._watches[watch.stream_id]

@@ -35,7 +35,8 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.streams.reader import KnownGeneration
 from broadcaster.log.streams.tails import Tail
 from broadcaster.log.tail.counts import RepairCause
-from broadcaster.log.tail.push import next_event, parse_push
+from broadcaster.log.tail.fast_path import StreamFastPath
+from broadcaster.log.tail.push import parse_push
 from broadcaster.log.tail.stall import Stall
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
@@ -74,13 +75,16 @@ class StreamWatch:
         losses = self._supply.losses
         self._loop = asyncio.get_running_loop()
         self._splice = self._create_splice()
+        self.fast_path = StreamFastPath(self, self._sink)
         self._stall = Stall(self._notify_stall, times=self._supply.times, node_silent_s=node_silent_s)
         self._known = None if losses is None else losses.recall(self.stream_id)  # None: its meta was never seen
+        self._sink.follow(self.fast_path)
         self._stall.read_due()
 
     @property
     def last(self) -> Cursor:
         """The id of the last entry delivered; START without one."""
+        self.fast_path.close()
         return self._splice.last
 
     @property
@@ -98,7 +102,7 @@ class StreamWatch:
         """It moved a moment ago, and a tail check could show nothing else: leave it out of this one."""
         if self._lapses_at is not None or self._stall.is_suspect or self._known is None or not self._splice.is_live:
             return False
-        return self._loop.time() - self._moved_at < self._supply.times.fresh_s
+        return self._loop.time() - max(self._moved_at, self.fast_path.flushed_at) < self._supply.times.fresh_s
 
     @property
     def lapses_at(self) -> float | None:
@@ -113,11 +117,13 @@ class StreamWatch:
 
     def reread(self, cause: RepairCause = RepairCause.VIEWER_AHEAD) -> None:
         """Read the log to its end once more; ``live`` follows. No effect after the terminal."""
+        self.fast_path.close()
         self._splice.reread()
         self._start_repair(cause)
 
     def close(self) -> None:
         """Call the sink no more, and unsubscribe. The result of a read under way is ignored."""
+        self.fast_path.close()
         if not self.is_closed:
             self.is_closed = True
             self._stall.close()
@@ -126,30 +132,38 @@ class StreamWatch:
 
     def fail(self) -> None:
         """The tail itself has failed: notify the sink, then close."""
+        self.fast_path.close()
         self._notify_stall(StallReason.LOG_UNAVAILABLE)
         self.close()
 
-    # -- the listener of the live channel
+    # -- the owner of the fast path
+
+    def begin_fast(self) -> Cursor | None:
+        """See PathOwner."""
+        if self.is_closed or self._is_repairing or not self._splice.is_live or not self._stall.is_calm:
+            return None
+        last = self._splice.last
+        return None if last == START else last
+
+    def took(self, count: int) -> None:
+        """See PathOwner."""
+        self._splice.advance(count)
+        if self.fast_path.is_due:  # the sink has not written the newest yet
+            self._moved_at = self._loop.time()
 
     def push(self, payload: bytes) -> None:
         """A message on the live channel. Never raises: an error would end the connection of all watches."""
         try:
-            splice = self._splice
-            delivered = splice.delivered
-            epoch, seq = delivered.last_epoch, delivered.last_seq + 1
-            event = None if self.is_closed else next_event(payload, epoch, seq)
-            if event is None or not splice.receive_next(event):
-                self._judge_push(payload)
-            else:  # nearly always
-                self._sink.deliver_next(epoch, seq, event)
-                self._stall.moved()
-                self._moved_at = self._loop.time()
+            self._judge_push(payload)
         except Exception as error:
-            self._crash(error)
-            self._start_repair(RepairCause.CRASH, failures=1)
+            self.crashed(error)
+
+    def crashed(self, error: Exception) -> None:
+        """The sink has raised; see rule 3."""
+        self._crash(error)
+        self._start_repair(RepairCause.CRASH, failures=1)
 
     def _judge_push(self, payload: bytes) -> None:
-        """A push that is not simply the next event."""
         splice = self._splice
         push = parse_push(payload)
         if push is None or self.is_over:
@@ -178,15 +192,18 @@ class StreamWatch:
 
     def suspect_silence(self) -> None:
         """A request to the log had no response, or the connection is lost."""
+        self.fast_path.close()
         if not self.is_over:
             self._stall.suspect_silence()
 
     def judge(self, tail: Tail) -> TailVerdict:
         """Compare what was delivered with the end of the log."""
+        self.fast_path.close()
         return self._splice.judge_tail(tail.last or START, has_ended=tail.status in OVER)
 
     def observe(self, tail: Tail) -> None:
         """Act on a tail check."""
+        self.fast_path.close()
         if self.is_over:
             return
         verdict = self.judge(tail)

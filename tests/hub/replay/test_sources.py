@@ -7,12 +7,12 @@ import pytest
 from broadcaster.dialects import DIALECTS, NATIVE_SNAPSHOT
 from tests.hub.support import texts
 
-STATELESS = [dialect for dialect in DIALECTS.values() if dialect.open("g").is_stateless]
+STATELESS = [dialect for dialect in DIALECTS.values() if dialect.open("g").chunk_alone is not None]
 
 
 def test_native_is_stateless_and_its_snapshots_are_not():
     assert [dialect.name for dialect in STATELESS] == ["native"]
-    assert not NATIVE_SNAPSHOT.open("g").is_stateless
+    assert NATIVE_SNAPSHOT.open("g").chunk_alone is None
 
 
 @pytest.mark.parametrize("dialect", STATELESS)

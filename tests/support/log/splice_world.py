@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from broadcaster.core.continuity import Push, TailVerdict
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import is_terminal
 from broadcaster.core.notices import Gap
 from broadcaster.core.splice import CaughtUp, Deliver, Rewound, Splice, SpliceStep
 
@@ -130,7 +131,7 @@ class World:
         """Two worlds with the same key have the same future."""
         splice = self.splice
         receiver = self.receiver
-        lineages = (splice.delivered.runs, splice.delivered.last, splice._traced.runs, splice._traced.last)
+        lineages = (splice._delivered.runs, splice._delivered.last, splice._traced.runs, splice._traced.last)
         parked = (tuple(splice._parked), splice._judged_by_next_page, splice._must_reread)
         phase = (splice._phase, splice._is_last_trimmed)
         received = (tuple(receiver.held), receiver.last_seq, tuple(receiver.gaps), receiver.settled > 0)
@@ -141,7 +142,7 @@ class World:
         """A copy that shares only what is never changed in place."""
         there = copy.copy(self)
         there.splice = copy.copy(self.splice)
-        for name in ("delivered", "_traced"):
+        for name in ("_delivered", "_traced"):
             setattr(there.splice, name, copy.deepcopy(getattr(self.splice, name)))
         there.splice._parked = list(self.splice._parked)
         receiver = self.receiver
@@ -244,10 +245,11 @@ class World:
         self._receive(self.channel[0])
 
     def _receive(self, push: Push) -> None:
-        """As a watch receives it: the single event that comes next has a way of its own."""
-        delivered = self.splice.delivered
-        is_next = (push.epoch, push.first_seq) == (delivered.last_epoch, delivered.last_seq + 1)
-        if is_next and len(push.events) == 1 and push.prev_epoch is None and self.splice.receive_next(push.events[0]):
+        """As a watch receives it: while the splice is live, the single event that comes next takes the fast path."""
+        last = self.splice.last
+        is_next = self.splice.is_live and (push.epoch, push.first_seq) == (last.epoch, last.seq + 1)
+        if is_next and len(push.events) == 1 and push.prev_epoch is None and not is_terminal(push.events[0]):
+            self.splice.advance(1)
             self.receiver.deliver([Entry(push.epoch, push.first_seq, push.events[0])])
         elif entries := self.splice.receive(push):
             self.receiver.deliver(list(entries))

@@ -15,7 +15,7 @@ from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, TextDelta, encode_event
-from broadcaster.core.notices import Gap, StallReason
+from broadcaster.core.notices import FastPath, Gap, StallReason
 from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.redis.address import Dialer
 from broadcaster.log.redis.connect import LogConnection
@@ -131,7 +131,10 @@ class Writer:
 
 @dataclass
 class Room:
-    """What one stream's room holds. It checks density at every call and remembers its notices, in order."""
+    """What one stream's room holds. It checks density at every call and remembers its notices, in order.
+
+    It opens the fast path in the turn after every call, and closes it in the turn after an event came by it.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     notices: list[object] = field(default_factory=list)
@@ -139,7 +142,35 @@ class Room:
     lives: int = 0
     stall: StallReason | None = None
     on_call: Callable[[str], None] = lambda name: None
+    fast_path: FastPath | None = None
+    came_fast: int = 0  # entries that came by the fast path
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def follow(self, fast_path: FastPath) -> None:
+        assert self.fast_path is None
+        self.fast_path = fast_path
+
+    def settle(self, first: Cursor, events: Sequence[bytes]) -> None:
+        assert self.fast_path is not None
+        assert not self.fast_path.is_open
+        self.came_fast += len(events)
+        if events:
+            assert first.epoch == self.entries[-1].epoch
+            self.deliver([Entry(first.epoch, seq, event) for seq, event in enumerate(events, first.seq)])
+
+    def _open(self) -> None:
+        if self.fast_path is not None and not self.fast_path.is_open:
+            self.fast_path.open(self, Room._flush_soon)
+
+    def _flush_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        assert self.fast_path is not None
+        self.fast_path.is_due = False
+        self.fast_path.flushed_at = asyncio.get_running_loop().time()
+        self.fast_path.close()
+        self._open()
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         self.on_call("deliver")
@@ -148,10 +179,6 @@ class Room:
             self.last_seq = entry.seq
             self.entries.append(entry)
         self._note()
-
-    def deliver_next(self, epoch: int, seq: int, event: bytes) -> None:
-        assert epoch == self.entries[-1].epoch
-        self.deliver([Entry(epoch, seq, event)])
 
     def gap(self, gap: Gap) -> None:
         self.on_call("gap")
@@ -181,6 +208,7 @@ class Room:
         if what is not None:
             self.notices.append(what)
         self._changed.set()
+        asyncio.get_running_loop().call_soon(self._open)
 
     async def until(self, condition: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
         """Wait for a condition over this room; TimeoutError with what it holds when it does not come true."""

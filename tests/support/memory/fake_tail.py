@@ -8,6 +8,9 @@ from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason, StreamSink
 from broadcaster.errors import LogUnavailable
+from broadcaster.hub.room import Room
+from broadcaster.log.tail.fast_path import StreamFastPath
+from broadcaster.log.tail.push import parse_push
 
 
 class FakeTail:
@@ -16,6 +19,7 @@ class FakeTail:
     def __init__(self) -> None:
         self.log: dict[str, list[Entry]] = defaultdict(list)
         self.sinks: dict[str, StreamSink] = {}
+        self.fast_paths: dict[str, StreamFastPath] = {}
         self.is_readable = asyncio.Event()
         self.is_readable.set()
         self.fault: Exception | None = None
@@ -27,7 +31,9 @@ class FakeTail:
     def watch(self, stream_id: str, sink: StreamSink) -> "FakeWatch":
         assert stream_id not in self.sinks, "the hub keeps one watch per stream"
         self.sinks[stream_id] = sink
-        return FakeWatch(self, stream_id)
+        watch = FakeWatch(self, stream_id)
+        self.fast_paths[stream_id] = watch.fast_path
+        return watch
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         self.pages.append((after, count))
@@ -46,12 +52,51 @@ class FakeTail:
         """Append to the log, and deliver to the sink at once."""
         self.log[stream_id].extend(entries)
         if stream_id in self.sinks:
+            self.deliver(stream_id, entries)
+
+    def deliver(self, stream_id: str, entries: Sequence[Entry]) -> None:
+        """As a tail does: an entry by itself comes as its push does, by the fast path where that is open."""
+        path = self.fast_paths[stream_id]
+        if len(entries) == 1:
+            epoch, seq, event = entries[0]
+            path.push(b"1 %d %d 1\n%b" % (epoch, seq, event))
+        else:
+            path.close()
             self.sinks[stream_id].deliver(entries)
 
 
 class FakeWatch:
     def __init__(self, tail: FakeTail, stream_id: str) -> None:
         self._tail, self._id, self._sink = tail, stream_id, tail.sinks[stream_id]
+        self.fast_path = StreamFastPath(self, self._sink)
+        self._sink.follow(self.fast_path)
+
+    # -- the owner of the fast path
+
+    def begin_fast(self) -> Cursor | None:
+        room = self._sink
+        assert isinstance(room, Room)
+        is_at_entry = room.epoch > 0 and room.stall is None and not room.is_over
+        return Cursor(room.epoch, room.last_seq) if is_at_entry else None
+
+    def push(self, payload: bytes) -> None:
+        push = parse_push(payload)
+        assert push is not None
+        self._sink.deliver([Entry(push.epoch, seq, event) for seq, event in enumerate(push.events, push.first_seq)])
+
+    def took(self, count: int) -> None:
+        """It keeps no place."""
+
+    def crashed(self, error: Exception) -> None:
+        raise error
+
+    def subscribed(self) -> None:
+        """It has no channel."""
+
+    def lost(self) -> None:
+        """It has no channel."""
+
+    # -- the hub's
 
     async def synced(self) -> None:
         self._tail.histories.append(self._id)
@@ -71,6 +116,7 @@ class FakeWatch:
             self._sink.live()
 
     def close(self) -> None:
+        self.fast_path.close()
         if self._tail.sinks.get(self._id) is self._sink:
             del self._tail.sinks[self._id]
 

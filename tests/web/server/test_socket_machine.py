@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -78,15 +79,22 @@ class WatchingOnSockets(Watching):
                 await self.close(reader)
 
 
+class AllLive(WatchingOnSockets):
+    """All viewers are on sockets: the fast path is open most of the time."""
+
+    join = None  # type: ignore[assignment]
+    pull = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("viewers", [WatchingOnSockets, AllLive])
 @pytest.mark.parametrize("write_batch", [writes.write_batch, writes.write_batch_in_python], ids=["chosen", "in-python"])
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_whatever_happens_viewers_on_sockets_hold_what_the_log_holds(new_loop, write_batch, monkeypatch) -> None:
+def test_whatever_happens_viewers_on_sockets_hold_what_the_log_holds(
+    new_loop, write_batch, viewers, monkeypatch
+) -> None:
     monkeypatch.setattr(group, "write_batch", write_batch)
 
-    class Machine(WatchingOnSockets):
-        pass
-
-    Machine.new_loop = staticmethod(new_loop)
+    Machine: Any = type("Machine", (viewers,), {"new_loop": staticmethod(new_loop)})
     Machine.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
     Machine.TestCase("runTest").runTest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from itertools import starmap
 from typing import Any
 
 import httpx2
@@ -46,12 +47,12 @@ def test_a_snapshot_is_the_fold_of_what_was_received_and_forks_are_independent(n
     received = NATIVE_SNAPSHOT.open("gen_1")
     assert received.snapshot() == b""
     for at, entry in enumerate(entries[:-1], start=1):
-        assert received.encode([entry]) == NATIVE.frame(entry)
+        assert received.encode([entry]) == NATIVE.frame(*entry)
         [snapshot] = SseDecoder().decode(received.snapshot())
         assert (snapshot.event, snapshot.id) == ("hub.snapshot", str(entry.cursor))
         assert json.loads(snapshot.data) == state_of(entries[:at])
         fork = received.fork()
-        assert fork.encode(entries[at:]) == b"".join(map(NATIVE.frame, entries[at:]))
+        assert fork.encode(entries[at:]) == b"".join(starmap(NATIVE.frame, entries[at:]))
         assert json.loads(SseDecoder().decode(fork.snapshot())[0].data) == state_of(entries)
         assert received.snapshot() == received.fork().snapshot()
 
