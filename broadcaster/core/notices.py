@@ -54,13 +54,15 @@ class StallReason(StrEnum):
 class FastPath(Protocol):
     """A stream's events on the shortest way, as its sink sees it (log/tail/fast_path.py).
 
-    ``events``: what came since the path was opened, of the epoch ``epoch`` and up to the seq ``last_seq``.
+    ``events``: what came since the path was opened, of the epoch ``epoch`` and up to the seq ``last_seq``;
+    ``held_bytes`` as it came.
     ``flushed_at``: when the sink wrote last (loop time), set by the sink. ``is_due``: set when ``due`` is called.
     """
 
     epoch: int
     last_seq: int
     events: list[bytes]
+    held_bytes: int
     flushed_at: float
     is_due: bool
     is_open: bool

@@ -12,7 +12,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import StallReason
 from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.hub.hub import Hub
-from broadcaster.hub.live.fast_writer import MOST_UNSETTLED
+from broadcaster.hub.live.fast_writer import MOST_UNSETTLED, MOST_UNSETTLED_BYTES
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
@@ -89,6 +89,20 @@ async def test_the_room_catches_up_at_its_bound_and_the_path_stays_open(
     assert settled_seq(hub) == 3 + 3 * MOST_UNSETTLED
     for each in readers:
         assert each.witness.last_seq == 3 + 3 * MOST_UNSETTLED
+        each.close()
+
+
+async def test_large_events_are_counted_soon(hub: Hub, tail: FakeTail) -> None:
+    readers = await opened(hub, tail)
+    before_bytes = room_of(hub).ledger.bytes
+    for seq in range(4, 20):
+        tail.append("g", text(5, seq, size=1500))
+        await turns()
+        for each in readers:
+            each.pull_all()
+    assert 16 * 1500 - (room_of(hub).ledger.bytes - before_bytes) <= MOST_UNSETTLED_BYTES
+    assert tail.fast_paths["g"].is_open
+    for each in readers:
         each.close()
 
 

@@ -14,13 +14,14 @@ from broadcaster.dialects.writing import Chunker
 from broadcaster.hub.live.group import LiveGroup, LiveWrites
 
 MOST_UNSETTLED: Final = 32
-"""When so many events were written, the path is closed and opened again: until then no ledger counts them."""
+MOST_UNSETTLED_BYTES: Final = 8192
+"""When so many events or bytes were written, the path is closed and opened again: until then no ledger counts them."""
 
 _NO_SOCKETS: Final = array("i")
 
 
 class FastWriter:
-    """One for each room; a ``Flushable``. ``on_full`` is called when ``MOST_UNSETTLED`` events were written.
+    """One for each room; a ``Flushable``. ``on_full`` is called when it is time to settle.
 
     It writes to the first group itself, which nearly always is the only one, and has a further writer for each other.
     ``written_at``: when bytes were written to the group (loop time).
@@ -82,7 +83,7 @@ class FastWriter:
             writes.add(group, self._fds, chunk)
         for other in self._others:
             other.gather(writes)
-        return len(events) >= MOST_UNSETTLED
+        return len(events) >= MOST_UNSETTLED or path.held_bytes >= MOST_UNSETTLED_BYTES
 
     def flush(self, now: float) -> None:
         """See Flushable."""

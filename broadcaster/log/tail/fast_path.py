@@ -46,11 +46,24 @@ class PathOwner(Protocol):
 class StreamFastPath:
     """The ``Listener`` of a stream's live channel, in front of its watch; see the module's text.
 
-    ``events``: those that came while the path was open; the last one has the seq ``last_seq``. ``flushed_at``: when the
-    sink wrote last (loop time). ``is_due``: the sink knows that there are events to write.
+    ``events``: those that came while the path was open, ``held_bytes`` as they came; the last one has the seq
+    ``last_seq``. ``flushed_at``: when the sink wrote last (loop time). ``is_due``: the sink knows that there are events
+    to write.
     """
 
-    __slots__ = ("_due", "_owner", "_sink", "_writer", "epoch", "events", "flushed_at", "is_due", "is_open", "last_seq")
+    __slots__ = (
+        "_due",
+        "_owner",
+        "_sink",
+        "_writer",
+        "epoch",
+        "events",
+        "flushed_at",
+        "held_bytes",
+        "is_due",
+        "is_open",
+        "last_seq",
+    )
 
     def __init__(self, owner: PathOwner, sink: StreamSink) -> None:
         self._owner = owner
@@ -61,6 +74,7 @@ class StreamFastPath:
         self.is_due = False
         self.epoch = self.last_seq = 0
         self.events: list[bytes] = []
+        self.held_bytes = 0
         self.flushed_at = -math.inf
 
     # -- called by the sink
@@ -83,6 +97,7 @@ class StreamFastPath:
         if self.is_open:
             self.is_open = False
             events, self.events = self.events, []
+            self.held_bytes = 0
             first = Cursor(self.epoch, self.last_seq - len(events) + 1)
             self._owner.took(len(events))
             try:
@@ -99,6 +114,7 @@ class StreamFastPath:
             if events is not None:
                 self.events += events
                 self.last_seq += len(events)
+                self.held_bytes += len(payload)
                 if not self.is_due:
                     self.is_due = True
                     self._due(self._writer)
