@@ -79,10 +79,11 @@ class Unsent(Ledger):
 class Segment:
     """A dense piece of a stream and its latest chunks."""
 
-    __slots__ = ("_chunk_bytes", "_chunks", "_entry_bytes", "_ledger", "entries", "first_seq", "last_seq")
+    __slots__ = ("_chunk_bytes", "_chunks", "_entries", "_entry_bytes", "_events", "_ledger", "first_seq", "last_seq")
 
     def __init__(self, first: Entry, *, ledger: Ledger) -> None:
-        self.entries = [first]
+        self._entries = [first]
+        self._events: list[tuple[Cursor, Sequence[bytes]]] = []  # behind the entries; see ``take_events``
         self.first_seq = self.last_seq = first.seq
         self._chunks: dict[tuple[Transcript, int, int, bool], bytes] = {}
         self._ledger: Ledger | None = ledger
@@ -93,32 +94,43 @@ class Segment:
     @property
     def before(self) -> Cursor:
         """The cursor of a viewer that has seen everything up to this segment."""
-        return Cursor(self.entries[0].epoch, self.first_seq - 1)
+        return Cursor(self._entries[0].epoch, self.first_seq - 1)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them, in order."""
+        if self._events:
+            for (epoch, first_seq), events in self._events:
+                self._entries += [Entry(epoch, seq, event) for seq, event in enumerate(events, first_seq)]
+            self._events.clear()
+        return self._entries
 
     def take(self, entry: Entry) -> bool:
         """Add the entry if it continues this segment within its bounds."""
         _, seq, event = entry
         cost = len(event) + ENTRY_OVERHEAD_BYTES
-        entries, total = self.entries, self._entry_bytes + cost
-        if seq != self.last_seq + 1 or len(entries) >= SEGMENT_ENTRIES or total > SEGMENT_BYTES:
+        total = self._entry_bytes + cost
+        if seq != self.last_seq + 1 or seq - self.first_seq >= SEGMENT_ENTRIES or total > SEGMENT_BYTES:
             return False
-        entries.append(entry)
+        self.entries.append(entry)
         self.last_seq = seq
         self._entry_bytes = total
         if self._ledger is not None:
             self._ledger.add(cost)
         return True
 
-    def take_all(self, entries: Sequence[Entry]) -> bool:
-        """Add dense entries if they continue this segment, and all of them fit its bounds."""
-        held = self.entries
-        cost = sum([len(entry.event) for entry in entries]) + ENTRY_OVERHEAD_BYTES * len(entries)
-        if entries[0].seq != self.last_seq + 1 or len(held) + len(entries) > SEGMENT_ENTRIES:
+    def take_events(self, first: Cursor, events: Sequence[bytes]) -> bool:
+        """Add the events of dense entries if they continue this segment, and all of them fit its bounds.
+
+        Their entries are made when they are read: of a stream with live viewers alone, they never are.
+        """
+        last_seq, cost = first.seq + len(events) - 1, sum(map(len, events)) + ENTRY_OVERHEAD_BYTES * len(events)
+        if first.seq != self.last_seq + 1 or last_seq - self.first_seq >= SEGMENT_ENTRIES:
             return False
         if self._entry_bytes + cost > SEGMENT_BYTES:
             return False
-        held += entries
-        self.last_seq = entries[-1].seq
+        self._events.append((first, events))
+        self.last_seq = last_seq
         self._count_entries(cost)
         return True
 
@@ -206,12 +218,12 @@ class Ring:
         if not segments or not segments[-1].take(entry):
             segments.append(Segment(entry, ledger=self._ledger))
 
-    def extend(self, entries: Sequence[Entry]) -> None:
-        """Add entries that are dense among themselves, as ``append`` does each."""
+    def extend(self, first: Cursor, events: Sequence[bytes]) -> None:
+        """Add the events of dense entries, as ``append`` does each entry."""
         segments = self._segments
-        if not segments or not segments[-1].take_all(entries):
-            for entry in entries:
-                self.append(entry)
+        if not segments or not segments[-1].take_events(first, events):
+            for seq, event in enumerate(events, first.seq):
+                self.append(Entry(first.epoch, seq, event))
 
     def find(self, seq: int) -> Segment | None:
         """The segment that holds ``seq``, or the next one if ``seq`` lies in a jump; None before and after the ring."""

@@ -127,3 +127,30 @@ def test_a_released_segment_still_serves_its_readers_uncounted() -> None:
     segment.release()
     assert segment.chunk(TRANSCRIPT, after_seq=0) == NATIVE.frame(*entry(1))
     assert ledger.bytes == 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 90), st.sampled_from([1, 300, 20_000])), max_size=8))
+def test_events_that_come_without_entries_are_held_as_entries_are(pieces: list[tuple[bool, int, int]]) -> None:
+    """The same in both ways, whichever way a piece comes by."""
+    ledgers = Ledger(), Ledger()
+    alone, mixed = Ring(ledgers[0]), Ring(ledgers[1])
+    seq = 0
+    for by_events, count, size in pieces:
+        entries = [entry(seq + at, size=size) for at in range(1, min(count, 200_000 // size) + 1)]
+        seq += len(entries)
+        for each in entries:
+            alone.append(each)
+        if by_events:
+            mixed.extend(entries[0].cursor, [each.event for each in entries])
+        else:
+            for each in entries:
+                mixed.append(each)
+    assert ledgers[0].bytes == ledgers[1].bytes
+    for at in range(1, seq + 1):
+        one, other = alone.find(at), mixed.find(at)
+        assert one is not None
+        assert other is not None
+        assert one.entries == other.entries
+    for ring in (alone, mixed):
+        ring.keep_through(seq // 2)
+    assert ledgers[0].bytes == ledgers[1].bytes

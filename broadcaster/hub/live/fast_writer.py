@@ -13,7 +13,7 @@ from broadcaster.core.notices import FastPath
 from broadcaster.dialects.writing import Chunker
 from broadcaster.hub.live.group import LiveGroup, LiveWrites
 
-MOST_UNSETTLED: Final = 32
+MOST_UNSETTLED: Final = 64
 MOST_UNSETTLED_BYTES: Final = 8192
 """When so many events or bytes were written, the path is closed and opened again: until then no ledger counts them."""
 

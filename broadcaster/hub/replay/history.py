@@ -70,9 +70,8 @@ class History:
 
     def settle(self, first: Cursor, events: Sequence[bytes]) -> None:
         """Take what came by the fast path: the next entries, of the last epoch."""
-        epoch, seq = first
         self._lineage.extend(first, count=len(events))
-        self._ring.extend([Entry(epoch, seq, event) for seq, event in enumerate(events, seq)])
+        self._ring.extend(first, events)
         self._last_seq = self._lineage.last_seq
         self._events += len(events)
         self._event_bytes += sum(map(len, events))
