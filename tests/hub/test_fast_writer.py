@@ -1,4 +1,4 @@
-"""The fast path inside the hub: while every viewer is live, events go past the room, and nobody can tell."""
+"""The fast path inside the hub: while every viewer is live, events bypass the room. Viewers receive the same bytes."""
 
 from __future__ import annotations
 

@@ -4,18 +4,7 @@
 
 #include <string.h>
 
-typedef unsigned long long number;
-
-enum { DIGITS = 20 }; /* of the largest number */
-
-static Py_ssize_t decimal(char *to, number n) {
-    char reversed[DIGITS];
-    Py_ssize_t count = 0;
-    do reversed[count++] = (char)('0' + n % 10);
-    while (n /= 10);
-    for (Py_ssize_t at = 0; at < count; at++) to[at] = reversed[count - 1 - at];
-    return count;
-}
+enum { HEAD_SIZE = 64 }; /* more than "1 ", two numbers and two spaces */
 
 /* Lines that begin so begin or end an attempt (core/events.py). */
 static const char *const refused[] = {
@@ -50,8 +39,8 @@ static PyObject *events_of(const char *at, const char *end, const char *count, P
         Py_XDECREF(event);
         at = line_end + 1;
     }
-    char digits[DIGITS];
-    if (events && (decimal(digits, (number)lines) != width || memcmp(count, digits, (size_t)width))) {
+    char digits[HEAD_SIZE];
+    if (events && (PyOS_snprintf(digits, sizeof digits, "%zd", lines) != width || memcmp(count, digits, (size_t)width))) {
         Py_DECREF(events);
         Py_RETURN_NONE;
     }
@@ -59,19 +48,14 @@ static PyObject *events_of(const char *at, const char *end, const char *count, P
 }
 
 static PyObject *next_events(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs) {
-    char *payload, head[2 * DIGITS + 4];
-    Py_ssize_t size, length = 0;
+    char *payload, head[HEAD_SIZE];
+    Py_ssize_t size;
     if (nargs != 3) return PyErr_Format(PyExc_TypeError, "next_events() needs payload, epoch, last_seq");
     if (PyBytes_AsStringAndSize(args[0], &payload, &size) < 0) return NULL;
-    number epoch = PyLong_AsUnsignedLongLong(args[1]), last_seq = PyLong_AsUnsignedLongLong(args[2]);
+    unsigned long long epoch = PyLong_AsUnsignedLongLong(args[1]), last_seq = PyLong_AsUnsignedLongLong(args[2]);
     if (PyErr_Occurred()) return NULL;
 
-    head[length++] = '1';
-    head[length++] = ' ';
-    length += decimal(head + length, epoch);
-    head[length++] = ' ';
-    length += decimal(head + length, last_seq + 1);
-    head[length++] = ' ';
+    Py_ssize_t length = PyOS_snprintf(head, sizeof head, "1 %llu %llu ", epoch, last_seq + 1);
     if (size < length || memcmp(payload, head, (size_t)length)) Py_RETURN_NONE;
     const char *count = payload + length, *head_end = memchr(count, '\n', (size_t)(size - length));
     if (!head_end) Py_RETURN_NONE;

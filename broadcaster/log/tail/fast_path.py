@@ -1,13 +1,13 @@
-"""The fast path of one stream: from its live channel to the sockets of its viewers, past watch and room.
+"""The fast path of one stream: from its live channel to the sockets of its viewers, without the watch and the room.
 
-It is open while nothing else can happen to the stream: its watch is live and calm, and every viewer is at the end. A
-push of exactly the next events is then added to a list, from which the sink writes to the sockets. Everything that
-watch and sink know of the stream waits until the path is closed. They close it before they read or change any of that,
-and the next flush opens it again.
+The path is open while the watch is live, no stall is near, and every viewer is at the end of the stream. A push of
+exactly the next events is then added to a list, and the sink writes the list to the sockets. The watch and the sink do
+not update their own state until the path closes. Each of them closes it before it reads or changes that state. The
+sink opens it again at its next flush.
 
-What an event costs is mostly memory that no cache holds any more, because the kernel wrote to a thousand sockets since
-the stream's last event. So the path touches as few objects as possible: with 1000 streams of two viewers a delivery
-costs 1.2–1.5 × the CPU of a program in C, and 1.6–2.1 × without the path (docs/benchmarks.md).
+An event costs mostly cache misses: since the stream's last event the kernel has written to a thousand other sockets.
+So the path touches as few objects as possible. With 1000 streams of two viewers a delivery costs 1.3–1.4 × the CPU of
+a program in C, and 1.6–2.0 × without the path (docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.entry import Entry
 from broadcaster.core.notices import StallReason
+from broadcaster.log.tail.watch import StreamWatch
 from tests.support.log.tail_world import DEADLINE_S, TAILS, Room, TailWorld, open_tail, until
 
 
@@ -24,11 +26,17 @@ async def until_open(room: Room) -> None:
     await until(lambda: path.is_open)
 
 
-async def test_after_the_first_entry_all_come_by_the_fast_path(world: TailWorld) -> None:
+async def opened(world: TailWorld) -> tuple[Room, StreamWatch, list[Entry]]:
+    """A stream of one entry whose fast path is open."""
     room, watch = await world.watch_live("s")
     written = await world.writer.append("s", 1)
     await room.holds(written)
     await until_open(room)
+    return room, watch, written
+
+
+async def test_after_the_first_entry_all_come_by_the_fast_path(world: TailWorld) -> None:
+    room, watch, written = await opened(world)
     for count in (1, 3, 1):
         written += await world.writer.append("s", count)
         await room.holds(written)
@@ -38,10 +46,7 @@ async def test_after_the_first_entry_all_come_by_the_fast_path(world: TailWorld)
 
 
 async def test_the_terminal_ends_the_path_and_the_stream(world: TailWorld) -> None:
-    room, watch = await world.watch_live("s")
-    written = await world.writer.append("s", 2)
-    await room.holds(written)
-    await until_open(room)
+    room, watch, written = await opened(world)
     written += await world.writer.append("s", 1)
     written.append(await world.writer.finish("s"))
     await room.holds(written)
@@ -52,10 +57,7 @@ async def test_the_terminal_ends_the_path_and_the_stream(world: TailWorld) -> No
 
 
 async def test_it_does_not_open_while_the_log_may_be_silent_and_opens_when_it_answers(world: TailWorld) -> None:
-    room, watch = await world.watch_live("s")
-    written = await world.writer.append("s", 1)
-    await room.holds(written)
-    await until_open(room)
+    room, watch, written = await opened(world)
     watch.suspect_silence()
     assert room.fast_path is not None
     assert not room.fast_path.is_open
@@ -66,10 +68,7 @@ async def test_it_does_not_open_while_the_log_may_be_silent_and_opens_when_it_an
 
 
 async def test_it_is_closed_for_a_read_of_the_log_and_by_the_end_of_the_watch(world: TailWorld) -> None:
-    room, watch = await world.watch_live("s")
-    written = await world.writer.append("s", 2)
-    await room.holds(written)
-    await until_open(room)
+    room, watch, _ = await opened(world)
     watch.reread()
     assert watch.begin_fast() is None
     await room.until(lambda: room.lives == 2)
@@ -83,10 +82,7 @@ async def test_it_is_closed_for_a_read_of_the_log_and_by_the_end_of_the_watch(wo
 async def test_an_entry_whose_push_is_lost_while_the_path_is_open_is_found_by_the_tail_check(redis_url: str) -> None:
     async with open_tail(redis_url, times=TAILS) as world:
         await world.know("s")
-        room, _ = await world.watch_live("s")
-        written = await world.writer.append("s", 2)
-        await room.holds(written)
-        await until_open(room)
+        room, _, written = await opened(world)
         written += await world.writer.append("s", 1)
         written += await world.writer.append("s", 1, push="none")
         await room.holds(written)
@@ -95,9 +91,7 @@ async def test_an_entry_whose_push_is_lost_while_the_path_is_open_is_found_by_th
 async def test_a_worker_that_is_lost_while_the_path_is_open_is_reported(redis_url: str) -> None:
     async with open_tail(redis_url, times=TAILS) as world:
         await world.writer.set_worker("s", leased=True)
-        room, _ = await world.watch_live("s")
-        await room.holds(await world.writer.append("s", 1))
-        await until_open(room)
+        room, _, _ = await opened(world)
         await world.writer.append("s", 1)
         await world.writer.set_worker("s", leased=False)
         await room.until(lambda: room.stall is StallReason.WORKER_LOST)
@@ -106,10 +100,7 @@ async def test_a_worker_that_is_lost_while_the_path_is_open_is_reported(redis_ur
 
 
 async def test_a_sink_that_raises_at_what_came_by_the_path_is_sent_the_stream_anew(world: TailWorld) -> None:
-    room, _ = await world.watch_live("s")
-    written = await world.writer.append("s", 1)
-    await room.holds(written)
-    await until_open(room)
+    room, _, written = await opened(world)
     faults = [RuntimeError("once")]
 
     def fail_once(name: str) -> None:
