@@ -148,6 +148,10 @@ class Hub:
         tenancy = self._tenancies.get(stream_id)
         return tenancy is not None and tenancy.opening.done() and not tenancy.room.is_over
 
+    def admits_at_once(self, stream_id: str) -> bool:
+        """Whether ``join`` waits for nothing: this hub follows the stream, and few came in this turn of the loop."""
+        return self.is_open(stream_id) and self._flusher.turns.arrivals.is_open
+
     def close_replaced(self, stream_id: str, *, last_seq: int | None) -> None:
         """Close the room of a stream that had ended and was replaced: ``last_seq`` is its end now, None while open."""
         tenancy = self._tenancies.get(stream_id)
@@ -392,6 +396,5 @@ class Hub:
             self._ticks.schedule()
 
     def _cut_all(self, reason: StopReason) -> None:
-        for room in self._rooms():
-            for viewer in tuple(room.viewers):
-                viewer.cut(reason)
+        for viewer in [viewer for room in self._rooms() for viewer in room.viewers]:
+            viewer.cut(reason)

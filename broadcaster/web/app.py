@@ -8,6 +8,9 @@ becomes the GET request that it is (viewing/handshake.py); a name for the reques
 pages of other origins, where some are listed (cors.py); the shapes of errors and the net for unexpected ones; no
 WebSocket but a stream's; the keys (key_guard.py), or without keys the loopback guard; routing; the rules of our routes
 wherever they are mounted (route_table.py).
+
+On our own runner plain viewers are admitted before all of these, by the same functions (viewing/direct.py): a new layer
+needs its part there.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,9 +37,9 @@ from broadcaster.web.documents.problems import UnexpectedErrors, answer_http, pr
 from broadcaster.web.guards.cors import CrossOrigin
 from broadcaster.web.guards.credentials import Credentials
 from broadcaster.web.guards.key_file import KeyFile
-from broadcaster.web.guards.key_guard import KeyGuard, describe_keys
+from broadcaster.web.guards.key_guard import KeyGuard, admit_by_key, describe_keys
 from broadcaster.web.guards.refusal_log import RefusalLog
-from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId
+from broadcaster.web.guards.request import LoopbackGuard, NoWebSocket, RequestId, admit_loopback
 from broadcaster.web.guards.request_counts import RequestCounts
 from broadcaster.web.guards.request_log import RequestLog
 from broadcaster.web.guards.tokens.presented import QueryToken
@@ -43,6 +47,7 @@ from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.routes import admin, console, feeds, generations, health, streams, tokens, usage
 from broadcaster.web.services import Mount, Services
 from broadcaster.web.surfaces.table import SURFACES, shape_of
+from broadcaster.web.viewing.direct import DirectViewers
 from broadcaster.web.viewing.handshake import HandshakeAsRequest
 from broadcaster.web.wiring import open_services, token_issuers
 
@@ -111,6 +116,7 @@ def create_app(
         finally:
             tracing.close()
 
+    refusals = RefusalLog(settings.log_refusals_per_s)
     app = FastAPI(
         title="Broadcaster",
         summary="LLM answers that outlive the request",
@@ -122,15 +128,16 @@ def create_app(
         docs_url=None,  # FastAPI's own page loads its script from a foreign host
         redoc_url=None,
         lifespan=lifespan,
-        middleware=_layers(settings, credentials, counts=counts, tracing=tracing),
+        middleware=_layers(settings, credentials, counts=counts, refusals=refusals, tracing=tracing),
         exception_handlers={HTTPException: answer_http},
         # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
         redirect_slashes=False,
     )
     app.state.services = services
     app.state.request_counts = counts
+    admit = admit_loopback if credentials is None else partial(admit_by_key, credentials=credentials)
+    app.state.direct = DirectViewers(mount, admit=admit, counts=counts, refusals=refusals, tracing=tracing)
     app.router.route_class = MountedRoute.of(mount)
-    # Routes are tried in this order, and a crowd that reconnects is of the first.
     own = (streams, generations, feeds, tokens, usage, admin)
     for routes in (*(module.routes for module in own), *_optional(settings), *SURFACES, health.routes):
         for row in routes:
@@ -157,14 +164,19 @@ def app_readings(app: FastAPI) -> Iterator[Reading]:
 
 
 def _layers(
-    settings: Settings, credentials: Credentials | None, *, counts: RequestCounts, tracing: Tracing
+    settings: Settings,
+    credentials: Credentials | None,
+    *,
+    counts: RequestCounts,
+    refusals: RefusalLog,
+    tracing: Tracing,
 ) -> list[Middleware]:
     """Outermost first."""
     layers = [
         Middleware(QueryToken),
         Middleware(HandshakeAsRequest),
         Middleware(RequestId, counts),
-        Middleware(RequestLog, refusals=RefusalLog(settings.log_refusals_per_s), tracing=tracing),
+        Middleware(RequestLog, refusals=refusals, tracing=tracing),
     ]
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))

@@ -74,6 +74,21 @@ async def test_live_viewers_of_all_dialects_receive_every_event_and_the_room_non
         each.close()
 
 
+async def test_the_path_stays_closed_while_a_viewer_is_not_on_a_socket(hub: Hub, tail: FakeTail) -> None:
+    tail.append("g", *texts(5, 1, 2))
+    live, pulling = await on_socket(hub), await hub.join("g", cursor=None, timeout_s=5)
+    assert isinstance(pulling, Viewer)
+    for seq in range(3, 6):
+        while pulling.pull(2**16):
+            pass
+        tail.append("g", text(5, seq))
+        await turns()
+        assert not tail.fast_paths["g"].is_open
+        assert pulling.pull(2**16)
+    pulling.leave()
+    live.close()
+
+
 @pytest.mark.parametrize("dialects", [(NATIVE,), (NATIVE, TALLY)])
 async def test_the_room_catches_up_at_its_bound_and_the_path_stays_open(
     hub: Hub, tail: FakeTail, dialects: Sequence[Dialect]

@@ -61,6 +61,7 @@ def create_server(settings: Settings, listener: socket.socket, *, demo: DemoPort
         refusal_headers=unread_headers(settings.cors_origins),
         refusals=RefusalLog(settings.log_refusals_per_s),
         source=partial(app_readings, app),
+        direct=app.state.direct,
     )
 
 

@@ -20,10 +20,14 @@ class TokenBucket:
 
         A count over the bucket's size is taken from a full bucket, and what is missing has to flow in before the next.
         """
+        wait_s = self.wait_s(count, now=now)
+        if not wait_s:
+            self._tokens -= count
+        return wait_s
+
+    def wait_s(self, count: int, *, now: float) -> float:
+        """In how many seconds ``count`` tokens can be taken; 0: now."""
         self._tokens = min(self._most, self._tokens + max(0.0, now - self._at) * self._per_s)
         self._at = now
         missing = min(float(count), self._most) - self._tokens
-        if missing > 1e-9:
-            return missing / self._per_s
-        self._tokens -= count
-        return 0.0
+        return missing / self._per_s if missing > 1e-9 else 0.0

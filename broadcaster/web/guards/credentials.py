@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from broadcaster.core.access.api_keys import Keyring
 from broadcaster.core.access.callers import Caller
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.4
 
 _log = get_logger(__name__)
+_VerdictT = TypeVar("_VerdictT")
+
+
+class ListUnread(Exception):
+    """What a credential allows may be written in the list of Redis, which was not read yet."""
 
 
 class Credentials:
@@ -63,24 +68,31 @@ class Credentials:
         if not is_shared:
             self._is_current.set()
 
-    async def caller_of(self, key: bytes) -> Caller | None:
-        """The caller with this key; None: no caller has it. Raises LogUnavailable if that is not known yet (rule 3)."""
+    def caller_of(self, key: bytes) -> Caller | None:
+        """The caller with this key; None: no caller has it. Raises ListUnread if that is not known yet (rule 3)."""
         found = self._find(key)
         if found is None and not self._is_current.is_set():
-            await self.until_read()
-            found = self._find(key)
+            raise ListUnread
         return found
 
-    async def holder_of(self, text: str) -> TokenHolder:
+    def holder_of(self, text: str) -> TokenHolder:
         """The caller with this viewer token.
 
-        Raises TokenInvalid, TokenExpired, TokenRevoked; LogUnavailable if it is not known yet whether it was revoked.
+        Raises TokenInvalid, TokenExpired, TokenRevoked; ListUnread if it is not known yet whether it was revoked.
         """
         holder = self._tokens.verify(text, now_s=time.time())
         if not self._is_current.is_set():
-            await self.until_read()
+            raise ListUnread
         self.check(holder)
         return holder
+
+    async def judged(self, judge: Callable[[Credentials], _VerdictT]) -> _VerdictT:
+        """What ``judge`` returns, after the list of Redis was read if it raises ListUnread. Raises LogUnavailable."""
+        try:
+            return judge(self)
+        except ListUnread:
+            await self.until_read()
+            return judge(self)
 
     def check(self, caller: Caller) -> None:
         """Raises TokenExpired, TokenRevoked or Unauthorized if the credential of an admitted caller counts no more."""

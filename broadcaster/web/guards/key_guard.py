@@ -18,7 +18,8 @@ Rules
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,7 +29,7 @@ from broadcaster.errors import BroadcasterError, LogUnavailable
 from broadcaster.hub.stop_reasons import Refused, StopReason
 from broadcaster.web.documents.problem_table import ForbiddenOrigin
 from broadcaster.web.documents.problems import error_response, problem_response
-from broadcaster.web.guards.credentials import Credentials
+from broadcaster.web.guards.credentials import Credentials, ListUnread
 from broadcaster.web.guards.tokens.presented import (
     cookie_tokens,
     is_of_own_page,
@@ -64,6 +65,14 @@ class _Unadmitted(Exception):
         self.error = error
 
 
+class _Presented(NamedTuple):
+    """The one credential of a request, and as what it was sent."""
+
+    credential: bytes
+    is_key: bool
+    is_token: bool
+
+
 class KeyGuard:
     """401 for (1) no credential, (2) two that differ, (3) one that is unknown, expired or revoked; 403 for (4) a cookie
     that a foreign page sent."""
@@ -77,31 +86,51 @@ class KeyGuard:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._admit(scope)
+            caller = await self._credentials.judged(partial(_caller_of, _presented(scope)))
         except (_Unadmitted, BroadcasterError) as fault:
             await _refusal(scope, fault)(scope, receive, send)
             return
-        scope.setdefault("state", {})["tenant"] = caller.tenant
-        scope[CALLER_KEY] = caller  # in the scope that the layers outside see, too: they log its name
-        await self._app({**scope, "headers": _without_credentials(scope)}, receive, send)
+        await self._app(_admitted(scope, caller), receive, send)
 
-    async def _admit(self, scope: Scope) -> Caller:
-        """Raises _Unadmitted, Forbidden, TokenInvalid, TokenExpired, TokenRevoked, LogUnavailable."""
-        keys, tokens, cookies = _keys(scope), query_tokens(scope), cookie_tokens(scope)
-        if cookies and is_of_own_page(scope):
-            tokens |= cookies
-        elif cookies and not (keys or tokens):
-            raise ForbiddenOrigin(_FOREIGN_PAGE)
-        credentials = keys | tokens
-        if len(credentials) != 1:
-            raise _Unadmitted("invalid_request" if credentials else "")
-        (credential,) = credentials
-        caller = await self._credentials.caller_of(credential) if credential in keys else None
-        if caller is None and (credential in tokens or _JWT.fullmatch(credential)):
-            caller = await self._credentials.holder_of(credential.decode("latin-1"))
-        if caller is None:
-            raise _Unadmitted("invalid_token")
-        return caller
+
+def admit_by_key(scope: Scope, credentials: Credentials) -> Scope | None:
+    """The scope that the app gets behind the guard; None: the request is refused, or must wait for its credential."""
+    try:
+        return _admitted(scope, _caller_of(_presented(scope), credentials))
+    except (_Unadmitted, BroadcasterError, ListUnread):
+        return None
+
+
+def _presented(scope: Scope) -> _Presented:
+    """The request's credential; a token of its query is forgotten. Raises _Unadmitted, ForbiddenOrigin."""
+    keys, tokens, cookies = _keys(scope), query_tokens(scope), cookie_tokens(scope)
+    if cookies and is_of_own_page(scope):
+        tokens |= cookies
+    elif cookies and not (keys or tokens):
+        raise ForbiddenOrigin(_FOREIGN_PAGE)
+    credentials = keys | tokens
+    if len(credentials) != 1:
+        raise _Unadmitted("invalid_request" if credentials else "")
+    (credential,) = credentials
+    return _Presented(credential, credential in keys, credential in tokens)
+
+
+def _caller_of(presented: _Presented, credentials: Credentials) -> Caller:
+    """Raises _Unadmitted, TokenInvalid, TokenExpired, TokenRevoked, ListUnread."""
+    credential = presented.credential
+    caller = credentials.caller_of(credential) if presented.is_key else None
+    if caller is None and (presented.is_token or _JWT.fullmatch(credential)):
+        caller = credentials.holder_of(credential.decode("latin-1"))
+    if caller is None:
+        raise _Unadmitted("invalid_token")
+    return caller
+
+
+def _admitted(scope: Scope, caller: Caller) -> Scope:
+    """The scope without the credential (rule 4)."""
+    scope.setdefault("state", {})["tenant"] = caller.tenant
+    scope[CALLER_KEY] = caller  # in the scope that the layers outside see, too: they log its name
+    return {**scope, "headers": _without_credentials(scope)}
 
 
 def _is_open(scope: Scope) -> bool:

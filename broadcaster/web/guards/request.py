@@ -45,6 +45,7 @@ _SERVED: Final = {"upgrade": "HTTP/1.1", "connection": "upgrade"}
 _HARMLESS_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _ANTHROPIC_REQUEST_ID: Final = ANTHROPIC_REQUEST_ID_HEADER.encode()
+_FROM_ANOTHER_SITE: Final = (b"sec-fetch-site", b"cross-site")
 _NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 _OWN_FIELDS: Final = frozenset({_REQUEST_ID, _ANTHROPIC_REQUEST_ID, _NO_SNIFFING[0]})
 """Of every response; what a route or a layer has set there is replaced."""
@@ -66,19 +67,29 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == _REQUEST_ID), b"")
-        request_id = given if _HARMLESS_ID.fullmatch(given) else b"req_%b" % secrets.token_hex(8).encode()
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        request_id = name_request(scope)
 
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._counts.add(scope["path"], message["status"])
-                fields = [field for field in message["headers"] if field[0] not in _OWN_FIELDS]
-                fields += ((_REQUEST_ID, request_id), (_ANTHROPIC_REQUEST_ID, request_id), _NO_SNIFFING)
-                message["headers"] = kept_from_caches(fields)
+                message["headers"] = named_fields(message["headers"], request_id)
             await send(message)
 
         await self._app(scope, receive, naming)
+
+
+def name_request(scope: Scope) -> bytes:
+    """The request's id, which its scope has from here on."""
+    given = next((value for name, value in scope["headers"] if name == _REQUEST_ID), b"")
+    request_id = given if _HARMLESS_ID.fullmatch(given) else b"req_%b" % secrets.token_hex(8).encode()
+    scope.setdefault("state", {})["request_id"] = request_id.decode()
+    return request_id
+
+
+def named_fields(fields: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a response with those that every response has."""
+    others = [field for field in fields if field[0] not in _OWN_FIELDS]
+    return kept_from_caches([*others, (_REQUEST_ID, request_id), (_ANTHROPIC_REQUEST_ID, request_id), _NO_SNIFFING])
 
 
 class NoWebSocket:
@@ -110,19 +121,30 @@ class LoopbackGuard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-        if len(hosts) != 1 or not is_loopback_host(hosts[0]):
-            code, detail = "forbidden_host", "without keys only the hosts 127.0.0.1, localhost and [::1] are served"
-        elif not is_allowed_origin(scope) and not all(map(is_loopback_origin, origins)):
-            code = "forbidden_origin"
-            detail = "without keys only pages of this machine may call, and those of BROADCASTER_CORS_ORIGINS"
-        elif not origins and _is_fetched_by_another_site(Headers(scope=scope), method=scope.get("method", "GET")):
-            code, detail = "forbidden_origin", "without keys a page of another site may link here, and not fetch"
-        else:
+        refusal = _refusal_of(scope)
+        if refusal is None:
             await self._app(scope, receive, send)
-            return
-        await problem_response(code, detail)(scope, receive, send)
+        else:
+            await problem_response(*refusal)(scope, receive, send)
+
+
+def admit_loopback(scope: Scope) -> Scope | None:
+    """The scope that the app gets behind the guard, which is the same; None: the request is refused."""
+    return scope if _refusal_of(scope) is None else None
+
+
+def _refusal_of(scope: Scope) -> tuple[str, str] | None:
+    """Code and detail; see LoopbackGuard."""
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    if len(hosts) != 1 or not is_loopback_host(hosts[0]):
+        return "forbidden_host", "without keys only the hosts 127.0.0.1, localhost and [::1] are served"
+    if not is_allowed_origin(scope) and not all(map(is_loopback_origin, origins)):
+        detail = "without keys only pages of this machine may call, and those of BROADCASTER_CORS_ORIGINS"
+        return "forbidden_origin", detail
+    if not origins and _is_fetched_by_another_site(scope):
+        return "forbidden_origin", "without keys a page of another site may link here, and not fetch"
+    return None
 
 
 def kept_from_caches(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -173,9 +195,10 @@ def is_loopback_origin(origin: str) -> bool:
     return _LOOPBACK_ORIGIN.fullmatch(origin) is not None
 
 
-def _is_fetched_by_another_site(headers: Headers, *, method: str) -> bool:
+def _is_fetched_by_another_site(scope: Scope) -> bool:
     """https://www.w3.org/TR/fetch-metadata/ : pages cannot set these, and no other client sends them."""
-    if headers.get("sec-fetch-site") != "cross-site":
+    if not any(field == _FROM_ANOTHER_SITE for field in scope["headers"]):
         return False
+    headers, method = Headers(scope=scope), scope.get("method", "GET")
     is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
     return not (is_link and method in ("GET", "HEAD"))

@@ -38,7 +38,8 @@ _SHOWABLE_NAME: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
 _SHOWABLE_CALLER: Final = re.compile(r"[ !#-&(-\[\]-~]{1,64}", re.ASCII)
 _MAX_PATH: Final = 100
 _SERVER_FAULT: Final = 500
-_TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
+_TRACE_PARENT: Final = b"traceparent"
+_TRACE_HEADERS: Final = (_TRACE_PARENT, b"tracestate")
 
 _log = get_logger(__name__)
 _LineT = TypeVar("_LineT", bound=RequestLine)
@@ -224,12 +225,14 @@ def _method_of(scope: Scope) -> str:
 
 def _trace_of(scope: Scope) -> TraceContext | None:
     """The trace that the caller has begun."""
+    if not any(name == _TRACE_PARENT for name, _ in scope["headers"]):
+        return None
     found: dict[bytes, list[str]] = {name: [] for name in _TRACE_HEADERS}
     for name, value in scope["headers"]:
         if name in found:
             found[name].append(value.decode("latin-1"))
     parents, states = found.values()
-    return TraceContext.parse(parents, states) if parents else None
+    return TraceContext.parse(parents, states)
 
 
 class RequestLog:

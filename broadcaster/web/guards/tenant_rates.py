@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Final
 
 from broadcaster.core.access.token_bucket import TokenBucket
 from broadcaster.errors import RateLimited
 from broadcaster.observability.limits import LimitName, limit_reached
+
+_REQUESTS: Final = "requests"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -27,7 +30,12 @@ class TenantRates:
 
     def admit_request(self, tenant: str) -> None:
         """Count a request. Raises RateLimited."""
-        self._take(tenant, 1, per_s=self.requests_per_s, what="requests", setting="TENANT_REQUESTS_PER_S")
+        self._take(tenant, 1, per_s=self.requests_per_s, what=_REQUESTS, setting="TENANT_REQUESTS_PER_S")
+
+    def admits_request(self, tenant: str) -> bool:
+        """Whether a request would be admitted now; it is not counted."""
+        bucket = self._buckets.get((_REQUESTS, tenant))
+        return self.requests_per_s is None or bucket is None or not bucket.wait_s(1, now=time.monotonic())
 
     def admit_append(self, tenant: str, events: int) -> None:
         """Count an append of so many events. Raises RateLimited."""

@@ -90,7 +90,9 @@ class Abortable(Protocol):
 
 
 class ArrivingRequest(Protocol):
-    """A connection on which a request is on its way."""
+    """A connection on which a request is on its way; several protocols may have its ``transport`` in turn."""
+
+    transport: asyncio.Transport
 
     @property
     def is_responding(self) -> bool:
@@ -127,7 +129,7 @@ class Arrivals:
         self._most = limits.most
         self._now = 0.0
         # In the order in which they are due: all have the same time-out.
-        self._heads: dict[ArrivingRequest, float] = {}
+        self._heads: dict[asyncio.Transport, tuple[float, ArrivingRequest]] = {}
         self._bodies: dict[ArrivingRequest, _ArrivingBody] = {}
         self.refused = 0
         self._reported = 0
@@ -142,11 +144,15 @@ class Arrivals:
 
     def admit(self, count: int) -> bool:
         """Whether a connection that makes them ``count`` may stay; one that may not is counted."""
-        if self._most is None or count <= self._most:
+        if self.has_room(count):
             return True
         self.refused += 1
         limit_reached("MAX_CONNECTIONS")
         return False
+
+    def has_room(self, count: int) -> bool:
+        """Whether there may be so many connections."""
+        return self._most is None or count <= self._most
 
     @property
     def refusal(self) -> str:
@@ -154,12 +160,14 @@ class Arrivals:
         return f"this front-end has {self._most} connections, as many as MAX_CONNECTIONS allows"
 
     def head_begins(self, connection: ArrivingRequest) -> None:
-        """A head is due from now on; one that is due already keeps its deadline."""
-        self._heads.setdefault(connection, self._next + self._limits.head_timeout_s)
+        """A head is due from now on; one that is due already keeps its deadline, also from another protocol."""
+        known = self._heads.get(connection.transport)
+        due = self._next + self._limits.head_timeout_s if known is None else known[0]
+        self._heads[connection.transport] = due, connection  # one that is there keeps its place
 
     def head_ends(self, connection: ArrivingRequest) -> None:
         """The head has arrived."""
-        self._heads.pop(connection, None)
+        self._heads.pop(connection.transport, None)
 
     def body_came(self, connection: ArrivingRequest, size: int) -> None:
         """So many bytes of an incomplete body have arrived; the first call starts its time."""
@@ -174,7 +182,7 @@ class Arrivals:
 
     def forget(self, connection: ArrivingRequest) -> None:
         """The connection is gone."""
-        self._heads.pop(connection, None)
+        self._heads.pop(connection.transport, None)
         self._bodies.pop(connection, None)
 
     # -- the sweep
@@ -185,10 +193,10 @@ class Arrivals:
         ``descriptor``: any open one.
         """
         self._now += self._limits.sweep_s
-        for connection, due in tuple(self._heads.items()):
+        for transport, (due, connection) in tuple(self._heads.items()):
             if due > self._now:
                 break
-            del self._heads[connection]
+            del self._heads[transport]
             if connection.is_responding:
                 self.head_begins(connection)
             else:

@@ -26,7 +26,7 @@ from typing import Any, Final, cast
 import httptools
 import uvicorn
 from starlette.types import Message, Send
-from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from broadcaster.hub.viewer import Viewer
@@ -35,8 +35,10 @@ from broadcaster.web.documents.problem_table import PROBLEMS
 from broadcaster.web.documents.problems import problem_response
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import Arrivals, OpenConnections
+from broadcaster.web.server.heads import chunked_head
 from broadcaster.web.server.socket_driver import SocketDriver, is_plain
 from broadcaster.web.viewing.client_connection import OFFER, TRANSPORT_EXTENSION, Offer
+from broadcaster.web.viewing.direct import DirectViewers
 
 # Cookies and keys of a browser take a few kilobytes; other servers' bounds lie between 8 and 64.
 MAX_HEAD_BYTES: Final = 64 * 2**10
@@ -44,21 +46,25 @@ _COUNTED: Final = "busy"  # a connection too many: connections.py logs their num
 _WEBSOCKET_PATH: Final = re.compile(rb"/v1/streams/[\x21-\x3e\x40-\x7e]+/ws(\?[\x21-\x7e]*)?")
 # A handshake has no body (RFC 6455, 4.1), and this version.
 _BODY_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding"})
-# Fields that decide how a response's body is framed, and what follows it.
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-_CHUNKED: Final = (b"transfer-encoding", b"chunked")
-_CLOSE: Final = (b"connection", b"close")
 _WEBSOCKET_VERSION: Final = (b"sec-websocket-version", b"13")
 
 
 class FrontEndState(ServerState):
     """The state that the connections of one server share."""
 
-    def __init__(self, arrivals: Arrivals, *, refusal_headers: Mapping[str, str], refusals: RefusalLog) -> None:
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        *,
+        refusal_headers: Mapping[str, str],
+        refusals: RefusalLog,
+        direct: DirectViewers | None = None,
+    ) -> None:
         super().__init__()
         self.connections = OpenConnections()  # type: ignore[assignment]  # uvicorn adds, discards, counts and lists
         self.arrivals = arrivals
         self.refusals = refusals
+        self.direct = direct
         self.refusal_headers = refusal_headers
         self.successor: Callable[[], FrontEndProtocol] | None = None
         """Makes the protocol of a connection after a viewer; one object for all, for a viewer is small."""
@@ -118,12 +124,14 @@ class FrontEndProtocol(HttpToolsProtocol):
         is_next_here = self._head_bytes is not None or bool(self.pipeline)
         if not is_ready or is_next_here or self.transport.is_closing() or not is_plain(self.transport):
             return False
-        head = self._head_of(start)
+        state = self.server_state
+        head = chunked_head(
+            start["status"], start["headers"], default=state.default_headers, keeps_alive=cycle.keep_alive
+        )
         if head is None:
             return False
-        state = self.server_state
         if state.successor is None:
-            state.successor = partial(_succeed, self.config, state, app_state=self.app_state, loop=self.loop)
+            state.successor = partial(succeed, self.config, state, app_state=self.app_state, loop=self.loop)
         driver = SocketDriver(
             self.transport,
             viewer,
@@ -138,16 +146,6 @@ class FrontEndProtocol(HttpToolsProtocol):
         self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
         driver.begin(head)
         return True
-
-    def _head_of(self, start: Message) -> bytes | None:
-        """The head of a chunked response, as uvicorn writes it; None: its fields frame the body otherwise."""
-        fields = [*self.server_state.default_headers, *start["headers"]]
-        if not _FRAMING.isdisjoint([name for name, _ in fields]):
-            return None
-        if HEADER_VALUE_RE.search(b"".join([value for _, value in fields])):
-            raise RuntimeError("a control character in a header")
-        fields += (_CHUNKED,) if self.cycle.keep_alive else (_CLOSE, _CHUNKED)
-        return STATUS_LINE[start["status"]] + b"".join([b"%b: %b\r\n" % field for field in fields]) + b"\r\n"
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; uvicorn is notified first, so that the driver that resumes finds it disconnected."""
@@ -350,7 +348,7 @@ def _lenient(parser: httptools.HttpRequestParser) -> httptools.HttpRequestParser
     return parser
 
 
-def _succeed(
+def succeed(
     config: uvicorn.Config, state: ServerState, *, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
 ) -> FrontEndProtocol:
     """The protocol of the connection after a response that had taken it."""

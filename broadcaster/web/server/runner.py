@@ -3,7 +3,8 @@
 1. The server owns SIGINT and SIGTERM. The first runs ``on_drain`` (readiness off, viewers disconnected), then ends; the
    second ends at once.
 2. It serves a socket that is bound already: its port is known before anything is served.
-3. Each connection is a ``FrontEndProtocol`` (http_protocol.py).
+3. Each connection is a ``FrontEndProtocol`` (http_protocol.py). Where the app can admit viewers directly, that is the
+   protocol of all but plain viewers' (first_request.py).
 4. Half-dead peers are found by the kernel: a heartbeat of a few bytes disappears into its buffer and never fails.
 5. Requests arrive in time, and connections are bounded (connections.py).
 6. WebSockets are served where the package of the extra is installed; else a stream's are refused like all others (426).
@@ -32,8 +33,10 @@ from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.server.connections import Abortable, Arrivals, ConnectionLimits
+from broadcaster.web.server.first_request import FirstRequestProtocol
 from broadcaster.web.server.http_protocol import FrontEndProtocol, FrontEndState
 from broadcaster.web.viewing.client_connection import TRANSPORT_EXTENSION, ClientConnection
+from broadcaster.web.viewing.direct import DirectViewers
 
 BACKLOG: Final = 2048
 # The time of ordinary requests after the drain, before they are cancelled.
@@ -80,7 +83,7 @@ class FrontEndServer(uvicorn.Server):
 
     ``on_drain`` turns readiness off and disconnects viewers. After ``drain_timeout_s`` at most, the server ends, and
     ordinary requests have one more second. ``refusal_headers`` are added to refusals before the app sees a request,
-    and ``refusals`` logs them.
+    and ``refusals`` logs them. ``direct`` admits viewers without the app (viewing/direct.py).
     """
 
     def __init__(
@@ -94,13 +97,14 @@ class FrontEndServer(uvicorn.Server):
         refusal_headers: Mapping[str, str] | None = None,
         refusals: RefusalLog | None = None,
         source: Source = tuple,
+        direct: DirectViewers | None = None,
     ) -> None:
         limits = limits or ConnectionLimits()
         super().__init__(
             uvicorn.Config(
                 _OnItsConnection(app),
                 loop="uvloop",
-                http=FrontEndProtocol,
+                http=FrontEndProtocol if direct is None else FirstRequestProtocol,
                 ws=_WEBSOCKETS if find_spec("websockets") else "none",
                 ws_max_size=MAX_INCOMING_BYTES,
                 ws_ping_interval=limits.ping_s,
@@ -119,7 +123,10 @@ class FrontEndServer(uvicorn.Server):
         self._limits = limits
         self._arrivals = Arrivals(self._limits)
         self.server_state = FrontEndState(
-            self._arrivals, refusal_headers=refusal_headers or {}, refusals=refusals or RefusalLog()
+            self._arrivals,
+            refusal_headers=refusal_headers or {},
+            refusals=refusals or RefusalLog(),
+            direct=direct,
         )
         self._source = source
         self._listener = listener

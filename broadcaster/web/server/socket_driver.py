@@ -36,7 +36,7 @@ class SocketDriver(asyncio.Protocol):
     """Implements ``PushDriver`` over one connection.
 
     ``successor`` makes the protocol that gets the connection afterwards (None: it ends with the response); ``registry``
-    lists every connection that the server must end.
+    lists every connection that the server must end. ``pipelined``: what the client has sent behind its request.
     """
 
     _transport: asyncio.Transport
@@ -44,8 +44,8 @@ class SocketDriver(asyncio.Protocol):
     _: KW_ONLY
     registry: MutableSet[asyncio.Protocol]
     successor: Callable[[], asyncio.Protocol] | None
+    pipelined: bytes = b""
     fd: int = field(init=False)
-    _pipelined: bytes = field(default=b"", init=False)
     _is_full: bool = field(default=False, init=False)
     _is_resting: bool = field(default=False, init=False)
 
@@ -109,8 +109,8 @@ class SocketDriver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A pipelined request has arrived."""
-        self._pipelined += data
-        if len(self._pipelined) > PIPELINED_BYTES:
+        self.pipelined += data
+        if len(self.pipelined) > PIPELINED_BYTES:
             self._transport.pause_reading()
 
     def eof_received(self) -> None:
@@ -175,7 +175,7 @@ class SocketDriver(asyncio.Protocol):
         self._transport.set_write_buffer_limits()
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
-        pipelined, self._pipelined = self._pipelined, b""
+        pipelined, self.pipelined = self.pipelined, b""
         if pipelined:
             self._transport.resume_reading()
             successor.data_received(pipelined)

@@ -39,13 +39,20 @@ class KnownStreams:
         self._found: dict[_Key, tuple[Meta, float]] = {}  # until when
         self._lookups: dict[_Key, _Lookup] = {}
 
+    def recall(self, stream_id: str, *, tenant: str) -> Meta | None:
+        """The stream's meta, if it need not be looked up (rule 2)."""
+        found = self._found.get((stream_id, tenant))
+        if found is None or asyncio.get_running_loop().time() >= found[1] or not self._is_open(found[0].id):
+            return None
+        return found[0]
+
     async def find(self, stream_id: str, *, tenant: str) -> Meta:
         """The stream's meta. Raises what the look-up raises."""
+        known = self.recall(stream_id, tenant=tenant)
+        if known is not None:
+            return known
         key = (stream_id, tenant)
         came_at = asyncio.get_running_loop().time()
-        found = self._found.get(key)
-        if found is not None and came_at < found[1] and self._is_open(found[0].id):
-            return found[0]
         while True:
             lookup = self._lookups.get(key) or self._begin(key)
             await asyncio.wait({lookup.task})

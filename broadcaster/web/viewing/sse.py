@@ -29,12 +29,13 @@ MAX_CHUNK_BYTES: Final = 64 * 2**10
 
 BYTES_A_TURN: Final = 2 * MAX_CHUNK_BYTES
 
-_HEADERS: Final = {
-    "content-type": "text/event-stream",
+EVENT_STREAM_FIELDS: Final = (
+    (b"content-type", b"text/event-stream"),
     # no-transform: a proxy that compresses also buffers. x-accel-buffering is nginx's header for the same.
-    "cache-control": "no-store, no-transform",
-    "x-accel-buffering": "no",
-}
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+_HEADERS: Final = {name.decode(): value.decode() for name, value in EVENT_STREAM_FIELDS}
 
 
 class EventStreamResponse(ViewerResponse):

@@ -123,6 +123,7 @@ async def serve(port: int) -> None:
             listener=open_listener("127.0.0.1", port),
             on_drain=lambda: services.hub.drain(window_s=0),
             drain_timeout_s=2,
+            direct=app.state.direct,
         )
         print(f"http://127.0.0.1:{server.port}/", flush=True)
         await server.serve()

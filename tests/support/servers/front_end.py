@@ -90,6 +90,7 @@ async def served(app: FastAPI, services: Services) -> AsyncIterator[httpx2.Async
         listener=open_listener("127.0.0.1", 0),
         on_drain=lambda: services.hub.drain(window_s=0),
         drain_timeout_s=DEADLINE_S,
+        direct=app.state.direct,
     )
     serving = asyncio.create_task(server.serve())
     try:

@@ -98,7 +98,7 @@ def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def tenant_of(credentials: Credentials, key: bytes) -> str | None:
-    caller = await credentials.caller_of(key)
+    caller = await credentials.judged(lambda each: each.caller_of(key))
     return None if caller is None else caller.tenant
 
 
@@ -115,14 +115,14 @@ async def test_a_key_of_redis_opens_once_the_list_was_read_and_no_more_when_it_i
     listed = Listed(AccessState(1, (stored(KEY, "web"),)))
     credentials = Credentials(Keyring(), is_shared=True)
     async with Following(credentials, listed) as following:
-        caller = await credentials.caller_of(KEY)
+        caller = await credentials.judged(lambda each: each.caller_of(KEY))
         assert caller is not None
         assert (caller.tenant, credentials.admits(caller)) == ("web", True)
-        assert await credentials.caller_of(OTHER) is None
+        assert credentials.caller_of(OTHER) is None
         await following.until_changed()
         listed.state = AccessState(2)
         await following.until_changed()
-        assert await credentials.caller_of(KEY) is None
+        assert credentials.caller_of(KEY) is None
         assert not credentials.admits(caller)
 
 
@@ -150,10 +150,10 @@ async def test_before_the_first_read_an_unknown_key_waits_and_is_then_unavailabl
     async with Following(credentials, listed):
         assert await tenant_of(credentials, KEY) == "set"
         with pytest.raises(LogUnavailable):
-            await credentials.caller_of(OTHER)
+            await credentials.judged(lambda each: each.caller_of(OTHER))
     patient = Credentials(Keyring(), is_shared=True, wait_s=DEADLINE_S)
     async with Following(patient, listed):
-        waiting = asyncio.create_task(patient.caller_of(OTHER))
+        waiting = asyncio.create_task(patient.judged(lambda each: each.caller_of(OTHER)))
         await listed.until_polled()
         assert not waiting.done()
         listed.state = AccessState(1, (stored(OTHER, "web"),))

@@ -228,6 +228,7 @@ async def test_a_viewer_outlives_every_limit_and_its_connection_serves_a_request
 
 def test_a_loop_that_stood_still_makes_nothing_late() -> None:
     class Quiet:
+        transport = asyncio.Transport()
         is_responding = is_paused = is_response_complete = False
         was_given_up = False
 

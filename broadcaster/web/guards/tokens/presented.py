@@ -25,6 +25,8 @@ from broadcaster.web.guards.request import is_loopback_host
 from broadcaster.web.viewing.handshake import handshake_of
 
 COOKIE: Final = "__Host-broadcaster-token"
+REFERRER_POLICY: Final = "referrer-policy"
+NO_REFERRER: Final = "no-referrer"
 
 _NAME: Final = b"token"
 _STATE: Final = "broadcaster.query_tokens"
@@ -40,14 +42,21 @@ class QueryToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] in ("http", "websocket") and scope["query_string"]:
-            tokens, rest = _without_tokens(scope["query_string"])
-            if tokens:
-                # In place: a server that logs requests reads the same scope.
-                scope["query_string"] = rest
-                scope.setdefault("state", {})[_STATE] = tokens
-                send = _without_referrer(send)
+        if scope["type"] in ("http", "websocket") and take_query_tokens(scope):
+            send = _without_referrer(send)
         await self._app(scope, receive, send)
+
+
+def take_query_tokens(scope: Scope) -> bool:
+    """Take the tokens out of the query (rule 1); whether there were any."""
+    if not scope["query_string"]:
+        return False
+    tokens, rest = _without_tokens(scope["query_string"])
+    if tokens:
+        # In place: a server that logs requests reads the same scope.
+        scope["query_string"] = rest
+        scope.setdefault("state", {})[_STATE] = tokens
+    return bool(tokens)
 
 
 def query_tokens(scope: Scope) -> frozenset[bytes]:
@@ -106,7 +115,7 @@ def _without_tokens(query: bytes) -> tuple[frozenset[bytes], bytes]:
 def _without_referrer(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["referrer-policy"] = "no-referrer"
+            MutableHeaders(scope=message)[REFERRER_POLICY] = NO_REFERRER
         await send(message)
 
     return sending

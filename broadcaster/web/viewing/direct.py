@@ -1,0 +1,171 @@
+"""Viewers that a front-end admits without its app: plain requests for a stream, which are most of a crowd that returns.
+
+    request = direct.judge(scope)           # None: the app answers this request
+    admitted = await direct.join(request)   # None: the app answers it after all
+
+Rules
+1. It admits, and does nothing else. A request that would be refused, or that has more than a path, a cursor and a
+   credential, goes to the app, which reads it anew: until then nothing was counted, and nothing of it was kept.
+2. It checks by the functions by which the layers of the app check (app.py), in their order. A response is equal to that
+   of the app (tests/web/viewing/test_direct.py compares them).
+3. It is for our own app alone: in a host's app a guard of the host stands before the route.
+
+Measured (docs/benchmarks.md): a viewer that returns costs half as much as by way of the app.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from starlette.types import Scope
+
+from broadcaster.core.cursor import Cursor
+from broadcaster.errors import BroadcasterError
+from broadcaster.hub.places import Visitor
+from broadcaster.hub.viewer import Viewer
+from broadcaster.log.streams.reader import Meta
+from broadcaster.observability.logs import get_logger
+from broadcaster.observability.tracing.spans import Tracing
+from broadcaster.web.documents.problems import GENERATION_ID_HEADER
+from broadcaster.web.guards.callers import check_caller
+from broadcaster.web.guards.refusal_log import RefusalLog
+from broadcaster.web.guards.request import name_request, named_fields
+from broadcaster.web.guards.request_counts import RequestCounts
+from broadcaster.web.guards.request_log import RequestRecord, showable
+from broadcaster.web.guards.tokens.presented import NO_REFERRER, REFERRER_POLICY, take_query_tokens
+from broadcaster.web.services import Mount, Services, tenant_of
+from broadcaster.web.viewing.joining import join_stream
+from broadcaster.web.viewing.sse import EVENT_STREAM_FIELDS
+from broadcaster.web.viewing.viewer_report import ViewerReport
+
+STATUS: Final = 200
+
+_log = get_logger(__name__)
+
+_OPERATION: Final = "stream_events"
+_SURFACE: Final = "streams"
+_ROUTE: Final = "/v1/streams/{stream_id}/events"
+# Ids with other characters are written with escapes, which the app reads.
+_PATH: Final = re.compile(r"/v1/streams/([A-Za-z0-9._~-]+)/events")
+_CURSOR_HEADER: Final = b"last-event-id"
+_GENERATION_ID: Final = GENERATION_ID_HEADER.lower().encode()
+_NO_REFERRER: Final = (REFERRER_POLICY.encode(), NO_REFERRER.encode())
+# Pages of other origins (cors.py), handshakes (request.py), bodies.
+_FOR_THE_APP: Final = frozenset(
+    {b"origin", b"upgrade", b"sec-websocket-key", b"content-length", b"transfer-encoding", b"expect"}
+)
+
+Admit = Callable[[Scope], Scope | None]
+"""The guard of the app: the scope that stands behind it, or None for a request that it does not admit at once."""
+
+
+class PlainRequest(NamedTuple):
+    """A request that may watch its stream, if there is one."""
+
+    scope: Scope
+    stream_id: str
+    cursor: Cursor | None
+    tenant: str
+    visitor: Visitor
+    request_id: bytes
+    has_query_token: bool
+
+
+class Admitted(NamedTuple):
+    """The viewer of a request, and the fields of its response, whose status is ``STATUS``."""
+
+    viewer: Viewer
+    fields: list[tuple[bytes, bytes]]
+
+
+class DirectViewers:
+    """See the module's text. ``admit``, ``counts``, ``refusals`` and ``tracing``: those of the app's layers."""
+
+    def __init__(
+        self, mount: Mount, *, admit: Admit, counts: RequestCounts, refusals: RefusalLog, tracing: Tracing
+    ) -> None:
+        self._mount = mount
+        self._admit = admit
+        self._counts = counts
+        self._refusals = refusals
+        self._tracing = tracing
+
+    def judge(self, scope: Scope) -> PlainRequest | None:
+        """Who wants to watch what; None: the app must answer this request. ``scope``: of a GET without a body."""
+        services, path = self._mount.services, _PATH.fullmatch(scope["path"])
+        if services is None or path is None or not _FOR_THE_APP.isdisjoint([name for name, _ in scope["headers"]]):
+            return None
+        try:
+            return self._judge(scope, path[1], services)
+        except BroadcasterError:
+            return None
+        except Exception as error:  # the app, which does the same, responds with 500
+            _log.error("direct_viewer_crashed", exc_info=error)
+            return None
+
+    def _judge(self, scope: Scope, stream_id: str, services: Services) -> PlainRequest | None:
+        has_query_token = take_query_tokens(scope)
+        cursors = [value for name, value in scope["headers"] if name == _CURSOR_HEADER]
+        if scope["query_string"] or len(cursors) > 1:
+            return None
+        request_id = name_request(scope)
+        admitted = self._admit(scope)
+        if admitted is None:
+            return None
+        scope["path_params"] = admitted["path_params"] = {"stream_id": stream_id}
+        check_caller(admitted, _OPERATION)
+        given = cursors[0].decode("latin-1") if cursors else ""
+        cursor = Cursor.parse(given) if given else None
+        visitor = services.visitor_of(admitted)
+        return PlainRequest(scope, stream_id, cursor, tenant_of(admitted, None), visitor, request_id, has_query_token)
+
+    def is_at_hand(self, request: PlainRequest) -> bool:
+        """Whether ``join`` waits for nothing."""
+        services = self._mount.services
+        if services is None:
+            return False
+        meta = services.known_streams.recall(request.stream_id, tenant=request.tenant)
+        return meta is not None and services.hub.admits_at_once(meta.id)
+
+    async def join(self, request: PlainRequest) -> Admitted | None:
+        """The viewer, to be driven at once; None: the app answers the request."""
+        services, tenant = self._mount.services, request.tenant
+        if services is None or not services.rates.admits_request(tenant):
+            return None
+        try:
+            with services.hub.reserve(tenant, visitor=request.visitor) as place:
+                meta = await services.known_streams.find(request.stream_id, tenant=tenant)
+                viewer = await join_stream(services, meta, cursor=request.cursor, place=place)
+            return self._begin(request, viewer, meta) if isinstance(viewer, Viewer) else None
+        except BroadcasterError:
+            return None
+        except Exception as error:
+            _log.error("direct_viewer_crashed", exc_info=error)
+            return None
+
+    def _begin(self, request: PlainRequest, viewer: Viewer, meta: Meta) -> Admitted:
+        """Count the request, and have its line written when the viewer leaves. Raises RateLimited."""
+        try:
+            self._mount.opened().rates.admit_request(request.tenant)  # others may have come while this one waited
+            return self._response_of(request, viewer, meta)
+        except BaseException:
+            viewer.observer = None
+            viewer.leave()
+            raise
+
+    def _response_of(self, request: PlainRequest, viewer: Viewer, meta: Meta) -> Admitted:
+        scope = request.scope
+        record = RequestRecord(scope, refusals=self._refusals, tracing=self._tracing)
+        record.operation, record.surface, record.route = _OPERATION, _SURFACE, _ROUTE
+        record.tenant, record.stream, record.status = request.tenant, showable(request.stream_id), STATUS
+        ViewerReport.attach(viewer, record, meta=meta)
+        self._counts.add(scope["path"], STATUS)
+        fields = list(EVENT_STREAM_FIELDS)
+        if meta.kind == "generation":
+            fields.append((_GENERATION_ID, meta.id.encode("latin-1")))
+        fields = named_fields(fields, request.request_id)
+        if request.has_query_token:
+            fields.append(_NO_REFERRER)
+        return Admitted(viewer, fields)

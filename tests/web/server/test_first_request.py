@@ -1,0 +1,352 @@
+"""A new connection's first request: a plain viewer's is answered at once; whatever else comes is served as ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from broadcaster.core.events import Finish, TextDelta
+from broadcaster.hub.flusher import ARRIVALS_A_TURN
+from broadcaster.web.server.connections import ConnectionLimits
+from broadcaster.web.server.first_request import run_at_once
+from broadcaster.web.server.listener import open_listener
+from broadcaster.web.server.runner import FrontEndServer
+from broadcaster.web.services import Services
+from broadcaster.web.viewing.direct import Admitted, DirectViewers, PlainRequest
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S, own_app, until_watched
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LIVE = b"event: hub.live\n"
+ENDED = b"0\r\n\r\n"
+
+
+def get(id: str, *more: bytes, version: bytes = b"1.1") -> bytes:
+    fields = b"".join(b"%b\r\n" % each for each in (b"Host: localhost", *more))
+    return b"GET /v1/streams/%b/events HTTP/%b\r\n%b\r\n" % (id.encode(), version, fields)
+
+
+class Connection:
+    """One connection, written and read by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def until(self, part: bytes) -> bytes:
+        """All up to this part."""
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.reader.readuntil(part)
+
+    async def to_the_end(self) -> bytes:
+        """All until the server closes; empty after a reset."""
+        async with asyncio.timeout(DEADLINE_S):
+            try:
+                return await self.reader.read()
+            except ConnectionResetError:
+                return b""
+
+
+class Clients:
+    """Connections to one front-end, which is stopped by ``end``."""
+
+    def __init__(self, server: FrontEndServer, direct: Noting) -> None:
+        self.server = server
+        self.direct = direct
+        self._opened: list[Connection] = []
+
+    async def connect(self, sent: bytes = b"") -> Connection:
+        connection = Connection(*await asyncio.open_connection("127.0.0.1", self.server.port))
+        self._opened.append(connection)
+        connection.writer.write(sent)
+        return connection
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.writer.close()
+
+
+class Noting:
+    """``DirectViewers`` that notes what becomes of each plain; ``may_join`` holds joins up, ``fault`` ends them."""
+
+    def __init__(self, direct: DirectViewers) -> None:
+        self._direct = direct
+        self.judged: list[bool] = []
+        self.joined: list[bool] = []
+        self.was_at_hand: list[bool] = []
+        self.joining = 0
+        self.may_join = asyncio.Event()
+        self.may_join.set()
+
+    def judge(self, scope: Any) -> PlainRequest | None:
+        plain = self._direct.judge(scope)
+        self.judged.append(plain is not None)
+        return plain
+
+    def is_at_hand(self, plain: PlainRequest) -> bool:
+        self.was_at_hand.append(self.may_join.is_set() and self._direct.is_at_hand(plain))
+        return self.was_at_hand[-1]
+
+    async def join(self, plain: PlainRequest) -> Admitted | None:
+        self.joining += 1
+        try:
+            await self.may_join.wait() if not self.may_join.is_set() else None
+            admitted = await self._direct.join(plain)
+        finally:
+            self.joining -= 1
+        self.joined.append(admitted is not None)
+        return admitted
+
+    async def until_joining(self, count: int = 1) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while self.joining != count:
+                await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, services: Services, limits: ConnectionLimits | None = None) -> AsyncIterator[Clients]:
+    direct = Noting(app.state.direct)
+    server = FrontEndServer(
+        app,
+        listener=open_listener("127.0.0.1", 0),
+        on_drain=lambda: services.hub.drain(window_s=0),
+        drain_timeout_s=DEADLINE_S,
+        limits=limits,
+        direct=direct,  # type: ignore[arg-type]
+    )
+    task = asyncio.create_task(server.serve())
+    await server.until_started()
+    clients = Clients(server, direct)
+    try:
+        yield clients
+    finally:
+        clients.close()
+        server.request_stop()
+        await task
+
+
+@pytest.fixture
+def world() -> MemoryWorld:
+    world = MemoryWorld()
+    for id in ("run", "end"):
+        world.add(id)
+        world.append(id, TextDelta(id="0", delta="a"))
+    world.append("end", Finish())
+    return world
+
+
+@pytest.fixture
+async def clients(services: Services) -> AsyncIterator[Clients]:
+    async with serving(own_app(services), services) as opened:
+        yield opened
+
+
+async def test_the_first_viewer_of_a_stream_waits_for_it_and_the_next_finds_it_at_hand(clients: Clients) -> None:
+    for _ in range(3):
+        await (await clients.connect(get("run"))).until(LIVE)
+    assert clients.direct.was_at_hand == [False, True, True]
+    assert clients.direct.joined == [True] * 3
+    assert not clients.server._arrivals._heads, "a viewer's head is not due"
+
+
+async def test_a_request_in_two_pieces_is_answered_by_the_app(clients: Clients) -> None:
+    for cut in (1, 20, -1):
+        connection = await clients.connect(get("run")[:cut])
+        await asyncio.sleep(0)
+        connection.writer.write(get("run")[cut:])
+        await connection.until(LIVE)
+
+
+@pytest.mark.parametrize("cut", [0, 10, len(HEALTH)])
+async def test_what_comes_in_one_piece_with_a_request_is_answered_too(clients: Clients, cut: int) -> None:
+    connection = await clients.connect(get("end") + HEALTH[:cut])
+    await connection.until(ENDED)
+    connection.writer.write(HEALTH[cut:])
+    await connection.until(b'"ok"}')
+    assert clients.direct.judged == ([] if cut else [True])
+
+
+async def test_the_connection_of_a_viewer_that_is_over_serves_further_requests(clients: Clients) -> None:
+    connection = await clients.connect(get("end"))
+    await connection.until(ENDED)
+    for _ in range(2):
+        connection.writer.write(HEALTH)
+        await connection.until(b'"ok"}')
+    assert clients.direct.joined == [True]
+
+
+async def test_the_connection_ends_behind_a_viewer_whose_request_wants_that(clients: Clients) -> None:
+    answer = await (await clients.connect(get("end", b"Connection: close"))).to_the_end()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nconnection: close\r\n" in head
+    assert body.endswith(ENDED)
+    assert clients.direct.joined == [True]
+
+
+async def test_a_request_that_came_while_its_viewer_waited_is_answered_afterwards(clients: Clients) -> None:
+    clients.direct.may_join.clear()
+    connection = await clients.connect(get("end"))
+    await clients.direct.until_joining()
+    connection.writer.write(HEALTH[:10])
+    await asyncio.sleep(0.01)
+    connection.writer.write(HEALTH[10:])
+    await asyncio.sleep(0.01)
+    clients.direct.may_join.set()
+    await connection.until(ENDED)
+    await connection.until(b'"ok"}')
+
+
+async def test_requests_behind_one_that_is_not_admitted_are_answered_in_order(clients: Clients) -> None:
+    clients.direct.may_join.clear()
+    connection = await clients.connect(get("nobody"))
+    await clients.direct.until_joining()
+    connection.writer.write(HEALTH)
+    await asyncio.sleep(0.01)
+    clients.direct.may_join.set()
+    assert b" 404 " in await connection.until(b"\r\n")
+    await connection.until(b'"ok"}')
+    assert clients.direct.joined == [False]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (get("run", version=b"1.0"), 200),
+        (get("run", b"Expect: 100-continue"), 200),
+        (get("run", b"Content-Length: 0"), 200),
+        (get("run", b"Upgrade: websocket", b"Sec-WebSocket-Key: x"), 426),
+        (get("run", b"X-Large: " + b"x" * 9000), 200),
+        (get("run", b"Origin: http://localhost:9"), 200),
+        (get("run", b"Host: localhost"), 403),
+        (get("run").replace(b"localhost", b"evil.example"), 403),
+        (get("run", b"Sec-Fetch-Site: cross-site"), 403),
+        (get("run", b"broken"), 400),
+        (get("run").replace(b"GET", b"HEAD"), 405),
+        (get("run").replace(b"events HTTP", b"events?dialect=native#x HTTP"), 200),
+        (get("run").replace(b"/events", b"/events/"), 404),
+        (get("run").replace(b"/v1", b"http://localhost/v1"), 200),
+    ],
+)
+async def test_a_request_that_is_not_plain_is_answered_by_the_app(
+    clients: Clients, request_: bytes, status: int
+) -> None:
+    await (await clients.connect(get("run"))).until(LIVE)
+    del clients.direct.joined[:]
+    head = await (await clients.connect(request_)).until(b"\r\n")
+    assert int(head.split()[1]) == status
+    assert clients.direct.joined == []
+
+
+async def test_a_crowd_larger_than_one_turn_admits_is_admitted_whole(clients: Clients, services: Services) -> None:
+    await (await clients.connect(get("run"))).until(LIVE)
+    crowd = [await clients.connect() for _ in range(4 * ARRIVALS_A_TURN)]
+    for each in crowd:
+        each.writer.write(get("run"))
+    for each in crowd:
+        await each.until(LIVE)
+    await until_watched(services, "run", len(crowd) + 1)
+    assert set(clients.direct.joined) == {True}
+
+
+async def test_a_client_that_leaves_while_it_waits_leaves_no_viewer_and_no_place(
+    clients: Clients, services: Services
+) -> None:
+    clients.direct.may_join.clear()
+    connection = await clients.connect(get("run"))
+    await clients.direct.until_joining()
+    connection.writer.transport.abort()
+    await clients.direct.until_joining(0)
+    assert clients.direct.joined == []
+    assert services.hub._admission._taken == 0
+
+
+async def test_a_client_that_left_as_its_viewer_was_made_leaves_no_viewer(
+    clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await clients.connect()
+    join = clients.direct.join
+
+    async def late(plain: PlainRequest) -> Admitted | None:
+        admitted = await join(plain)
+        (protocol,) = clients.server.server_state.connections
+        protocol.transport.abort()
+        return admitted
+
+    monkeypatch.setattr(clients.direct, "join", late)
+    connection.writer.write(get("run"))
+    assert await connection.to_the_end() == b""
+    await until_watched(services, "run", 0)
+    assert services.hub._admission._taken == 0
+
+
+async def test_a_viewer_that_waits_at_the_servers_end_is_cut_so_that_it_comes_back(services: Services) -> None:
+    async with serving(own_app(services), services) as clients:
+        clients.direct.may_join.clear()
+        waiting, silent = await clients.connect(get("run")), await clients.connect()
+        await clients.direct.until_joining()
+        clients.server.request_stop()
+        assert await waiting.to_the_end() == b""
+        assert await silent.to_the_end() == b""
+
+
+async def test_a_connection_too_many_is_refused_before_its_request(services: Services) -> None:
+    async with serving(own_app(services), services, ConnectionLimits(max_connections=2)) as clients:
+        for _ in range(2):
+            await (await clients.connect(get("run"))).until(LIVE)
+        answer = await (await clients.connect(get("run"))).to_the_end()
+        assert b" 503 " in answer.partition(b"\r\n")[0]
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "busy"
+
+
+async def test_a_head_is_due_from_the_connections_beginning_whichever_protocol_reads_it(services: Services) -> None:
+    """Its first byte, which comes late, brings no new time."""
+    limits = ConnectionLimits(head_timeout_s=3, sweep_s=3600)
+    async with serving(own_app(services), services, limits) as clients:
+        silent, late = await clients.connect(), await clients.connect()
+        arrivals = clients.server._arrivals
+        async with asyncio.timeout(DEADLINE_S):
+            while len(arrivals._heads) < 2:
+                await asyncio.sleep(0.001)
+        due = [due for due, _ in arrivals._heads.values()]
+        arrivals.sweep(0)
+        late.writer.write(b"GET /v1/stre")
+        async with asyncio.timeout(DEADLINE_S):
+            while len({type(each) for _, each in arrivals._heads.values()}) < 2:
+                await asyncio.sleep(0.001)
+        assert [due for due, _ in arrivals._heads.values()] == due
+        arrivals.sweep(0)
+        assert await silent.to_the_end() == b""
+        assert b" 408 " in (await late.to_the_end()).partition(b"\r\n")[0]
+
+
+async def test_a_defect_is_logged_and_is_the_apps_500(
+    clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Any:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("structlog.is_configured", lambda: True)
+    monkeypatch.setattr(services.hub, "reserve", fail)
+    with capture_logs() as logged:
+        answer = await (await clients.connect(get("run"))).until(b"\r\n")
+    assert b" 500 " in answer
+    assert [line["event"] for line in logged][:1] == ["direct_viewer_crashed"]
+
+
+async def test_a_coroutine_that_waits_is_not_run_at_once() -> None:
+    async def waits() -> None:
+        await asyncio.sleep(0)
+
+    async def returns() -> int:
+        return 7
+
+    with pytest.raises(RuntimeError, match="waits"):
+        run_at_once(waits())
+    assert run_at_once(returns()) == 7

@@ -1,0 +1,145 @@
+"""What a viewer that is admitted directly needs, and what is kept of its request: as of one that the route answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
+
+from broadcaster.core.events import Finish, TextDelta
+from broadcaster.observability.tracing.otel import ExportingTracing
+from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.guards.tenant_rates import TenantRates
+from broadcaster.web.guards.tokens.presented import COOKIE
+from broadcaster.web.services import Services
+from tests.support.access import token_kit as kit
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import DEADLINE_S, own_app, served, until_watched
+from tests.support.whole_answers import fetch
+
+MINE = "the-key-of-mine-0"
+URL = "/v1/streams/{}/events"
+HARMLESS = "?dialect=native"
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+KEYED = Settings.model_validate({"auth": "keys", "api_keys": json.dumps({"local": [MINE]})})
+TOKEN_SETTINGS = {
+    "host": "0.0.0.0",
+    "auth": "keys",
+    "api_keys": json.dumps({"web": [{"key": MINE, "rights": ["start"]}]}),
+    "token_keys": kit.TOKEN_KEYS,
+}
+
+
+@pytest.fixture
+def world() -> MemoryWorld:
+    world = MemoryWorld()
+    for id in ("gen_run", "gen_end"):
+        world.add(id)
+        world.append(id, TextDelta(id="0", delta="a"))
+    world.append("gen_end", Finish())
+    return world
+
+
+@pytest.mark.parametrize("place", ["query", "cookie", "header"])
+async def test_a_token_admits_directly_from_wherever_a_client_can_put_it(
+    services: Services, world: MemoryWorld, taken: list[str], place: str
+) -> None:
+    world.add("gen_web", tenant="web")
+    token = kit.own_token(time.time())
+    cookie = {"cookie": f"{COOKIE}={token}".encode(), "sec-fetch-site": b"same-origin"}
+    header = {"authorization": f"Bearer {token}".encode()}
+    headers = {"query": {}, "cookie": cookie, "header": header}[place]
+    query = f"?token={token}" if place == "query" else "?"
+    async with served(own_app(services, **TOKEN_SETTINGS), services) as client:
+        url = URL.format("gen_web")
+        plain = await fetch(client, url + query, headers)
+        assert len(taken) == 1
+        assert await fetch(client, f"{url}{query}&dialect=native", headers) == plain
+        assert len(taken) == 1
+    assert plain.status == 200
+    assert (("referrer-policy", "no-referrer") in plain.headers) is (place == "query")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-api-key": MINE.encode()}, 403),
+        ({"authorization": f"Bearer {kit.own_token(time.time(), grants=[])}".encode()}, 401),
+        (
+            {
+                "authorization": b"Bearer "
+                + kit.own_token(time.time(), grants=[{"stream": "gen_x", "actions": ["watch"]}]).encode()
+            },
+            403,
+        ),
+        ({"cookie": f"{COOKIE}={kit.own_token(time.time())}".encode()}, 403),
+        ({"x-api-key": MINE.encode(), "authorization": b"Bearer another-key-0123456"}, 401),
+    ],
+)
+async def test_a_credential_that_may_not_watch_the_stream_is_refused_by_the_app(
+    services: Services, world: MemoryWorld, taken: list[str], headers: dict[str, bytes], status: int
+) -> None:
+    world.add("gen_web", tenant="web")
+    async with served(own_app(services, **TOKEN_SETTINGS), services) as client:
+        watching = {"authorization": f"Bearer {kit.own_token(time.time())}".encode()}
+        assert (await fetch(client, URL.format("gen_web"), watching)).status == 200
+        assert (await fetch(client, URL.format("gen_web"), headers)).status == status
+    assert len(taken) == 1
+
+
+async def test_a_page_of_another_origin_is_answered_by_the_layer_for_it(services: Services, taken: list[str]) -> None:
+    page = "https://app.example.com"
+    keyed = KEYED.model_copy(update={"cors_origins": [page]})
+    async with served(own_app(services, keyed), services) as client:
+        headers = {"origin": page.encode(), "x-api-key": MINE.encode()}
+        answered = await fetch(client, URL.format("gen_run"), headers)
+    assert ("access-control-allow-origin", page) in answered.headers
+    assert taken == []
+
+
+async def test_a_request_is_counted_once_among_those_of_its_tenant_however_it_is_answered(
+    services: Services, taken: list[str]
+) -> None:
+    """Of 3 in a second: two viewers, and one that is not there. A refused one takes nothing."""
+    rates = TenantRates(requests_per_s=3)
+    async with served(own_app(replace(services, rates=rates)), services) as client:
+        statuses = [(await fetch(client, URL.format(id))).status for id in ("gen_run", "nobody", "gen_end")]
+        refused = await fetch(client, URL.format("gen_run"))
+    assert statuses == [200, 404, 200]
+    assert "hub.bye" in refused.body
+    assert len(taken) == 2
+
+
+async def test_a_viewer_that_came_directly_is_counted_logged_and_traced_as_one_of_the_route(
+    services: Services, taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("structlog.is_configured", lambda: True)
+    exporter = InMemorySpanExporter()
+    tracing = ExportingTracing(SimpleSpanProcessor(exporter), service="test")
+    app = create_app(Settings(), services=services, tracing=tracing)
+    kept = []
+    async with served(app, services) as client:
+        for query in ("", HARMLESS):
+            with capture_logs() as logged:
+                before = app.state.request_counts.heads.copy()
+                await fetch(client, URL.format("gen_end") + query, {"traceparent": TRACE})
+                await until_watched(services, "gen_end", 0)
+                async with asyncio.timeout(DEADLINE_S):
+                    while not (lines := [line for line in logged if line["event"] == "viewer_ended"]):
+                        await asyncio.sleep(0.001)
+            (line,) = lines
+            drawn = {name: line.pop(name) for name in ("duration_s", "first_entry_s")}
+            spans = [(span.name, span.attributes, span.parent) for span in exporter.get_finished_spans()]
+            exporter.clear()
+            kept.append((line, set(drawn), app.state.request_counts.heads - before, spans))
+    assert kept[0] == kept[1]
+    assert [name for name, _, _ in kept[0][3]] == ["GET /v1/streams/{stream_id}/events"]
+    assert kept[0][2] == {("streams", "200"): 1}
+    assert len(taken) == 1
