@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -36,6 +37,10 @@ _END: Final = b"\r\n\r\n"
 _MOST_BYTES: Final = 8192
 
 _ResultT = TypeVar("_ResultT")
+
+
+class WouldWait(Exception):
+    """A coroutine cannot be run at once."""
 
 
 class _Head:
@@ -125,8 +130,9 @@ class FirstRequestProtocol(asyncio.Protocol):
         self._state.arrivals.head_ends(self)
         self._received = b""
         if self._direct.is_at_hand(found):
-            self._answer(data, run_at_once(self._direct.join(found)))
-            return
+            with suppress(WouldWait):  # then the task waits
+                self._answer(data, run_at_once(self._direct.join(found)))
+                return
         self._joining = self._loop.create_task(self._direct.join(found))
         self._state.tasks.add(self._joining)  # type: ignore[arg-type]  # uvicorn waits for them, whatever they return
         self._joining.add_done_callback(self._state.tasks.discard)
@@ -234,11 +240,11 @@ class FirstRequestProtocol(asyncio.Protocol):
 
 
 def run_at_once(work: Coroutine[Any, Any, _ResultT]) -> _ResultT:
-    """The result of a coroutine that waits for nothing. Raises RuntimeError if it waits, and what it raises."""
+    """The result of a coroutine that waits for nothing. Raises WouldWait if it waits: it was ended then."""
     try:
         work.send(None)
     except StopIteration as end:
         result: _ResultT = end.value
         return result
     work.close()
-    raise RuntimeError("the coroutine waits")
+    raise WouldWait

@@ -64,7 +64,8 @@ Admit = Callable[[Scope], Scope | None]
 class PlainRequest(NamedTuple):
     """A request that may watch its stream, if there is one."""
 
-    scope: Scope
+    path: str
+    record: RequestRecord
     stream_id: str
     cursor: Cursor | None
     tenant: str
@@ -118,8 +119,11 @@ class DirectViewers:
         check_caller(admitted, _OPERATION)
         given = cursors[0].decode("latin-1") if cursors else ""
         cursor = Cursor.parse(given) if given else None
-        visitor = services.visitor_of(admitted)
-        return PlainRequest(scope, stream_id, cursor, tenant_of(admitted, None), visitor, request_id, has_query_token)
+        visitor, tenant = services.visitor_of(admitted), tenant_of(admitted, None)
+        record = RequestRecord(scope, refusals=self._refusals, tracing=self._tracing)
+        record.operation, record.surface, record.route = _OPERATION, _SURFACE, _ROUTE
+        record.tenant, record.stream, record.status = tenant, showable(stream_id), STATUS
+        return PlainRequest(scope["path"], record, stream_id, cursor, tenant, visitor, request_id, has_query_token)
 
     def is_at_hand(self, request: PlainRequest) -> bool:
         """Whether ``join`` waits for nothing."""
@@ -127,7 +131,7 @@ class DirectViewers:
         if services is None:
             return False
         meta = services.known_streams.recall(request.stream_id, tenant=request.tenant)
-        return meta is not None and services.hub.admits_at_once(meta.id)
+        return meta is not None and not meta.is_over and services.hub.admits_at_once(meta.id)
 
     async def join(self, request: PlainRequest) -> Admitted | None:
         """The viewer, to be driven at once; None: the app answers the request."""
@@ -156,12 +160,8 @@ class DirectViewers:
             raise
 
     def _response_of(self, request: PlainRequest, viewer: Viewer, meta: Meta) -> Admitted:
-        scope = request.scope
-        record = RequestRecord(scope, refusals=self._refusals, tracing=self._tracing)
-        record.operation, record.surface, record.route = _OPERATION, _SURFACE, _ROUTE
-        record.tenant, record.stream, record.status = request.tenant, showable(request.stream_id), STATUS
-        ViewerReport.attach(viewer, record, meta=meta)
-        self._counts.add(scope["path"], STATUS)
+        ViewerReport.attach(viewer, request.record, meta=meta)
+        self._counts.add(request.path, STATUS)
         fields = list(EVENT_STREAM_FIELDS)
         if meta.kind == "generation":
             fields.append((_GENERATION_ID, meta.id.encode("latin-1")))

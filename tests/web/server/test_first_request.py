@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from structlog.testing import capture_logs
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.hub.flusher import ARRIVALS_A_TURN
 from broadcaster.web.server.connections import ConnectionLimits
-from broadcaster.web.server.first_request import run_at_once
+from broadcaster.web.server.first_request import WouldWait, run_at_once
 from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
 from broadcaster.web.services import Services
@@ -154,6 +155,24 @@ async def test_the_first_viewer_of_a_stream_waits_for_it_and_the_next_finds_it_a
     assert clients.direct.was_at_hand == [False, True, True]
     assert clients.direct.joined == [True] * 3
     assert not clients.server._arrivals._heads, "a viewer's head is not due"
+
+
+async def test_a_stream_that_seemed_at_hand_is_waited_for(
+    clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients.direct, "is_at_hand", lambda _: True)
+    await (await clients.connect(get("run"))).until(LIVE)
+    assert clients.direct.joined == [True]
+    assert services.hub._admission._taken == 1
+
+
+async def test_a_stream_whose_end_has_not_come_here_yet_is_not_at_hand(clients: Clients, world: MemoryWorld) -> None:
+    """Its meta says that it is over: whether the log still holds it must be read."""
+    world.streams["run"].meta = replace(world.streams["run"].meta, status="finished")
+    for _ in range(2):
+        await (await clients.connect(get("run"))).until(LIVE)
+    assert clients.direct.was_at_hand == [False, False]
+    assert clients.direct.joined == [True, True]
 
 
 async def test_a_request_in_two_pieces_is_answered_by_the_app(clients: Clients) -> None:
@@ -347,6 +366,6 @@ async def test_a_coroutine_that_waits_is_not_run_at_once() -> None:
     async def returns() -> int:
         return 7
 
-    with pytest.raises(RuntimeError, match="waits"):
+    with pytest.raises(WouldWait):
         run_at_once(waits())
     assert run_at_once(returns()) == 7

@@ -16,7 +16,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     async def noted(self: DirectViewers, plain: PlainRequest) -> Admitted | None:
         admitted = await join(self, plain)
         if admitted is not None:
-            paths.append(plain.scope["path"])
+            paths.append(plain.path)
         return admitted
 
     monkeypatch.setattr(DirectViewers, "join", noted)
