@@ -69,7 +69,8 @@ compat: install bytecode programs browser uvicorns hosts compat-modules durable 
 	@$(ON_ENGINE); $(BIN)/python -m tests.compat --write $(SHARED); clients=$$?; \
 	$(BIN)/python -m tests.frameworks --write -n $(TESTS_AT_ONCE) && \
 	$(PYTEST) $(SHARED) -m thorough tests/clients_js tests/deploy tests/examples tests/web && \
-	$(PYTEST) $(SHARED) -m "hypothesis and not thorough" --hypothesis-profile=many tests $(NOT_NOW) && exit $$clients
+	$(PYTEST) --timeout=$(FAULT_LIMIT_S) $(SHARED) -m "hypothesis and not thorough" --hypothesis-profile=many tests $(NOT_NOW) && \
+	exit $$clients
 
 soak: install faketime engine-$(ENGINE) ## traffic and faults that a seed draws [SOAK_S=600] [SEED=…] [TOPOLOGY=one|sentinel|cluster] [LOSSY=1] [ENGINE=redis]
 	@$(ON_ENGINE); $(BIN)/python -m tests.hunt --seconds $(SOAK_S) $(if $(SEED),--seed $(SEED)) --topology $(TOPOLOGY) \

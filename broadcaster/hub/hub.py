@@ -69,7 +69,7 @@ class Hub:
         self._ledger = Ledger()
         self._unsent = Unsent(self._ledger, max_bytes=self.limits.hub_bytes)
         self._places = asyncio.Semaphore(self.limits.page_reads)
-        self._admission = Places(self.limits)
+        self.admission = Places(self.limits)
         self.counts = HubCounts()
         self._is_draining = False
         self._all_left = asyncio.Event()
@@ -88,12 +88,12 @@ class Hub:
         """
         if self._is_draining:
             raise Busy("this front-end is draining")
-        return self._admission.take(tenant, waits=waits, visitor=visitor)
+        return self.admission.take(tenant, waits=waits, visitor=visitor)
 
     def stop_where(self, is_over: Callable[[Place], bool], reason: StopReason) -> None:
         """Stop the viewers in places of which this is true, also those that are about to join."""
         viewers = [viewer for room in self._rooms() for viewer in room.viewers]
-        self._admission.end_where(is_over, viewers, reason=reason)
+        self.admission.end_where(is_over, viewers, reason=reason)
 
     @property
     def is_draining(self) -> bool:
@@ -137,7 +137,7 @@ class Hub:
                 viewer = Viewer(tenancy.room, dialect, begin=begin, with_snapshot=with_snapshot)
                 viewer.count_from(began_at)
                 self.counts.resumed[dialect.name] += cursor is not None
-                self._admission.enter(viewer, taken_place)
+                self.admission.enter(viewer, taken_place)
                 self._all_left.clear()
                 if len(tenancy.room.viewers) == 1:
                     self._note_turn(stream_id)
@@ -148,9 +148,10 @@ class Hub:
         tenancy = self._tenancies.get(stream_id)
         return tenancy is not None and tenancy.opening.done() and not tenancy.room.is_over
 
-    def admits_at_once(self, stream_id: str) -> bool:
-        """Whether ``join`` waits for nothing: this hub follows the stream, and few came in this turn of the loop."""
-        return self.is_open(stream_id) and self._flusher.turns.arrivals.is_open
+    @property
+    def admits_at_once(self) -> bool:
+        """Whether ``join`` waits for nothing where ``is_open``: few viewers came in this turn of the loop."""
+        return self._flusher.turns.arrivals.is_open
 
     def close_replaced(self, stream_id: str, *, last_seq: int | None) -> None:
         """Close the room of a stream that had ended and was replaced: ``last_seq`` is its end now, None while open."""
@@ -160,11 +161,8 @@ class Hub:
 
     def refuse(self, error: Busy, *, dialect: Dialect = NATIVE) -> Refused:
         """The response to a failed ``join``, for clients that never reconnect after a status other than 200."""
-        reason = StopReason.LIMIT
-        if self._is_draining:
-            reason = StopReason.DRAIN
-        elif isinstance(error, LogUnavailable):
-            reason = StopReason.LOG_UNAVAILABLE
+        unserved = StopReason.LOG_UNAVAILABLE if isinstance(error, LogUnavailable) else StopReason.LIMIT
+        reason = StopReason.DRAIN if self._is_draining else unserved
         bye = dialect.open("").bye(reason.code, reconnect=True, retry_ms=self.limits.draw_retry_ms())
         return Refused(reason, bye)
 
@@ -191,7 +189,7 @@ class Hub:
         for room in self._rooms():
             room.settle_counts()
         stopped, rooms = dict(self.counts.stopped), len(self._tenancies)
-        return HubStatistics(self._admission.viewers, len(self.viewers()), rooms, self._ledger.bytes, stopped)
+        return HubStatistics(self.admission.viewers, len(self.viewers()), rooms, self._ledger.bytes, stopped)
 
     @property
     def flush_lag(self) -> Buckets:
@@ -264,14 +262,14 @@ class Hub:
     def viewer_left(self, room: Room, viewer: Viewer) -> None:
         """Count the viewer, and release its place."""
         reason = viewer.stop_reason or StopReason.CLIENT_GONE
-        self._admission.left(viewer, is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
+        self.admission.left(viewer, is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
         if not room.viewers:
             self._note_turn(room.stream_id)
             self._closed_rooms.discard(room)
             tenancy = self._tenancies.get(room.stream_id)
             if tenancy is not None and tenancy.room is room:
                 self._note_if_empty(tenancy)
-        if not self._admission.viewers:
+        if not self.admission.viewers:
             self._all_left.set()
 
     # -- rooms
@@ -380,7 +378,7 @@ class Hub:
     # -- time
 
     def _tick(self, now: float, is_late: bool) -> None:
-        self._admission.check(now)
+        self.admission.check(now)
         if not is_late:
             rooms, writes = self._rooms(), LiveWrites(now)
             for room in rooms:

@@ -29,7 +29,7 @@ from broadcaster.hub.lifetimes import Lifetime, Lifetimes
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
-from broadcaster.observability.limits import limit_reached
+from broadcaster.observability.limits import LimitName, limit_reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +119,11 @@ class Places:
 
     def take(self, tenant: str, *, waits: bool, visitor: Visitor = ANYONE) -> Place:
         """A place. Raises Busy when all are taken, TenantLimit when the tenant has as many as it may have."""
-        limits = self._limits
-        if self._taken >= limits.max_viewers:
-            limit_reached("MAX_VIEWERS")
-            raise Busy("as many viewers as this front-end serves")
-        if not limits.tenant_viewers.admits(tenant, self._viewers[tenant]):
-            limit_reached("TENANT_VIEWERS")
-            raise TenantLimit(
-                f"{self._viewers[tenant]} viewers and waiting requests, as many as BROADCASTER_TENANT_VIEWERS allows "
-                "one tenant at one front-end; close some and try again"
-            )
-        if waits and not limits.tenant_long_polls.admits(tenant, self._long_polls[tenant]):
-            limit_reached("TENANT_LONG_POLLS")
-            raise TenantLimit(
-                f"{self._long_polls[tenant]} requests wait, as many as BROADCASTER_TENANT_LONG_POLLS allows one tenant "
-                "at one front-end; try again when some are answered"
-            )
-        self._check_visitor(visitor)
+        refusal = self._refusal_of(tenant, waits=waits, visitor=visitor)
+        if refusal is not None:
+            setting, error = refusal
+            limit_reached(setting)
+            raise error
         place = Place(self, tenant, waits=waits, visitor=visitor)
         self._taken += 1
         self._without_viewer.add(place)
@@ -147,6 +135,10 @@ class Places:
         if waits:
             self._long_polls[tenant] += 1
         return place
+
+    def has_room(self, tenant: str, *, visitor: Visitor) -> bool:
+        """Whether there is a viewer's place."""
+        return self._refusal_of(tenant, waits=False, visitor=visitor) is None
 
     def enter(self, viewer: Viewer, place: Place) -> None:
         """The viewer has this place from here on, until ``left``."""
@@ -177,22 +169,34 @@ class Places:
         self._without_viewer.add(place)
         place.leave(is_gone=is_gone)
 
-    def _check_visitor(self, visitor: Visitor) -> None:
-        """Raises TenantLimit when its credential or its address has as many viewers as it may have."""
-        limits, held = self._limits, self._credentials[credential_of(visitor)]
+    def _refusal_of(self, tenant: str, *, waits: bool, visitor: Visitor) -> tuple[LimitName, Busy | TenantLimit] | None:
+        """The limit that is met, and the error that says so."""
+        limits = self._limits
+        if self._taken >= limits.max_viewers:
+            return "MAX_VIEWERS", Busy("as many viewers as this front-end serves")
+        if not limits.tenant_viewers.admits(tenant, self._viewers[tenant]):
+            return "TENANT_VIEWERS", TenantLimit(
+                f"{self._viewers[tenant]} viewers and waiting requests, as many as BROADCASTER_TENANT_VIEWERS allows "
+                "one tenant at one front-end; close some and try again"
+            )
+        if waits and not limits.tenant_long_polls.admits(tenant, self._long_polls[tenant]):
+            return "TENANT_LONG_POLLS", TenantLimit(
+                f"{self._long_polls[tenant]} requests wait, as many as BROADCASTER_TENANT_LONG_POLLS allows one tenant "
+                "at one front-end; try again when some are answered"
+            )
+        held = self._credentials[credential_of(visitor)]
         if limits.credential_viewers is not None and held >= limits.credential_viewers:
-            limit_reached("CREDENTIAL_VIEWERS")
-            raise TenantLimit(
+            return "CREDENTIAL_VIEWERS", TenantLimit(
                 f"{held} viewers and waiting requests with this key or token, as many as "
                 "BROADCASTER_CREDENTIAL_VIEWERS allows at one front-end; close some and try again"
             )
         held = self._addresses[visitor.address]
         if limits.address_viewers is not None and held >= limits.address_viewers:
-            limit_reached("ADDRESS_VIEWERS")
-            raise TenantLimit(
+            return "ADDRESS_VIEWERS", TenantLimit(
                 f"{held} viewers and waiting requests from this address, as many as BROADCASTER_ADDRESS_VIEWERS allows "
                 "at one front-end; close some and try again"
             )
+        return None
 
     def end_where(self, is_over: Callable[[Place], bool], viewers: Iterable[Viewer], *, reason: StopReason) -> None:
         """End the places of which this is true (rule 4); ``viewers``: all that have entered."""

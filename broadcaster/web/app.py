@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -104,7 +104,7 @@ def create_app(
 
     mount = Mount(services=services)
     credentials = _credentials(settings, is_shared=services is None) if settings.auth == "keys" else None
-    counts = RequestCounts()
+    observers = _Observers(RequestCounts(), RefusalLog(settings.log_refusals_per_s), tracing)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -116,7 +116,6 @@ def create_app(
         finally:
             tracing.close()
 
-    refusals = RefusalLog(settings.log_refusals_per_s)
     app = FastAPI(
         title="Broadcaster",
         summary="LLM answers that outlive the request",
@@ -128,16 +127,16 @@ def create_app(
         docs_url=None,  # FastAPI's own page loads its script from a foreign host
         redoc_url=None,
         lifespan=lifespan,
-        middleware=_layers(settings, credentials, counts=counts, refusals=refusals, tracing=tracing),
+        middleware=_layers(settings, credentials, observers),
         exception_handlers={HTTPException: answer_http},
         # A redirect of a POST loses its body in some clients and its method in others; a 404 is plain.
         redirect_slashes=False,
     )
     app.state.services = services
-    app.state.request_counts = counts
-    admit = admit_loopback if credentials is None else partial(admit_by_key, credentials=credentials)
-    app.state.direct = DirectViewers(mount, admit=admit, counts=counts, refusals=refusals, tracing=tracing)
+    app.state.request_counts = observers.counts
+    app.state.direct = _direct(settings, mount, credentials=credentials, observers=observers)
     app.router.route_class = MountedRoute.of(mount)
+    # Routes are tried in this order, and the first viewers of a crowd that reconnects are of the first.
     own = (streams, generations, feeds, tokens, usage, admin)
     for routes in (*(module.routes for module in own), *_optional(settings), *SURFACES, health.routes):
         for row in routes:
@@ -163,20 +162,35 @@ def app_readings(app: FastAPI) -> Iterator[Reading]:
         yield from app.state.services.readings()
 
 
-def _layers(
-    settings: Settings,
-    credentials: Credentials | None,
-    *,
-    counts: RequestCounts,
-    refusals: RefusalLog,
-    tracing: Tracing,
-) -> list[Middleware]:
+class _Observers(NamedTuple):
+    """What learns of every request."""
+
+    counts: RequestCounts
+    refusals: RefusalLog
+    tracing: Tracing
+
+
+def _direct(
+    settings: Settings, mount: Mount, *, credentials: Credentials | None, observers: _Observers
+) -> DirectViewers:
+    """The part of the layers for plain viewers on our own runner."""
+    return DirectViewers(
+        mount,
+        admit=admit_loopback if credentials is None else partial(admit_by_key, credentials=credentials),
+        counts=observers.counts,
+        refusals=observers.refusals,
+        tracing=observers.tracing,
+        has_origins=bool(settings.cors_origins),
+    )
+
+
+def _layers(settings: Settings, credentials: Credentials | None, observers: _Observers) -> list[Middleware]:
     """Outermost first."""
     layers = [
         Middleware(QueryToken),
         Middleware(HandshakeAsRequest),
-        Middleware(RequestId, counts),
-        Middleware(RequestLog, refusals=refusals, tracing=tracing),
+        Middleware(RequestId, observers.counts),
+        Middleware(RequestLog, refusals=observers.refusals, tracing=observers.tracing),
     ]
     if settings.cors_origins:
         layers.append(Middleware(CrossOrigin, origins=settings.cors_origins))

@@ -26,13 +26,17 @@ The steps of a request to such a route, in this order, in every app:
    most of them (a database session) open for as long as the viewer watches. What one raises then is the host's, and the
    stream that is not sent has no viewer.
 8. No cache keeps a response (guards/request.py).
+
+A route may have a shortcut for its plainest requests, which FastAPI need not read: it must answer as the route would.
+It is taken in our own app alone, where no guard of a host stands before the route. Of a crowd that reconnects it
+serves the first viewer of each stream; the others do not even reach the app (viewing/direct.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -41,7 +45,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from broadcaster.errors import AnswerUnsent, Busy, Forbidden
+from broadcaster.errors import AnswerUnsent, Busy
 from broadcaster.web.documents.problem_shapes import ErrorShape, reshape, shaped_responses
 from broadcaster.web.documents.problems import error_response, failure_response
 from broadcaster.web.guards.callers import check_caller
@@ -63,6 +67,16 @@ _UNCOUNTED: Final = frozenset({"health", "readiness", "stream_events", "stream_w
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
+class Shortcut(Protocol):
+    """Responds to the plainest requests in place of their route."""
+
+    def fits(self, scope: Scope) -> bool:
+        """Whether this is one of them; the path has matched the route's."""
+
+    async def answer(self, services: Services, scope: Scope) -> Response:
+        """The response of the route, or its error."""
+
+
 class Row(NamedTuple):
     """One route; ``options`` are those of FastAPI's ``add_api_route``."""
 
@@ -70,6 +84,7 @@ class Row(NamedTuple):
     path: str
     endpoint: Callable[..., Any]
     options: Mapping[str, Any]
+    shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
     takes_bytes: bool = False
     takes_websocket: bool = False
@@ -92,6 +107,8 @@ class Row(NamedTuple):
             route.takes_bytes = self.takes_bytes
             route.surface = self.options["tags"][0]
             route.takes_websocket = self.takes_websocket
+            if not route.mount.is_hosted:  # there a guard of the host stands before the route
+                route.shortcut = self.shortcut
 
 
 class RouteTable:
@@ -121,9 +138,9 @@ class RouteTable:
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
 
-    def get(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
+    def get(self, path: str, *, shortcut: Shortcut | None = None, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
         """A route of GET."""
-        return self._row("GET", path, options)
+        return self._row("GET", path, options, shortcut=shortcut)
 
     def websocket(self, path: str, **options: Any) -> Callable[[_Endpoint], _Endpoint]:
         """A route of GET, which the handshake of a WebSocket reaches too (viewing/handshake.py)."""
@@ -151,11 +168,12 @@ class RouteTable:
         path: str,
         options: Mapping[str, Any],
         *,
+        shortcut: Shortcut | None = None,
         takes_websocket: bool = False,
     ) -> Callable[[_Endpoint], _Endpoint]:
         def add(endpoint: _Endpoint) -> _Endpoint:
             merged = {"tags": [self.tag], "operation_id": endpoint.__name__, **options}
-            row = Row(method, self.prefix + path, endpoint, merged, self.errors, self.takes_bytes)
+            row = Row(method, self.prefix + path, endpoint, merged, shortcut, self.errors, self.takes_bytes)
             self._rows.append(row._replace(takes_websocket=takes_websocket))
             return endpoint
 
@@ -169,6 +187,7 @@ class MountedRoute(APIRoute):
     rights: ClassVar[Rights | None]
     operation: str = ""
     surface: str = ""
+    shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
     takes_bytes: bool = False
     takes_websocket: bool = False
@@ -195,12 +214,20 @@ class MountedRoute(APIRoute):
             send = uncached(send)
             await super().handle(scope, receive, send)
             return
+        shortcut, response = self.shortcut, None
         try:
             check_caller(scope, self.operation)
-        except Forbidden as error:
-            await error_response(error)(scope, receive, send)
-        else:
+            if shortcut is not None and shortcut.fits(scope):
+                services = self.mount.opened()
+                response = await shortcut.answer(services.visited_by(services.visitor_of(scope)), scope)
+        except Exception as error:
+            response = failure_response(error)
+            if response is None:
+                raise
+        if response is None:
             await super().handle(scope, receive, send)
+        else:
+            await response(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's documented way to read a request, and to answer errors, differently."""

@@ -113,8 +113,8 @@ async def test_the_hubs_tick_ends_a_viewer_and_forgets_one_that_leaves() -> None
         assert names == [b"hub.hello", b"hub.live", b"hub.expiring", b"hub.bye"]
         assert short.ends_cleanly
         short.leave()
-        assert len(hub._admission._lifetimes) == 1
+        assert len(hub.admission._lifetimes) == 1
         long.leave()
-        assert len(hub._admission._lifetimes) == 0
+        assert len(hub.admission._lifetimes) == 0
     finally:
         await hub.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -41,3 +41,11 @@ async def fetch_over(
                 break
     result = sorted((name, value) for name, value in response.headers.multi_items() if name != "date")
     return Answered(response.status_code, result, re.sub(r"retry: \d+", "retry: drawn", body.decode()))
+
+
+def scope_of(path: str, headers: Mapping[str, bytes] | None = None) -> dict[str, Any]:
+    """The scope of a GET."""
+    fields = {"host": b"localhost", **(headers or {})}
+    raw = [(name.encode(), value) for name, value in fields.items()]
+    path, _, query = path.partition("?")
+    return {"method": "GET", "path": path, "query_string": query.encode(), "headers": raw, "state": {}}

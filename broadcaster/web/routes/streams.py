@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from fastapi import Header, Path, Query, Request, Response
+from starlette.types import Scope
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.priorities import PRIORITY_HEADER
 from broadcaster.dialects import DIALECTS, MESSAGES, NATIVE, NATIVE_SNAPSHOT, SNAPSHOT_MESSAGES, Dialect
 from broadcaster.errors import Busy
 from broadcaster.hub.places import Place
@@ -27,12 +29,13 @@ from broadcaster.web.documents.problem_table import UnknownDialect
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, problem_response, problem_responses
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
-from broadcaster.web.services import Services
+from broadcaster.web.services import Arrival, Services, tenant_of
 from broadcaster.web.viewing.handshake import handshake_of
 from broadcaster.web.viewing.joining import find_stream, join_stream
 from broadcaster.web.viewing.sse import EventStreamResponse
 from broadcaster.web.viewing.websocket import WebSocketResponse
 
+_CURSOR_HEADER: Final = b"last-event-id"
 # The grammar of `Cursor.parse`, for the OpenAPI document.
 _CURSOR: Final = {"pattern": "^((0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19}))?$"}
 _UPGRADE: Final = {"upgrade": "websocket", "connection": "upgrade"}
@@ -40,6 +43,8 @@ _NO_HANDSHAKE: Final = (
     "open this path as a WebSocket (a proxy in between must pass Upgrade and Connection on), or read the events as "
     "server-sent events at the same path with /events in place of /ws"
 )
+# A body, and a priority, which must be one that there is.
+_READ_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding", PRIORITY_HEADER.encode()})
 
 
 StreamId = Annotated[str, Path(description="the generation's or feed's id")]
@@ -59,11 +64,33 @@ ReplayMode = Annotated[
 ]
 
 
+class _PlainFollow:
+    """``follow`` for what an EventSource sends: no query, no body, one cursor at most."""
+
+    def fits(self, scope: Scope) -> bool:
+        """See Shortcut."""
+        if scope["method"] != "GET" or scope["query_string"]:
+            return False
+        names = [name for name, _ in scope["headers"]]
+        return names.count(_CURSOR_HEADER) <= 1 and _READ_HEADERS.isdisjoint(names)
+
+    async def answer(self, services: Services, scope: Scope) -> Response:
+        """See Shortcut."""
+        given = next((value for name, value in scope["headers"] if name == _CURSOR_HEADER), b"")
+        return await follow(
+            request=Request(scope),
+            here=Arrival(services, tenant_of(scope, None), base=""),
+            stream_id=scope["path_params"]["stream_id"],
+            last_event_id=given.decode("latin-1"),
+        )
+
+
 routes = RouteTable(prefix="/v1/streams", tag="streams")
 
 
 @routes.get(
     "/{stream_id}/events",
+    shortcut=_PlainFollow(),
     summary="Follow a stream",
     operation_id="stream_events",
     response_class=Response,

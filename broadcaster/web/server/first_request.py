@@ -6,7 +6,7 @@ app's layers and FastAPI cost more than all that is done for the viewer itself (
 Rules
 1. Only bytes that are one whole request, and nothing else, are read here: GET of HTTP/1.1 without a body. Everything
    else goes to ``FrontEndProtocol`` as it came, and so does a request that is not admitted here (viewing/direct.py).
-2. What the client sends while its viewer waits for the stream is kept for after the response, up to
+2. What the client sends while its viewer waits for its turn is kept for after the response, up to
    ``PIPELINED_BYTES``; beyond that the socket is not read.
 3. The bounds of connections.py hold here too: a connection too many, and one whose head is late. The time of a head is
    that of its transport: it does not begin anew with another protocol.
@@ -117,7 +117,7 @@ class FirstRequestProtocol(asyncio.Protocol):
             self._hand_over()
 
     def data_received(self, data: bytes) -> None:
-        """The first bytes, or more while the viewer waits for its stream."""
+        """The first bytes, or more while the viewer waits for its turn."""
         self._received += data
         if self._joining is not None:
             if len(self._received) > PIPELINED_BYTES:
@@ -129,7 +129,7 @@ class FirstRequestProtocol(asyncio.Protocol):
             return
         self._state.arrivals.head_ends(self)
         self._received = b""
-        if self._direct.is_at_hand(found):
+        if self._direct.admits_at_once:
             with suppress(WouldWait):  # then the task waits
                 self._answer(data, run_at_once(self._direct.join(found)))
                 return
@@ -195,7 +195,7 @@ class FirstRequestProtocol(asyncio.Protocol):
         return self._direct.judge(scope)
 
     def _joined(self, request: bytes, joining: asyncio.Task[Admitted | None]) -> None:
-        """The task that waited for the stream is over."""
+        """The task that waited for a turn is over."""
         self._joining = None
         if joining.cancelled():
             self.transport.abort()

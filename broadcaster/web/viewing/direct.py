@@ -6,9 +6,11 @@
 Rules
 1. It admits, and does nothing else. A request that would be refused, or that has more than a path, a cursor and a
    credential, goes to the app, which reads it anew: until then nothing was counted, and nothing of it was kept.
-2. It checks by the functions by which the layers of the app check (app.py), in their order. A response is equal to that
+2. It is for streams that this front-end follows already: nothing here waits for Redis. The first viewer of a stream
+   comes by way of the app. The only wait is that for a turn of the loop with few arrivals.
+3. It checks by the functions by which the layers of the app check (app.py), in their order. A response is equal to that
    of the app (tests/web/viewing/test_direct.py compares them).
-3. It is for our own app alone: in a host's app a guard of the host stands before the route.
+4. It is for our own app alone: in a host's app a guard of the host stands before the route.
 
 Measured (docs/benchmarks.md): a viewer that returns costs half as much as by way of the app.
 """
@@ -22,6 +24,7 @@ from typing import Final, NamedTuple
 from starlette.types import Scope
 
 from broadcaster.core.cursor import Cursor
+from broadcaster.core.requests.priorities import PRIORITY_HEADER
 from broadcaster.errors import BroadcasterError
 from broadcaster.hub.places import Visitor
 from broadcaster.hub.viewer import Viewer
@@ -52,10 +55,12 @@ _PATH: Final = re.compile(r"/v1/streams/([A-Za-z0-9._~-]+)/events")
 _CURSOR_HEADER: Final = b"last-event-id"
 _GENERATION_ID: Final = GENERATION_ID_HEADER.lower().encode()
 _NO_REFERRER: Final = (REFERRER_POLICY.encode(), NO_REFERRER.encode())
-# Pages of other origins (cors.py), handshakes (request.py), bodies.
+# Pages of other origins (cors.py), handshakes (request.py), bodies, and a priority, which must be one that there is.
 _FOR_THE_APP: Final = frozenset(
     {b"origin", b"upgrade", b"sec-websocket-key", b"content-length", b"transfer-encoding", b"expect"}
+    | {PRIORITY_HEADER.encode()}
 )
+_VARY: Final = (b"vary", b"Origin")
 
 Admit = Callable[[Scope], Scope | None]
 """The guard of the app: the scope that stands behind it, or None for a request that it does not admit at once."""
@@ -82,12 +87,23 @@ class Admitted(NamedTuple):
 
 
 class DirectViewers:
-    """See the module's text. ``admit``, ``counts``, ``refusals`` and ``tracing``: those of the app's layers."""
+    """See the module's text. ``admit``, ``counts``, ``refusals`` and ``tracing``: those of the app's layers.
+
+    ``has_origins``: whether pages of other origins may call.
+    """
 
     def __init__(
-        self, mount: Mount, *, admit: Admit, counts: RequestCounts, refusals: RefusalLog, tracing: Tracing
+        self,
+        mount: Mount,
+        *,
+        admit: Admit,
+        counts: RequestCounts,
+        refusals: RefusalLog,
+        tracing: Tracing,
+        has_origins: bool,
     ) -> None:
         self._mount = mount
+        self._common = [*EVENT_STREAM_FIELDS, _VARY] if has_origins else list(EVENT_STREAM_FIELDS)
         self._admit = admit
         self._counts = counts
         self._refusals = refusals
@@ -120,27 +136,31 @@ class DirectViewers:
         given = cursors[0].decode("latin-1") if cursors else ""
         cursor = Cursor.parse(given) if given else None
         visitor, tenant = services.visitor_of(admitted), tenant_of(admitted, None)
+        if self._meta_of(stream_id, tenant, services) is None:
+            return None
         record = RequestRecord(scope, refusals=self._refusals, tracing=self._tracing)
         record.operation, record.surface, record.route = _OPERATION, _SURFACE, _ROUTE
         record.tenant, record.stream, record.status = tenant, showable(stream_id), STATUS
         return PlainRequest(scope["path"], record, stream_id, cursor, tenant, visitor, request_id, has_query_token)
 
-    def is_at_hand(self, request: PlainRequest) -> bool:
-        """Whether ``join`` waits for nothing."""
+    @property
+    def admits_at_once(self) -> bool:
+        """Whether ``join`` does not wait for a turn of the loop."""
         services = self._mount.services
-        if services is None:
-            return False
-        meta = services.known_streams.recall(request.stream_id, tenant=request.tenant)
-        return meta is not None and not meta.is_over and services.hub.admits_at_once(meta.id)
+        return services is not None and services.hub.admits_at_once
 
     async def join(self, request: PlainRequest) -> Admitted | None:
         """The viewer, to be driven at once; None: the app answers the request."""
-        services, tenant = self._mount.services, request.tenant
+        services, tenant, visitor = self._mount.services, request.tenant, request.visitor
         if services is None or not services.rates.admits_request(tenant):
             return None
+        meta = self._meta_of(request.stream_id, tenant, services)
+        if meta is None or not services.hub.admission.has_room(tenant, visitor=visitor):
+            return None
         try:
-            with services.hub.reserve(tenant, visitor=request.visitor) as place:
-                meta = await services.known_streams.find(request.stream_id, tenant=tenant)
+            if visitor.caller is not None:  # it may have lost its right since the request was judged
+                services.check_admitted(visitor.caller)
+            with services.hub.reserve(tenant, visitor=visitor) as place:
                 viewer = await join_stream(services, meta, cursor=request.cursor, place=place)
             return self._begin(request, viewer, meta) if isinstance(viewer, Viewer) else None
         except BroadcasterError:
@@ -149,10 +169,15 @@ class DirectViewers:
             _log.error("direct_viewer_crashed", exc_info=error)
             return None
 
+    def _meta_of(self, stream_id: str, tenant: str, services: Services) -> Meta | None:
+        """The meta of a stream that is followed here (rule 2). One that ended elsewhere must be read."""
+        meta = services.known_streams.recall(stream_id, tenant=tenant)
+        return None if meta is None or meta.is_over else meta
+
     def _begin(self, request: PlainRequest, viewer: Viewer, meta: Meta) -> Admitted:
         """Count the request, and have its line written when the viewer leaves. Raises RateLimited."""
         try:
-            self._mount.opened().rates.admit_request(request.tenant)  # others may have come while this one waited
+            self._mount.opened().rates.admit_request(request.tenant)  # others may have come during the wait for a turn
             return self._response_of(request, viewer, meta)
         except BaseException:
             viewer.observer = None
@@ -162,10 +187,8 @@ class DirectViewers:
     def _response_of(self, request: PlainRequest, viewer: Viewer, meta: Meta) -> Admitted:
         ViewerReport.attach(viewer, request.record, meta=meta)
         self._counts.add(request.path, STATUS)
-        fields = list(EVENT_STREAM_FIELDS)
-        if meta.kind == "generation":
-            fields.append((_GENERATION_ID, meta.id.encode("latin-1")))
-        fields = named_fields(fields, request.request_id)
+        own = [(_GENERATION_ID, meta.id.encode("latin-1"))] if meta.kind == "generation" else []
+        fields = named_fields([*self._common, *own], request.request_id)
         if request.has_query_token:
             fields.append(_NO_REFERRER)
         return Admitted(viewer, fields)

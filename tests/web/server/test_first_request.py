@@ -17,6 +17,7 @@ from broadcaster.core.events import Finish, TextDelta
 from broadcaster.hub.flusher import ARRIVALS_A_TURN
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.server.first_request import WouldWait, run_at_once
+from broadcaster.web.server.http_protocol import FrontEndProtocol
 from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
 from broadcaster.web.services import Services
@@ -69,37 +70,43 @@ class Clients:
         connection.writer.write(sent)
         return connection
 
+    async def follow(self) -> None:
+        """A viewer of the stream ``run``, by way of the app: further ones are admitted directly."""
+        await (await self.connect(get("run"))).until(LIVE)
+        assert self.direct.judged == [False]
+
     def close(self) -> None:
         for each in self._opened:
             each.writer.close()
 
 
 class Noting:
-    """``DirectViewers`` that notes what becomes of each plain; ``may_join`` holds joins up, ``fault`` ends them."""
+    """``DirectViewers`` that notes what becomes of each request; ``may_join`` holds joins up, and ``admits`` none."""
 
     def __init__(self, direct: DirectViewers) -> None:
         self._direct = direct
         self.judged: list[bool] = []
         self.joined: list[bool] = []
-        self.was_at_hand: list[bool] = []
+        self.admits = True
         self.joining = 0
         self.may_join = asyncio.Event()
         self.may_join.set()
 
     def judge(self, scope: Any) -> PlainRequest | None:
-        plain = self._direct.judge(scope)
-        self.judged.append(plain is not None)
-        return plain
+        request = self._direct.judge(scope)
+        self.judged.append(request is not None)
+        return request
 
-    def is_at_hand(self, plain: PlainRequest) -> bool:
-        self.was_at_hand.append(self.may_join.is_set() and self._direct.is_at_hand(plain))
-        return self.was_at_hand[-1]
+    @property
+    def admits_at_once(self) -> bool:
+        return self.may_join.is_set() and self._direct.admits_at_once
 
-    async def join(self, plain: PlainRequest) -> Admitted | None:
+    async def join(self, request: PlainRequest) -> Admitted | None:
         self.joining += 1
         try:
-            await self.may_join.wait() if not self.may_join.is_set() else None
-            admitted = await self._direct.join(plain)
+            if not self.may_join.is_set():
+                await self.may_join.wait()
+            admitted = await self._direct.join(request) if self.admits else None
         finally:
             self.joining -= 1
         self.joined.append(admitted is not None)
@@ -136,10 +143,8 @@ async def serving(app: FastAPI, services: Services, limits: ConnectionLimits | N
 @pytest.fixture
 def world() -> MemoryWorld:
     world = MemoryWorld()
-    for id in ("run", "end"):
-        world.add(id)
-        world.append(id, TextDelta(id="0", delta="a"))
-    world.append("end", Finish())
+    world.add("run")
+    world.append("run", TextDelta(id="0", delta="a"))
     return world
 
 
@@ -149,51 +154,74 @@ async def clients(services: Services) -> AsyncIterator[Clients]:
         yield opened
 
 
-async def test_the_first_viewer_of_a_stream_waits_for_it_and_the_next_finds_it_at_hand(clients: Clients) -> None:
-    for _ in range(3):
+async def test_the_first_viewer_of_a_stream_comes_through_the_app_and_the_next_does_not(clients: Clients) -> None:
+    await clients.follow()
+    for _ in range(2):
         await (await clients.connect(get("run"))).until(LIVE)
-    assert clients.direct.was_at_hand == [False, True, True]
-    assert clients.direct.joined == [True] * 3
+    assert clients.direct.joined == [True, True]
     assert not clients.server._arrivals._heads, "a viewer's head is not due"
 
 
-async def test_a_stream_that_seemed_at_hand_is_waited_for(
+async def test_a_turn_that_seemed_free_is_waited_for(
     clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients.direct, "is_at_hand", lambda _: True)
+    await clients.follow()
+    gate = services.hub._flusher.turns.arrivals
+    monkeypatch.setattr(Noting, "admits_at_once", True)
+    for _ in range(ARRIVALS_A_TURN):
+        await gate.enter()
     await (await clients.connect(get("run"))).until(LIVE)
-    assert clients.direct.joined == [True]
-    assert services.hub._admission._taken == 1
+    crowd = [await clients.connect() for _ in range(2 * ARRIVALS_A_TURN)]
+    for each in crowd:
+        each.writer.write(get("run"))
+    for each in crowd:
+        await each.until(LIVE)
+    assert set(clients.direct.joined) == {True}
+    await until_watched(services, "run", len(crowd) + 2)
+    assert services.hub.admission._taken == len(crowd) + 2
 
 
-async def test_a_stream_whose_end_has_not_come_here_yet_is_not_at_hand(clients: Clients, world: MemoryWorld) -> None:
+async def test_a_stream_whose_end_has_not_come_here_yet_is_for_the_app(clients: Clients, world: MemoryWorld) -> None:
     """Its meta says that it is over: whether the log still holds it must be read."""
     world.streams["run"].meta = replace(world.streams["run"].meta, status="finished")
-    for _ in range(2):
-        await (await clients.connect(get("run"))).until(LIVE)
-    assert clients.direct.was_at_hand == [False, False]
-    assert clients.direct.joined == [True, True]
+    await clients.follow()
+    await (await clients.connect(get("run"))).until(LIVE)
+    assert clients.direct.judged == [False, False]
 
 
-async def test_a_request_in_two_pieces_is_answered_by_the_app(clients: Clients) -> None:
-    for cut in (1, 20, -1):
-        connection = await clients.connect(get("run")[:cut])
-        await asyncio.sleep(0)
-        connection.writer.write(get("run")[cut:])
-        await connection.until(LIVE)
+@pytest.mark.parametrize("cut", [1, 20, -1])
+async def test_a_request_in_two_pieces_is_answered_by_the_app(clients: Clients, cut: int) -> None:
+    await clients.follow()
+    connection = await clients.connect(get("run")[:cut])
+    async with asyncio.timeout(DEADLINE_S):
+        while not any(isinstance(each, FrontEndProtocol) for each in clients.server.server_state.connections):
+            await asyncio.sleep(0.001)
+    connection.writer.write(get("run")[cut:])
+    await connection.until(LIVE)
+    assert clients.direct.joined == []
 
 
 @pytest.mark.parametrize("cut", [0, 10, len(HEALTH)])
-async def test_what_comes_in_one_piece_with_a_request_is_answered_too(clients: Clients, cut: int) -> None:
-    connection = await clients.connect(get("end") + HEALTH[:cut])
+async def test_what_comes_in_one_piece_with_a_request_is_answered_too(
+    clients: Clients, world: MemoryWorld, cut: int
+) -> None:
+    await clients.follow()
+    connection = await clients.connect(get("run") + HEALTH[:cut])
+    await connection.until(LIVE)
+    world.append("run", Finish())
     await connection.until(ENDED)
     connection.writer.write(HEALTH[cut:])
     await connection.until(b'"ok"}')
-    assert clients.direct.judged == ([] if cut else [True])
+    assert clients.direct.joined == ([] if cut else [True])
 
 
-async def test_the_connection_of_a_viewer_that_is_over_serves_further_requests(clients: Clients) -> None:
-    connection = await clients.connect(get("end"))
+async def test_the_connection_of_a_viewer_that_is_over_serves_further_requests(
+    clients: Clients, world: MemoryWorld
+) -> None:
+    await clients.follow()
+    connection = await clients.connect(get("run"))
+    await connection.until(LIVE)
+    world.append("run", Finish())
     await connection.until(ENDED)
     for _ in range(2):
         connection.writer.write(HEALTH)
@@ -201,37 +229,37 @@ async def test_the_connection_of_a_viewer_that_is_over_serves_further_requests(c
     assert clients.direct.joined == [True]
 
 
-async def test_the_connection_ends_behind_a_viewer_whose_request_wants_that(clients: Clients) -> None:
-    answer = await (await clients.connect(get("end", b"Connection: close"))).to_the_end()
-    head, _, body = answer.partition(b"\r\n\r\n")
+async def test_the_connection_ends_behind_a_viewer_whose_request_wants_that(
+    clients: Clients, world: MemoryWorld
+) -> None:
+    await clients.follow()
+    connection = await clients.connect(get("run", b"Connection: close"))
+    head = await connection.until(LIVE)
     assert b"\r\nconnection: close\r\n" in head
-    assert body.endswith(ENDED)
+    world.append("run", Finish())
+    assert (await connection.to_the_end()).endswith(ENDED)
     assert clients.direct.joined == [True]
 
 
-async def test_a_request_that_came_while_its_viewer_waited_is_answered_afterwards(clients: Clients) -> None:
+@pytest.mark.parametrize("admits", [True, False])
+async def test_a_request_that_came_while_its_viewer_waited_is_answered_afterwards(
+    clients: Clients, world: MemoryWorld, admits: bool
+) -> None:
+    await clients.follow()
     clients.direct.may_join.clear()
-    connection = await clients.connect(get("end"))
+    clients.direct.admits = admits
+    connection = await clients.connect(get("run"))
     await clients.direct.until_joining()
     connection.writer.write(HEALTH[:10])
     await asyncio.sleep(0.01)
     connection.writer.write(HEALTH[10:])
     await asyncio.sleep(0.01)
     clients.direct.may_join.set()
+    await connection.until(LIVE)
+    world.append("run", Finish())
     await connection.until(ENDED)
     await connection.until(b'"ok"}')
-
-
-async def test_requests_behind_one_that_is_not_admitted_are_answered_in_order(clients: Clients) -> None:
-    clients.direct.may_join.clear()
-    connection = await clients.connect(get("nobody"))
-    await clients.direct.until_joining()
-    connection.writer.write(HEALTH)
-    await asyncio.sleep(0.01)
-    clients.direct.may_join.set()
-    assert b" 404 " in await connection.until(b"\r\n")
-    await connection.until(b'"ok"}')
-    assert clients.direct.joined == [False]
+    assert clients.direct.joined == [admits]
 
 
 @pytest.mark.parametrize(
@@ -256,15 +284,14 @@ async def test_requests_behind_one_that_is_not_admitted_are_answered_in_order(cl
 async def test_a_request_that_is_not_plain_is_answered_by_the_app(
     clients: Clients, request_: bytes, status: int
 ) -> None:
-    await (await clients.connect(get("run"))).until(LIVE)
-    del clients.direct.joined[:]
+    await clients.follow()
     head = await (await clients.connect(request_)).until(b"\r\n")
     assert int(head.split()[1]) == status
     assert clients.direct.joined == []
 
 
 async def test_a_crowd_larger_than_one_turn_admits_is_admitted_whole(clients: Clients, services: Services) -> None:
-    await (await clients.connect(get("run"))).until(LIVE)
+    await clients.follow()
     crowd = [await clients.connect() for _ in range(4 * ARRIVALS_A_TURN)]
     for each in crowd:
         each.writer.write(get("run"))
@@ -277,36 +304,40 @@ async def test_a_crowd_larger_than_one_turn_admits_is_admitted_whole(clients: Cl
 async def test_a_client_that_leaves_while_it_waits_leaves_no_viewer_and_no_place(
     clients: Clients, services: Services
 ) -> None:
+    await clients.follow()
     clients.direct.may_join.clear()
     connection = await clients.connect(get("run"))
     await clients.direct.until_joining()
     connection.writer.transport.abort()
     await clients.direct.until_joining(0)
     assert clients.direct.joined == []
-    assert services.hub._admission._taken == 0
+    assert services.hub.admission._taken == 1
 
 
 async def test_a_client_that_left_as_its_viewer_was_made_leaves_no_viewer(
     clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await clients.follow()
     connection = await clients.connect()
     join = clients.direct.join
 
-    async def late(plain: PlainRequest) -> Admitted | None:
-        admitted = await join(plain)
-        (protocol,) = clients.server.server_state.connections
+    async def late(request: PlainRequest) -> Admitted | None:
+        await asyncio.sleep(0)
+        admitted = await join(request)
+        (protocol,) = (each for each in clients.server.server_state.connections if hasattr(each, "give_up"))
         protocol.transport.abort()
         return admitted
 
     monkeypatch.setattr(clients.direct, "join", late)
     connection.writer.write(get("run"))
     assert await connection.to_the_end() == b""
-    await until_watched(services, "run", 0)
-    assert services.hub._admission._taken == 0
+    await until_watched(services, "run", 1)
+    assert services.hub.admission._taken == 1
 
 
 async def test_a_viewer_that_waits_at_the_servers_end_is_cut_so_that_it_comes_back(services: Services) -> None:
     async with serving(own_app(services), services) as clients:
+        await clients.follow()
         clients.direct.may_join.clear()
         waiting, silent = await clients.connect(get("run")), await clients.connect()
         await clients.direct.until_joining()
@@ -352,6 +383,7 @@ async def test_a_defect_is_logged_and_is_the_apps_500(
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("structlog.is_configured", lambda: True)
+    await clients.follow()
     monkeypatch.setattr(services.hub, "reserve", fail)
     with capture_logs() as logged:
         answer = await (await clients.connect(get("run"))).until(b"\r\n")
@@ -360,12 +392,5 @@ async def test_a_defect_is_logged_and_is_the_apps_500(
 
 
 async def test_a_coroutine_that_waits_is_not_run_at_once() -> None:
-    async def waits() -> None:
-        await asyncio.sleep(0)
-
-    async def returns() -> int:
-        return 7
-
     with pytest.raises(WouldWait):
-        run_at_once(waits())
-    assert run_at_once(returns()) == 7
+        run_at_once(asyncio.sleep(0))

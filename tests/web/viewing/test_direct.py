@@ -9,16 +9,17 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import Cookie, HTTPException
+from fastapi import Cookie, FastAPI, HTTPException
 
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
+from broadcaster.web.route_table import MountedRoute
 from broadcaster.web.services import Services, drain
 from tests.support.apps.mounting import Mounted, create_host, serve_host
 from tests.support.memory.memory_world import EPOCH, MemoryWorld
 from tests.support.servers.front_end import DEADLINE_S, in_process, listen, own_app, served
-from tests.support.whole_answers import Answered, fetch, fetch_over
+from tests.support.whole_answers import Answered, fetch, fetch_over, scope_of
 
 MINE, OTHERS = "the-key-of-mine-0", "the-key-of-others"
 KEYED = Settings.model_validate({"auth": "keys", "api_keys": json.dumps({"local": [MINE], "others": [OTHERS]})})
@@ -47,14 +48,6 @@ async def keyed(services: Services) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-def scope_of(path: str, headers: Mapping[str, bytes] | None = None) -> dict[str, Any]:
-    """The scope of a GET."""
-    fields = {"host": b"localhost", **(headers or {})}
-    raw = [(name.encode(), value) for name, value in fields.items()]
-    path, _, query = path.partition("?")
-    return {"method": "GET", "path": path, "query_string": query.encode(), "headers": raw, "state": {}}
-
-
 async def compare(
     client: httpx2.AsyncClient,
     taken: list[str],
@@ -63,14 +56,14 @@ async def compare(
     *,
     is_taken: bool,
 ) -> Answered:
-    """The answer, which is the same either way; the last request finds the stream at hand."""
+    """The answer, which is the same every way: by the shortcut for the first viewer, by the route, and directly."""
     url = URL.format(id)
     plain = await fetch(client, url, headers)
-    assert len(taken) == is_taken
     for query in HARMLESS:
         assert await fetch(client, url + query, headers) == plain, query
-    assert len(taken) == is_taken
-    assert await fetch(client, url, headers) == plain
+    assert taken == []
+    for _ in range(2):
+        assert await fetch(client, url, headers) == plain
     assert len(taken) == 2 * is_taken
     return plain
 
@@ -82,9 +75,9 @@ async def compare(
         ("gen_run", f"{EPOCH}-1".encode(), 200, f"id: {EPOCH}-2\n", True),
         ("gen_run", b"9-99", 200, "event: hub.", True),
         ("feed", None, 200, "event: hub.live", True),
-        ("gen_end", None, 200, '"type":"finish"', True),
-        ("gen_end", b"", 200, f"id: {EPOCH}-1\n", True),
-        ("gen_end", f"{EPOCH}-2".encode(), 200, '"type":"finish"', True),
+        ("gen_end", None, 200, '"type":"finish"', False),
+        ("gen_end", b"", 200, f"id: {EPOCH}-1\n", False),
+        ("gen_end", f"{EPOCH}-2".encode(), 200, '"type":"finish"', False),
         ("gen_end", END.encode(), 204, "", False),
         ("gen_gone", None, 200, "event: hub.gap", False),
         ("gen_gone", END.encode(), 204, "", False),
@@ -158,21 +151,24 @@ async def test_an_app_that_was_never_opened_reports_that() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "status", "code"),
+    ("id", "headers", "status", "code"),
     [
-        ({}, 401, "unauthorized"),
-        ({"x-api-key": b"nobody-has-this-key"}, 401, "unauthorized"),
-        ({"x-api-key": b"\xff\xfe"}, 401, "unauthorized"),
-        ({"authorization": f"Bearer {OTHERS}".encode()}, 404, "unknown_stream"),
-        ({"x-api-key": MINE.encode()}, 200, None),
-        ({"x-api-key": MINE.encode(), "last-event-id": END.encode()}, 204, None),
-        ({"x-api-key": OTHERS.encode(), "last-event-id": END.encode()}, 404, "unknown_stream"),
+        ("gen_end", {}, 401, "unauthorized"),
+        ("gen_end", {"x-api-key": b"nobody-has-this-key"}, 401, "unauthorized"),
+        ("gen_end", {"x-api-key": b"\xff\xfe"}, 401, "unauthorized"),
+        ("gen_end", {"authorization": f"Bearer {OTHERS}".encode()}, 404, "unknown_stream"),
+        ("gen_end", {"x-api-key": MINE.encode()}, 200, None),
+        ("gen_run", {"x-api-key": MINE.encode()}, 200, None),
+        ("gen_run", {}, 401, "unauthorized"),
+        ("gen_run", {"x-api-key": OTHERS.encode()}, 404, "unknown_stream"),
+        ("gen_end", {"x-api-key": MINE.encode(), "last-event-id": END.encode()}, 204, None),
+        ("gen_end", {"x-api-key": OTHERS.encode(), "last-event-id": END.encode()}, 404, "unknown_stream"),
     ],
 )
 async def test_the_direct_way_is_no_way_round_the_keys(
-    keyed: httpx2.AsyncClient, taken: list[str], headers: dict[str, bytes], status: int, code: str | None
+    keyed: httpx2.AsyncClient, taken: list[str], id: str, headers: dict[str, bytes], status: int, code: str | None
 ) -> None:
-    plain = await compare(keyed, taken, "gen_end", headers, is_taken=status == 200)
+    plain = await compare(keyed, taken, id, headers, is_taken=status == 200 and id == "gen_run")
     assert plain.status == status
     assert code is None or json.loads(plain.body)["code"] == code
 
@@ -181,7 +177,7 @@ async def test_one_tenants_lookup_is_not_used_for_another(keyed: httpx2.AsyncCli
     for _ in range(2):
         for key, status in ((MINE, 200), (OTHERS, 404)):
             assert (await fetch(keyed, URL.format("gen_run"), {"x-api-key": key.encode()})).status == status
-    assert len(taken) == 2
+    assert len(taken) == 1
 
 
 # ------------------------------------------------------------------------------------------- what is left to the route
@@ -265,3 +261,13 @@ async def test_a_mounted_router_admits_nothing_directly_and_its_guards_run(taken
         assert (await listen(client, url, until="hub.live")).status == 200
     assert response == ["", "good"]
     assert taken == []
+
+
+def shortcuts(routes: list[Any]) -> list[str]:
+    return [each.path for each in routes if isinstance(each, MountedRoute) and each.shortcut is not None]
+
+
+def test_an_app_of_ours_beside_a_mounted_router_leaves_it_without_shortcuts(app: FastAPI) -> None:
+    """The rows are one table; the shortcut is of the route, not of the row or its class."""
+    assert shortcuts(app.routes) == [URL.format("{stream_id}")]
+    assert shortcuts(Mounted().router.routes) == []

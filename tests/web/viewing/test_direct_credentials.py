@@ -12,7 +12,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
-from broadcaster.core.events import Finish, TextDelta
+from broadcaster.core.access.callers import Caller
+from broadcaster.core.events import TextDelta
+from broadcaster.errors import Unauthorized
+from broadcaster.observability.limits import REACHED
 from broadcaster.observability.tracing.otel import ExportingTracing
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
@@ -22,7 +25,7 @@ from broadcaster.web.services import Services
 from tests.support.access import token_kit as kit
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.front_end import DEADLINE_S, own_app, served, until_watched
-from tests.support.whole_answers import fetch
+from tests.support.whole_answers import fetch, scope_of
 
 MINE = "the-key-of-mine-0"
 URL = "/v1/streams/{}/events"
@@ -40,10 +43,8 @@ TOKEN_SETTINGS = {
 @pytest.fixture
 def world() -> MemoryWorld:
     world = MemoryWorld()
-    for id in ("gen_run", "gen_end"):
-        world.add(id)
-        world.append(id, TextDelta(id="0", delta="a"))
-    world.append("gen_end", Finish())
+    world.add("gen_run")
+    world.append("gen_run", TextDelta(id="0", delta="a"))
     return world
 
 
@@ -59,9 +60,9 @@ async def test_a_token_admits_directly_from_wherever_a_client_can_put_it(
     query = f"?token={token}" if place == "query" else "?"
     async with served(own_app(services, **TOKEN_SETTINGS), services) as client:
         url = URL.format("gen_web")
-        plain = await fetch(client, url + query, headers)
-        assert len(taken) == 1
-        assert await fetch(client, f"{url}{query}&dialect=native", headers) == plain
+        plain = await fetch(client, f"{url}{query}&dialect=native", headers)
+        assert taken == []
+        assert await fetch(client, url + query, headers) == plain
         assert len(taken) == 1
     assert plain.status == 200
     assert (("referrer-policy", "no-referrer") in plain.headers) is (place == "query")
@@ -89,7 +90,8 @@ async def test_a_credential_that_may_not_watch_the_stream_is_refused_by_the_app(
     world.add("gen_web", tenant="web")
     async with served(own_app(services, **TOKEN_SETTINGS), services) as client:
         watching = {"authorization": f"Bearer {kit.own_token(time.time())}".encode()}
-        assert (await fetch(client, URL.format("gen_web"), watching)).status == 200
+        for _ in range(2):
+            assert (await fetch(client, URL.format("gen_web"), watching)).status == 200
         assert (await fetch(client, URL.format("gen_web"), headers)).status == status
     assert len(taken) == 1
 
@@ -99,20 +101,69 @@ async def test_a_page_of_another_origin_is_answered_by_the_layer_for_it(services
     keyed = KEYED.model_copy(update={"cors_origins": [page]})
     async with served(own_app(services, keyed), services) as client:
         headers = {"origin": page.encode(), "x-api-key": MINE.encode()}
-        answered = await fetch(client, URL.format("gen_run"), headers)
-    assert ("access-control-allow-origin", page) in answered.headers
+        for _ in range(2):
+            answered = await fetch(client, URL.format("gen_run"), headers)
+            assert ("access-control-allow-origin", page) in answered.headers
     assert taken == []
+
+
+async def test_where_origins_are_listed_a_response_depends_on_the_origin(services: Services, taken: list[str]) -> None:
+    async with served(own_app(services, cors_origins=["https://app.example.com"]), services) as client:
+        answered = [await fetch(client, URL.format("gen_run") + query) for query in (HARMLESS, "")]
+    assert answered[0] == answered[1]
+    assert len(taken) == 1
+
+
+async def test_a_priority_that_there_is_not_is_refused_by_the_app(services: Services, taken: list[str]) -> None:
+    async with served(own_app(services), services) as client:
+        await fetch(client, URL.format("gen_run"))
+        answered = await fetch(client, URL.format("gen_run"), {"broadcaster-priority": b"urgent"})
+    assert answered.status == 400
+    assert taken == []
+
+
+async def test_a_limit_that_is_met_is_counted_once(services: Services, taken: list[str]) -> None:
+    async with served(own_app(services), services) as client:
+        async with client.stream("GET", URL.format("gen_run")):
+            object.__setattr__(services.hub.limits, "max_viewers", 1)
+            before = REACHED["MAX_VIEWERS"]
+            refused = await fetch(client, URL.format("gen_run"))
+    assert '"reason":"limit"' in refused.body
+    assert REACHED["MAX_VIEWERS"] == before + 1
+    assert taken == []
+
+
+async def test_a_credential_that_is_revoked_during_the_wait_for_a_turn_admits_nothing(
+    services: Services, world: MemoryWorld
+) -> None:
+    world.add("gen_web", tenant="web")
+    revoked: list[Caller] = []
+
+    def check(caller: Caller) -> None:
+        if caller in revoked:
+            raise Unauthorized("it was revoked")
+
+    checked = replace(services, check_admitted=check)
+    app = create_app(Settings.model_validate(TOKEN_SETTINGS), services=checked)
+    headers = {"authorization": f"Bearer {kit.own_token(time.time())}".encode()}
+    async with served(app, checked) as client:
+        await fetch(client, URL.format("gen_web"), headers)
+        request = app.state.direct.judge(scope_of(URL.format("gen_web"), headers))
+        assert await app.state.direct.join(request) is not None
+        revoked.append(request.visitor.caller)
+        assert await app.state.direct.join(request) is None
 
 
 async def test_a_request_is_counted_once_among_those_of_its_tenant_however_it_is_answered(
     services: Services, taken: list[str]
 ) -> None:
-    """Of 3 in a second: two viewers, and one that is not there. A refused one takes nothing."""
-    rates = TenantRates(requests_per_s=3)
+    """Of 4 in a second: three viewers, and one that is not there. A refused one takes nothing."""
+    rates = TenantRates(requests_per_s=4)
     async with served(own_app(replace(services, rates=rates)), services) as client:
-        statuses = [(await fetch(client, URL.format(id))).status for id in ("gen_run", "nobody", "gen_end")]
+        ids = ("gen_run", "nobody", "gen_run", "gen_run")
+        statuses = [(await fetch(client, URL.format(id))).status for id in ids]
         refused = await fetch(client, URL.format("gen_run"))
-    assert statuses == [200, 404, 200]
+    assert statuses == [200, 404, 200, 200]
     assert "hub.bye" in refused.body
     assert len(taken) == 2
 
@@ -126,11 +177,14 @@ async def test_a_viewer_that_came_directly_is_counted_logged_and_traced_as_one_o
     app = create_app(Settings(), services=services, tracing=tracing)
     kept = []
     async with served(app, services) as client:
+        await fetch(client, URL.format("gen_run"))
+        await until_watched(services, "gen_run", 0)
+        exporter.clear()
         for query in ("", HARMLESS):
             with capture_logs() as logged:
                 before = app.state.request_counts.heads.copy()
-                await fetch(client, URL.format("gen_end") + query, {"traceparent": TRACE})
-                await until_watched(services, "gen_end", 0)
+                await fetch(client, URL.format("gen_run") + query, {"traceparent": TRACE})
+                await until_watched(services, "gen_run", 0)
                 async with asyncio.timeout(DEADLINE_S):
                     while not (lines := [line for line in logged if line["event"] == "viewer_ended"]):
                         await asyncio.sleep(0.001)
