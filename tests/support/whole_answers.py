@@ -39,7 +39,7 @@ async def fetch_over(
             body += chunk
             if b"event: hub.live\n" in body and body.endswith(b"\n\n"):
                 break
-    result = sorted((name, value) for name, value in response.headers.multi_items() if name != "date")
+    result = [(name, value) for name, value in response.headers.multi_items() if name != "date"]
     return Answered(response.status_code, result, re.sub(r"retry: \d+", "retry: drawn", body.decode()))
 
 

@@ -5,7 +5,8 @@
 
 Rules
 1. It admits, and does nothing else. A request that would be refused, or that has more than a path, a cursor and a
-   credential, goes to the app, which reads it anew: until then nothing was counted, and nothing of it was kept.
+   credential, goes to the app, which reads it anew: until then nothing was counted, and nothing of it was kept. One
+   exception: if the rate of its tenant ran out while a viewer waited for its turn, it counts as one that came and left.
 2. It is for streams that this front-end follows already: nothing here waits for Redis. The first viewer of a stream
    comes by way of the app. The only wait is that for a turn of the loop with few arrivals.
 3. It checks by the functions by which the layers of the app check (app.py), in their order. A response is equal to that
@@ -103,7 +104,7 @@ class DirectViewers:
         has_origins: bool,
     ) -> None:
         self._mount = mount
-        self._common = [*EVENT_STREAM_FIELDS, _VARY] if has_origins else list(EVENT_STREAM_FIELDS)
+        self._vary = [_VARY] if has_origins else []
         self._admit = admit
         self._counts = counts
         self._refusals = refusals
@@ -188,7 +189,7 @@ class DirectViewers:
         ViewerReport.attach(viewer, request.record, meta=meta)
         self._counts.add(request.path, STATUS)
         own = [(_GENERATION_ID, meta.id.encode("latin-1"))] if meta.kind == "generation" else []
-        fields = named_fields([*self._common, *own], request.request_id)
+        fields = named_fields([*EVENT_STREAM_FIELDS, *own, *self._vary], request.request_id)
         if request.has_query_token:
             fields.append(_NO_REFERRER)
         return Admitted(viewer, fields)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.hub.flusher import ARRIVALS_A_TURN
 from broadcaster.web.server.connections import ConnectionLimits
-from broadcaster.web.server.first_request import WouldWait, run_at_once
+from broadcaster.web.server.first_request import FirstRequestProtocol, WouldWait, run_at_once
 from broadcaster.web.server.http_protocol import FrontEndProtocol
 from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
@@ -250,10 +250,12 @@ async def test_a_request_that_came_while_its_viewer_waited_is_answered_afterward
     clients.direct.admits = admits
     connection = await clients.connect(get("run"))
     await clients.direct.until_joining()
-    connection.writer.write(HEALTH[:10])
-    await asyncio.sleep(0.01)
-    connection.writer.write(HEALTH[10:])
-    await asyncio.sleep(0.01)
+    (waiting,) = (each for each in clients.server.server_state.connections if isinstance(each, FirstRequestProtocol))
+    for sent, received in ((HEALTH[:10], HEALTH[:10]), (HEALTH[10:], HEALTH)):
+        connection.writer.write(sent)
+        async with asyncio.timeout(DEADLINE_S):
+            while waiting._received != received:
+                await asyncio.sleep(0.001)
     clients.direct.may_join.set()
     await connection.until(LIVE)
     world.append("run", Finish())
