@@ -17,15 +17,28 @@ from tests.support.servers.processes import Running, children, until_dead
 
 VIEWERS: Final = 60
 BACK_S: Final = 5.0
+MOST_DEATHS: Final = 8
+"""Under one parent: its pauses before a restart grow while its processes keep dying, to half a minute."""
 
 
 async def test_a_process_that_dies_is_restarted_and_viewers_of_the_other_notice_nothing(
     tmp_path: Path, server: ValkeyServer, rounds: int, figures: Figures
 ) -> None:
-    async with open_world(tmp_path, redis=server, heartbeat_s=1.0) as world:
+    left = max(2, rounds)
+    while left:
+        deaths = min(left, MOST_DEATHS)
+        left -= deaths
+        folder = tmp_path / str(left)
+        folder.mkdir()
+        await check_deaths(folder, server, deaths, figures)
+
+
+async def check_deaths(folder: Path, server: ValkeyServer, deaths: int, figures: Figures) -> None:
+    """So many in turn, under one parent."""
+    async with open_world(folder, redis=server, heartbeat_s=1.0) as world:
         await world.worker()
         house = await world.front_end(processes=2)
-        for turn in range(max(2, rounds)):
+        for turn in range(deaths):
             # New ones each time: those of before are all at the one that lived.
             async with open_crowd(world, streams=2, viewers=VIEWERS) as crowd:
                 number = signal.SIGKILL if turn % 2 == 0 else signal.SIGTERM
