@@ -33,6 +33,7 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 """What ends a line (rule 1)."""
+_PLAIN_BLOCK: Final = re.compile(rb"(?:event: ([^\r\n]*+)\r?\n)?data: ([^\r\n]*+)\r?\n\r?\n")
 _FORGING: Final = re.compile("[\r\n\0]")
 # 10^18 ms are 30 million years. int() refuses numbers of more than 4300 digits with a ValueError.
 _MAX_RETRY_DIGITS: Final = 18
@@ -102,6 +103,7 @@ class SseDecoder:
         self._max_event_bytes = max_event_bytes
         self.last_event_id = ""
         """What to send as ``Last-Event-ID``: the id of the last whole block that had or inherited one; else empty."""
+        self._is_between_blocks = False  # whether nothing of the next block has come
         self.retry_ms: int | None = None
         """The reconnect delay that the server sent last, in milliseconds."""
         self._start_connection()
@@ -117,23 +119,29 @@ class SseDecoder:
         Raises BadFrame when a block exceeds ``max_event_bytes``; messages completed earlier in the same chunk are lost
         with it, so a resuming caller continues from the last message it received, not from ``last_event_id``.
         """
+        messages: list[SseMessage] = []
+        if self._is_between_blocks and len(chunk) <= self._max_event_bytes:
+            chunk = chunk[self._read_plain_blocks(chunk, messages) :]
+            if not chunk:
+                return messages
         if self._at_start:
             chunk = self._strip_bom(chunk)
         chunk = self._unify_line_ends(chunk)
         end = chunk.rfind(b"\n")
         if end < 0:
             self._hold(chunk)
-            return []
+            return messages
         lines = b"".join((*self._pending, chunk[:end])).split(b"\n")
         self._pending.clear()
         self._pending_bytes = 0
-        messages: list[SseMessage] = []
         for line in lines:
             if line:
                 self._read_line(line)
             elif (message := self._dispatch()) is not None:
                 messages.append(message)
-        self._hold(chunk[end + 1 :])
+        rest = chunk[end + 1 :]
+        self._is_between_blocks = not (rest or lines[-1])
+        self._hold(rest)
         return messages
 
     def flush(self) -> list[SseMessage]:
@@ -144,10 +152,26 @@ class SseDecoder:
     def _start_connection(self) -> None:
         self._at_start = True
         self._skip_lf = False
+        self._is_between_blocks = False
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._id = self.last_event_id
         self._clear_block()
+
+    def _read_plain_blocks(self, chunk: bytes, messages: list[SseMessage]) -> int:
+        """Append the messages of the whole blocks that this chunk begins with, as long as they have no other fields.
+
+        Returns their length. Nearly every chunk of a provider is such blocks; read line by line they cost half as much
+        again (measured).
+        """
+        at = 0
+        while (block := _PLAIN_BLOCK.match(chunk, at)) is not None:
+            event, data = block.groups()
+            name = event.decode("utf-8", "replace") if event else DEFAULT_EVENT
+            messages.append(SseMessage(name, data.decode("utf-8", "replace"), self._id, None))
+            at = block.end()
+        self._is_between_blocks = at == len(chunk)
+        return at
 
     def _clear_block(self) -> None:
         self._event = b""

@@ -87,6 +87,7 @@ frames = st.tuples(texts, st.none() | one_line, st.none() | one_line, st.none() 
 _PIECES = [
     b"data", b"data:", b"data: ", b"id:", b"id: 7-1", b"id", b"event: hub.gap", b"event",
     b"retry: 12", b"retry: 1x", b"retry:", b"retry: -1", b":", b": note", b"Data: x", b"data : x",
+    b"data: x\n\n", b"event: a\ndata: {}\n\n", b"event: a\r\ndata: {}\r\n\r\n", b"data: \n\n",
     b"\n", b"\r", b"\r\n", b"\n\n", b" ", b"\t", b"\0",
     b"\xef\xbb\xbf", b"\xf0\x9f\x98\x80", b"\xf0\x9f", b"\xff", "\u2028\x85\x0b".encode(),
 ]  # fmt: skip
@@ -104,6 +105,15 @@ def decode_all(stream: bytes, *cuts: int, decoder: SseDecoder | None = None) -> 
 
 def with_lf(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@pytest.mark.parametrize(
+    "begun", [b"x", b"event: a\n", b"id: 7\n", b"data: x\n", b": note\n\nx", b"data: x\n\nid: 7\n"]
+)
+def test_lines_of_a_whole_block_are_none_where_another_has_begun(begun):
+    raw = b"data: 1\n\n" + begun + b"data: 2\n\ndata: 3\n\n"
+    border = 9 + len(begun)
+    assert decode_all(raw, 9, border) == decode_all(raw, 9, border, border + 9) == _Reference().parse(raw)
 
 
 # -------------------------------------------------------------------------------------------------------------- encoder
@@ -286,6 +296,10 @@ def test_an_event_of_exactly_the_bound_is_read_and_one_byte_more_is_refused():
     assert [len(message.data) for message in decode_all(fits * 3, decoder=SseDecoder(max_event_bytes=100))] == [94] * 3
     with pytest.raises(BadFrame):
         SseDecoder(max_event_bytes=99).decode(fits)
+    behind_another = SseDecoder(max_event_bytes=99)
+    assert len(behind_another.decode(b"data: x\n\n")) == 1
+    with pytest.raises(BadFrame):
+        behind_another.decode(fits)
 
 
 @pytest.mark.parametrize(

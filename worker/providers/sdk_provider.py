@@ -1,5 +1,6 @@
 """What the providers of all wires share: one call through an SDK, whose answer is read as raw bytes.
 
+The bytes are those of the response's own stream: no content coding is allowed (transport.py), so nothing decodes them.
 The SDK adds the transport, the credentials and the errors. Its retries are off: the provider alone would decide how
 long they wait. A call that is passed on unchanged (core/requests/passed_calls.py) has its own body and decoder.
 """
@@ -10,7 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, cast
 
 import httpx2
 
@@ -97,7 +98,8 @@ class SdkProvider(ABC):
             else:
                 check_stream(response.http_response)
                 decoder = create_decoder(request_id=request_id)
-            yield WireStream(response.iter_bytes(), decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
+            chunks = aiter(cast(httpx2.AsyncByteStream, response.http_response.stream))
+            yield WireStream(chunks, decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
 
     async def aclose(self) -> None:
         """See Provider.aclose."""
