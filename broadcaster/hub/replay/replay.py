@@ -103,12 +103,13 @@ class Replay:
 
     def chunk_next(self, epoch: int, last_seq: int, events: list[bytes]) -> bytes | None:
         """See FrameSource. None where the head is elsewhere."""
-        head, first_seq = self._head, last_seq - len(events) + 1
-        if head.seq + 1 != first_seq:
+        head = self._head
+        if head.seq != last_seq - len(events):
             return None
-        entries = [Entry(epoch, seq, event) for seq, event in enumerate(events, first_seq)]
-        frames, _ = head.encode(entries, is_kept=False)
-        self._note_advance()
+        frames = head.copy(epoch, last_seq, events)
+        if frames is None:
+            frames = head.encode_live(epoch, last_seq, events)
+            self._note_advance()
         return http_chunk(frames) if frames else b""
 
     def read_live(self, segment: Segment, after_seq: int, *, is_kept: bool) -> Chunk | None:

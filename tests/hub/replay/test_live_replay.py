@@ -53,6 +53,30 @@ async def test_what_live_viewers_read_is_encoded_once_counted_and_left_as_checkp
     assert room.unsent.bytes == 0
 
 
+async def test_what_is_copied_for_live_viewers_is_in_the_checkpoints_snapshots_and_the_end(
+    hub: Hub, tail: FakeTail
+) -> None:
+    dialect, entries = TallyDialect(copies=True), answer(2 * INTERVAL_ENTRIES)
+    live = [await read_live(hub, dialect) for _ in range(2)]
+    for entry in entries[:-1]:
+        tail.append("g", entry)
+        await turns()
+        for reader in live:
+            reader.pull_all()
+        if entry.seq == INTERVAL_ENTRIES + 40:
+            head = replay_of(hub, dialect)._head
+            assert head._copied, "the transcript has not read the newest"
+            late = await read(hub, dialect)
+            await settle(*live, late)
+            assert not head._copied
+    tail.append("g", entries[-1])
+    await settle(*live, late)
+    expected = sums_of(entries)
+    assert all(witness_of(reader).sums == expected for reader in live)
+    assert witness_of(late).snapshots == 1
+    assert witness_of(late).sums == {seq: expected[seq] for seq in range(INTERVAL_ENTRIES + 40, len(entries) + 1)}
+
+
 async def test_what_a_viewer_behind_reads_too_is_encoded_once(hub: Hub, tail: FakeTail) -> None:
     dialect, entries = Counting(), texts(5, 1, 30)
     live = await read_live(hub, dialect)

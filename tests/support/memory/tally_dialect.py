@@ -1,10 +1,11 @@
 """A dialect that sends nothing but what it has encoded, and a client that finds every mistake in that.
 
     data: ["snapshot", seq, sum]      data: [seq, sum]      data: ["gap", first, last]      data: ["bye", reason]
-    data: ["discard", reason]
+    data: ["discard", reason]             data: [delta]
 
 ``sum`` is a checksum of all events so far: a transcript that missed one, encoded one twice, or was shared with a viewer
-at another place, has a wrong one in every frame that follows.
+at another place, has a wrong one in every frame that follows. With ``copies`` a delta's frame has its text alone, so
+that a template can copy it; the client then makes the checksum itself.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from zlib import crc32
 
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, StallReason
-from broadcaster.core.sse import SseDecoder
+from broadcaster.core.sse import SseDecoder, encode_frame
 from broadcaster.dialects.writing import PlainTranscript, block
+
+DELTA = b'{"type":"text-delta","id":"t","delta":'
+"""How the deltas of tests/hub/support.py begin."""
 
 
 @dataclass(frozen=True)
 class TallyDialect:
     bears_gaps: bool = False
     sends_every: int = 1  # it sends nothing for entries whose seq is no multiple of this
+    copies: bool = False
     name: str = "tally"
     heartbeat: bytes = b":\n\n"
 
@@ -45,7 +50,9 @@ class TallyTranscript(PlainTranscript):
             assert entry.seq == self.seq + 1, f"encoded {entry.cursor} after {self.seq}"
             self.seq, self.sum = entry.seq, crc32(entry.event, self.sum)
             self.is_over = entry.is_terminal
-            if entry.seq % self.dialect.sends_every == 0 or entry.is_terminal:
+            if self.dialect.copies and entry.event.startswith(DELTA):
+                frames.append(encode_frame(b"[%b]" % entry.event[len(DELTA) : -1], id=str(entry.cursor)))
+            elif entry.seq % self.dialect.sends_every == 0 or entry.is_terminal:
                 frames.append(block([self.seq, self.sum]))
         return b"".join(frames)
 
@@ -108,10 +115,25 @@ class TallyWitness:
                 self.last_seq = max(self.last_seq, last)
             case ["bye", str(reason)]:
                 self.bye = reason
+            case [str(text)]:
+                self._count(text)
             case [int(seq), int(sum)]:
                 next_seq = self.last_seq - self.last_seq % self.sends_every + self.sends_every
                 assert self.last_seq < seq <= next_seq, f"{seq} after {self.last_seq}"
                 self.last_seq, self.sums[seq] = seq, sum
+
+    def _count(self, text: str) -> None:
+        """A copied delta, whose text begins with its id."""
+        seq = seq_in(text)
+        assert seq == self.last_seq + 1, f"{seq} after {self.last_seq}"
+        if seq == 1 or self.last_seq in self.sums:
+            self.sums[seq] = crc32(b'%b"%b"}' % (DELTA, text.encode()), self.sums.get(self.last_seq, 0))
+        self.last_seq = seq
+
+
+def seq_in(text: str) -> int:
+    """Of the delta's entry."""
+    return int(text.rstrip("x").split("-")[1])
 
 
 def sums_of(entries: Sequence[Entry]) -> dict[int, int]:

@@ -14,11 +14,16 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.stop_reasons import StopReason
 from tests.hub.support import Reader, turns
-from tests.support.memory.tally_dialect import TallyDialect, TallyWitness, sums_of
+from tests.support.memory.tally_dialect import TallyDialect, TallyWitness, seq_in, sums_of
 from tests.support.socket_reader import open_socket_reader
 from tests.web.server.test_socket_machine import WatchingOnSockets
 
-DIALECTS = [TallyDialect(), TallyDialect(sends_every=7), TallyDialect(bears_gaps=True)]
+DIALECTS = [
+    TallyDialect(),
+    TallyDialect(sends_every=7),
+    TallyDialect(bears_gaps=True),
+    TallyDialect(bears_gaps=True, copies=True),
+]
 
 
 class Transcribing(WatchingOnSockets):
@@ -73,6 +78,11 @@ class Lenient(TallyWitness):
         if not self.sums and isinstance(fields[0], int):
             self.last_seq = fields[0] - 1
         super()._take(fields)
+
+    def _count(self, text: str) -> None:
+        if not self.last_seq:
+            self.last_seq = seq_in(text) - 1
+        super()._count(text)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
