@@ -124,6 +124,7 @@ class SseDecoder:
             chunk = chunk[self._read_plain_blocks(chunk, messages) :]
             if not chunk:
                 return messages
+        self._is_between_blocks = False
         if self._at_start:
             chunk = self._strip_bom(chunk)
         chunk = self._unify_line_ends(chunk)
@@ -170,7 +171,6 @@ class SseDecoder:
             name = event.decode("utf-8", "replace") if event else DEFAULT_EVENT
             messages.append(SseMessage(name, data.decode("utf-8", "replace"), self._id, None))
             at = block.end()
-        self._is_between_blocks = at == len(chunk)
         return at
 
     def _clear_block(self) -> None:

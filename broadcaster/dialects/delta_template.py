@@ -22,6 +22,9 @@ from broadcaster.core.entry import Entry
 LONGEST_EVENT: Final = 512
 """In bytes. Of a longer event the encoding costs no more than the copy."""
 
+LONGEST_FRAMES: Final = 4096
+"""In bytes. Longer frames hold more than a delta, and nothing is learned from them."""
+
 _TEXT: Final = rb'("(?!")[^"\\\x00-\x1f]*+(?:\\["\\bfnrt][^"\\\x00-\x1f]*+)*+")\}'
 _REST: Final = re.compile(_TEXT)
 _DELTA: Final = re.compile(

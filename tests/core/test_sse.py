@@ -302,6 +302,14 @@ def test_an_event_of_exactly_the_bound_is_read_and_one_byte_more_is_refused():
         behind_another.decode(fits)
 
 
+def test_a_chunk_beyond_the_bound_that_begins_with_the_rest_of_a_line_end_leaves_the_next_lines_bounded():
+    decoder = SseDecoder(max_event_bytes=20)
+    assert len(decoder.decode(b"data: a\r\n\r")) == 1
+    assert decoder.decode(b"\ndata: " + b"x" * 14) == []
+    with pytest.raises(BadFrame):
+        decoder.decode(b"data: b\n\n")
+
+
 @pytest.mark.parametrize(
     "portion",
     [b"x", b"data: xxxxxxxxx\n", b"data\n", b": an endless comment ", b"id: endless", b"event: endless"],

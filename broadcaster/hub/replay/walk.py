@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.entry import Entry
 from broadcaster.dialects import Transcript
-from broadcaster.dialects.delta_template import CopyableDelta, DeltaTemplate
+from broadcaster.dialects.delta_template import LONGEST_FRAMES, CopyableDelta, DeltaTemplate
 from broadcaster.hub.replay.checkpoints import DELTAS, Checkpoint
 from broadcaster.hub.ring import Segment
 from broadcaster.hub.stop_reasons import StopReason
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 MOST_COPIED: Final = 64
-"""So many events may wait until the transcript reads them."""
+"""So many events are copied in a row. Then one is encoded, and the replay counts what came (``Replay.chunk_next``)."""
 
 MOST_TRIES: Final = 4
 """So many deltas in a row are tried as a template for the next ones of their part: some dialects have none."""
@@ -35,6 +35,7 @@ class Walk:
     __slots__ = (
         "_candidate",
         "_copied",
+        "_encoded_seq",
         "_epoch",
         "_replay",
         "_template",
@@ -55,7 +56,7 @@ class Walk:
         self._tries = 0  # how many were learned in a row for this part
         self._copied: list[bytes] = []  # which the transcript has not read
         self._epoch = 0  # theirs
-        self.seq = begin.seq
+        self.seq = self._encoded_seq = begin.seq
         self.encoded_bytes = begin.encoded_bytes
         self.parts = begin.parts
         self.page: Segment | None = None
@@ -78,13 +79,13 @@ class Walk:
         for entry in entries:
             self.encoded_bytes += len(entry.event)
             self.parts += not entry.event.startswith(DELTAS)
-        self.seq = entries[-1].seq
+        self.seq = self._encoded_seq = entries[-1].seq
         return encode_entries(transcript, entries, is_kept=is_kept)
 
     def copy(self, epoch: int, last_seq: int, events: list[bytes]) -> bytes | None:
         """The frames of the next live events; None: ``encode_live`` makes them. The hot path."""
         template = self._template
-        if template is None or len(self._copied) >= MOST_COPIED:
+        if template is None or last_seq - self._encoded_seq > MOST_COPIED:
             return None
         frames = template.frames(epoch, last_seq, events)
         if frames is not None:
@@ -107,7 +108,7 @@ class Walk:
             self._template = candidate
         else:
             self._tries = tries + 1 if candidate is not None and candidate.learned_from.head == delta.head else 1
-            if self._tries <= MOST_TRIES:
+            if self._tries <= MOST_TRIES and len(frames) <= LONGEST_FRAMES:
                 candidate = DeltaTemplate(last, delta, frames, number=self._transcript.last_number)
             self._candidate = candidate
         return before + frames

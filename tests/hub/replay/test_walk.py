@@ -12,6 +12,8 @@ from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.dialects import Dialect
 from broadcaster.dialects.ai_sdk.encode import AiSdkDialect
+from broadcaster.dialects.delta_template import LONGEST_FRAMES
+from broadcaster.dialects.openai_responses.encode import ResponsesDialect
 from broadcaster.hub.replay.checkpoints import Checkpoint
 from broadcaster.hub.replay.walk import MOST_COPIED, MOST_TRIES, Walk
 from tests.dialects.delta_streams import delta_streams
@@ -61,6 +63,39 @@ def test_deltas_of_one_part_are_copied_from_the_third_on_and_read_by_the_transcr
         encodes += not was_copied
         assert len(walk._copied) <= MOST_COPIED
     assert encodes == 2 + 1
+
+
+def copying() -> Walk:
+    """One whose next deltas are copied, from seq 6 on."""
+    walk = walk_of(AiSdkDialect())
+    for seq, event in enumerate([*BEGIN, ev.TextDelta(id="0", delta="you")], 1):
+        send(walk, 5, seq, [ev.encode_event(event)])
+    return walk
+
+
+def test_a_push_of_more_deltas_than_may_wait_is_encoded() -> None:
+    walk = copying()
+    pushed = [ev.encode_event(ev.TextDelta(id="0", delta=f"{number}")) for number in range(MOST_COPIED + 1)]
+    assert not send(walk, 5, 5 + len(pushed), pushed)[1]
+    assert not walk._copied
+    assert send(walk, 5, 5 + len(pushed) + MOST_COPIED, pushed[1:])[1]
+
+
+def test_reading_the_transcript_does_not_put_off_the_next_event_that_is_encoded() -> None:
+    walk, encodes = copying(), 0
+    for seq in range(6, 6 + 10 * (MOST_COPIED + 1)):
+        encodes += not send(walk, 5, seq, [ev.encode_event(ev.TextDelta(id="0", delta=f"{seq} "))])[1]
+        assert walk.transcript.last_number == -1
+    assert encodes == 10
+
+
+def test_nothing_is_learned_from_long_frames() -> None:
+    """A Response that begins with a delta opens in the same frames, with all that its request has."""
+    walk = walk_of(ResponsesDialect(echo='{"instructions":"%s"}' % ("x" * LONGEST_FRAMES)))
+    send(walk, 5, 1, [ev.encode_event(ev.TextDelta(id="0", delta="Hello"))])
+    assert walk._candidate is None
+    send(walk, 5, 2, [ev.encode_event(ev.TextDelta(id="0", delta="you"))])
+    assert walk._candidate is not None
 
 
 @pytest.mark.parametrize("between", [ev.TextEnd(id="0"), ev.Usage(input_tokens=1), ev.ToolInputStart("c", "t")])
