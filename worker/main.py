@@ -19,6 +19,10 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+# Before the others, which import structlog with all that it finds.
+from broadcaster.observability.telemetry import name_traces, set_up_logging
+
+# isort: split
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.core.requests.passed_calls import provider_calls
@@ -38,7 +42,6 @@ from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.metrics_address import MetricsAddress
 from broadcaster.observability.serving import folder_of_parent, process_metrics
-from broadcaster.observability.telemetry import name_traces, set_up_logging
 from broadcaster.observability.tracing.opening import open_tracing
 from broadcaster.process.lifeline import follow_parent
 from broadcaster.process.memory import tune_memory

@@ -11,7 +11,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
-import structlog
+from broadcaster.process.absence import absent
+
+with absent("rich"):  # structlog imports it for tracebacks with local variables, which are turned off below
+    import structlog
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
@@ -62,6 +65,11 @@ def _library_handler(shared: list[structlog.typing.Processor], renderer: structl
         )
     )
     return handler
+
+
+def add_to_lines(**fields: str | int) -> None:
+    """Add these fields to every line that this task writes, and every task that it starts from now on."""
+    structlog.contextvars.bind_contextvars(**fields)
 
 
 def name_traces(trace_of: Callable[[str], str | None]) -> None:

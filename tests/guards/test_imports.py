@@ -68,10 +68,10 @@ asyncio.run(build())
 """
 """``broadcaster worker`` with keys of two providers, up to the moment before it takes jobs: none was used yet."""
 
-UNUSED: Final = ("jsonschema", "pytest", "httpx2", "prometheus_client", "opentelemetry.exporter")
+UNUSED: Final = ("jsonschema", "pytest", "httpx2", "rich", "pygments", "prometheus_client", "opentelemetry.exporter")
 """What commands, tests and options use, and a server does not with its defaults.
 
-structlog imports rich, and redis-py the SDK of OpenTelemetry, wherever these are installed: no server of ours asks.
+redis-py and FastAPI import parts of OpenTelemetry wherever these are installed: no server of ours asks.
 """
 
 NOT_FOR_A_FRONT_END: Final = (
@@ -99,6 +99,7 @@ ROWS: Final = {
     ),
     STARTED_WORKER: (*NOT_FOR_A_JOB, "broadcaster.cli.main"),
     BUILT_FRONT_END: NOT_FOR_A_FRONT_END,
+    "import broadcaster.cli.processes.front_end": NOT_FOR_A_FRONT_END,
     BUILT_WORKER: NOT_FOR_A_WORKER,
 }
 """What a program imports → the modules that it must not load."""

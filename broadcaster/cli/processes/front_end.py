@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import structlog
 import uvloop
 
 from broadcaster.cli.processes.listening import bind
 from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, ENDS_IMPORTS, SERVING, ChildEnd
 from broadcaster.cli.terminal.failures import failure_of
 from broadcaster.observability.serving import folder_of_parent, process_metrics
-from broadcaster.observability.telemetry import set_up_logging
+from broadcaster.observability.telemetry import add_to_lines, set_up_logging
 from broadcaster.process.memory import tune_memory
 from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str], *, demo_over: Callable[[ChildEnd], DemoPort] 
     signal.signal(ENDS_IMPORTS, signal.SIG_IGN)
     number, descriptor, beat_s, *inherited = arguments
     channel = ChildEnd(int(descriptor))
-    structlog.contextvars.bind_contextvars(front_end=int(number))
+    add_to_lines(front_end=int(number))
     try:
         if channel.is_wanted:
             demo = None if demo_over is None else demo_over(channel)
