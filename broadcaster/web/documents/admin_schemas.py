@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from broadcaster.core.access.callers import Action
-from broadcaster.web.documents.schemas import Status
+from broadcaster.web.documents.schemas import ResponseModel, Status
 
 
-class CallerView(BaseModel):
+class CallerView(ResponseModel):
     """What the credential of this request allows."""
 
     tenant: str
@@ -18,14 +18,14 @@ class CallerView(BaseModel):
     rights: list[Action]
 
 
-class CountView(BaseModel):
+class CountView(ResponseModel):
     """How often something happened in one process."""
 
     name: str
     count: int
 
 
-class RunningView(BaseModel):
+class RunningView(ResponseModel):
     """A generation that a worker runs."""
 
     id: str
@@ -34,7 +34,7 @@ class RunningView(BaseModel):
     granted_at: float = Field(description="when this attempt was granted to the worker")
 
 
-class WorkerView(BaseModel):
+class WorkerView(ResponseModel):
     """A worker. Without its report (it is silent, or of an earlier version) what only a report has is null."""
 
     id: str
@@ -49,7 +49,7 @@ class WorkerView(BaseModel):
     generations: list[RunningView] = Field(description="the newest 50 of them")
 
 
-class WorkerList(BaseModel):
+class WorkerList(ResponseModel):
     """A page of workers, by name. A silent worker is listed for an hour."""
 
     now: float
@@ -59,7 +59,7 @@ class WorkerList(BaseModel):
     next_after: str | None = Field(description="`after` of the next page; null: this is the last one")
 
 
-class TenantQueueView(BaseModel):
+class TenantQueueView(ResponseModel):
     """The waiting generations of one tenant."""
 
     tenant: str
@@ -67,7 +67,7 @@ class TenantQueueView(BaseModel):
     oldest_wait_s: float = Field(description="how long the oldest of the tenant's next ten has waited")
 
 
-class QueueView(BaseModel):
+class QueueView(ResponseModel):
     """What waits for workers, over all tenants."""
 
     now: float
@@ -81,7 +81,7 @@ class QueueView(BaseModel):
     next_after: str | None = Field(description="`after` of the next page; null: this is the last one")
 
 
-class WatchedView(BaseModel):
+class WatchedView(ResponseModel):
     """A stream that is watched at this front-end."""
 
     id: str
@@ -94,7 +94,7 @@ class WatchedView(BaseModel):
     stalled: str | None = Field(description="why nothing new comes although the stream has not ended")
 
 
-class FrontEndView(BaseModel):
+class FrontEndView(ResponseModel):
     """One front-end process: the one that has responded. A balancer may send the next request to another."""
 
     name: str = Field(description="host and process")
@@ -113,7 +113,7 @@ class FrontEndView(BaseModel):
     viewers_ended: list[CountView] = Field(description="viewers by the reason of their end, since its start")
 
 
-class RedisServerView(BaseModel):
+class RedisServerView(ResponseModel):
     """A primary; what its INFO hides is null."""
 
     name: str
@@ -128,7 +128,7 @@ class RedisServerView(BaseModel):
     write_fault: str | None
 
 
-class RedisView(BaseModel):
+class RedisView(ResponseModel):
     """Redis, as this front-end sees it."""
 
     kind: str
@@ -139,7 +139,7 @@ class RedisView(BaseModel):
     servers: list[RedisServerView] = Field(description="the first 64 of them")
 
 
-class DeadLetterView(BaseModel):
+class DeadLetterView(ResponseModel):
     """A generation that failed on every attempt."""
 
     id: str = Field(description="of the letter")
@@ -150,14 +150,14 @@ class DeadLetterView(BaseModel):
     can_requeue: bool = Field(description="false: its request has expired")
 
 
-class DeadLetterList(BaseModel):
+class DeadLetterList(ResponseModel):
     """A page of dead letters, the newest first."""
 
     dead_letters: list[DeadLetterView]
     next_before: str | None = Field(description="`before` of the next page; null: this is the last one")
 
 
-class RequeuedView(BaseModel):
+class RequeuedView(ResponseModel):
     """A dead letter's new generation."""
 
     generation_id: str
@@ -165,7 +165,7 @@ class RequeuedView(BaseModel):
     created: bool = Field(description="false: an earlier requeue had started it")
 
 
-class TimelineRow(BaseModel):
+class TimelineRow(ResponseModel):
     """One step of a generation. ``at`` is null where the log has no time."""
 
     id: str = Field(description="the cursor of its (first) entry")
@@ -184,7 +184,7 @@ class TimelineRow(BaseModel):
     output_tokens: int | None = None
 
 
-class TimelineView(BaseModel):
+class TimelineView(ResponseModel):
     """The course of a generation, and one page of its log."""
 
     id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S
@@ -12,6 +12,7 @@ from broadcaster.web.documents.schemas import (
     MAX_RETENTION_S,
     ClosedModel,
     GenerationFault,
+    ResponseModel,
     Status,
     WebhookRequest,
     WebhookView,
@@ -64,7 +65,7 @@ class FeedBody(ClosedModel):
 
 
 @documented_as("StreamState")
-class StreamView(BaseModel):
+class StreamView(ResponseModel):
     """The state of a stream, a feed or a generation. Times are Unix seconds."""
 
     id: str
@@ -94,7 +95,7 @@ class StreamContentView(StreamView):
 
 
 @documented_as("JobProgress")
-class JobProgressView(BaseModel):
+class JobProgressView(ResponseModel):
     """The progress of a job, as a `data-progress` of its feed reports it."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -106,7 +107,7 @@ class JobProgressView(BaseModel):
 
 
 @documented_as("ListedStream")
-class ListedStreamView(BaseModel):
+class ListedStreamView(ResponseModel):
     """A generation or a feed in a list, without its content. Times are Unix seconds."""
 
     id: str
@@ -133,14 +134,14 @@ class ListedStreamView(BaseModel):
 
 
 @documented_as("StreamList")
-class StreamPage(BaseModel):
+class StreamPage(ResponseModel):
     """A page of the caller's streams, newest first."""
 
     streams: list[ListedStreamView]
     next_before: str | None = Field(description="`before` of the next page; null: this is the last one")
 
 
-class AppendedView(BaseModel):
+class AppendedView(ResponseModel):
     """The ids of the events of an append, in their order."""
 
     ids: list[str]

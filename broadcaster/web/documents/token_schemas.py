@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from broadcaster.web.documents.schemas import ResponseModel
+
 _Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -20,7 +22,7 @@ class TokenBody(BaseModel):
     prefix: bool = Field(False, description="the id in the path is a prefix: all streams whose id begins with it")
 
 
-class TokenView(BaseModel):
+class TokenView(ResponseModel):
     """A new token. It is shown once, and not stored."""
 
     token: str

@@ -8,19 +8,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from broadcaster.core.access.callers import Action
 from broadcaster.errors import Forbidden
 from broadcaster.log.access.daily_usage import KEEP_DAYS
 from broadcaster.web.documents.problems import problem_responses
+from broadcaster.web.documents.schemas import ResponseModel
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
 
 routes = RouteTable(prefix="/v1/usage", tag="usage")
 
 
-class UsageOfDay(BaseModel):
+class UsageOfDay(ResponseModel):
     """What one credential spent on one model in a day."""
 
     day: str = Field(description="of UTC")
@@ -32,14 +33,14 @@ class UsageOfDay(BaseModel):
     estimated_requests: int = Field(description="those whose provider never reported its counts")
 
 
-class Budget(BaseModel):
+class Budget(ResponseModel):
     """The caller's own budget."""
 
     tokens_per_day: int | None = Field(description="null: any number")
     spent_today: int
 
 
-class UsageReport(BaseModel):
+class UsageReport(ResponseModel):
     """The newest day first."""
 
     tenant: str
