@@ -42,13 +42,19 @@ class Holding(Relay):
         self.holds_head = holds_head
         self.carries_websockets = carries_websockets
         self.held = 0
-        self.handshakes = 0
+        self.requests: list[str] = []
+
+    @property
+    def handshakes(self) -> int:
+        return self.requests.count("websocket")
 
     async def on_request(self, link: Link, data: bytes) -> bytes:
         if b"upgrade: websocket" in data.lower():
-            self.handshakes += 1
+            self.requests.append("websocket")
             if not self.carries_websockets:
                 raise Cut
+        elif data.startswith(b"GET "):
+            self.requests.append("sse")
         return data
 
     async def on_response(self, link: Link, data: bytes) -> bytes:
