@@ -1,8 +1,9 @@
 """The runner: takes jobs, claims their streams, runs their attempts, settles them, and drains.
 
 Rules
-1. Before a job is read, a slot is free and its tenant has room (slots.py). The claim decides whether a delivered job
-   is run (log/jobs/claims.py).
+1. Before a job is read, a slot is free and its tenant has room (slots.py). One task reads at a time, until its jobs
+   have their slots: a generation beyond them would have no connection to its provider until another one ends. The claim
+   decides whether a delivered job is run (log/jobs/claims.py).
 2. A job is settled only when its generation is over. A fenced attempt settles nothing: another worker has the job.
 3. Draining: the worker takes no new job and gives back at once the jobs that it has not begun. Running attempts may
    finish within the grace. The rest is given back and starts elsewhere, never twice: the lease is released, and the
@@ -110,7 +111,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self.draining = asyncio.Event()
         self._is_handing_back = False
-        self._silent_first = asyncio.Lock()
+        self._one_reads = asyncio.Lock()  # rules 1 and 6
         self.counts = AttemptCounts()
 
     @property
@@ -120,21 +121,20 @@ class Runner:
 
     async def take_new(self) -> None:
         """Read new jobs and start them, until cancelled."""
-        slots = self.slots
+        reader, slots = self._engine.reader, self.slots
         while True:
             await slots.wait_free()
-            async with self._silent_first:
-                count = min(slots.free, _READ_AT_ONCE)
-            if count == 0:
-                continue
-            slots.changed.clear()
             try:
-                jobs = await self._engine.reader.take(count, rooms=slots.rooms(count), changed=slots.changed)
+                async with self._one_reads:
+                    slots.changed.clear()
+                    count = min(slots.free, _READ_AT_ONCE)
+                    jobs = await reader.take(count, rooms=slots.rooms(count)) if count else []
+                    for job in jobs:
+                        self._start(job)
+                if count and not jobs:
+                    await reader.wait(slots.changed)
             except LogUnavailable:
                 await asyncio.sleep(_RETRY_S)
-                continue
-            for job in jobs:
-                self._start(job)
 
     async def take_silent(self) -> None:
         """Take over from silent workers every fifth of a lease, and as soon as Redis is steady; until cancelled."""
@@ -147,7 +147,7 @@ class Runner:
 
     async def take_over(self) -> None:
         """Start every job that silent workers have now, as slots become free. Raises LogUnavailable."""
-        async with self._silent_first:
+        async with self._one_reads:
             while await self._take_silent_page():
                 pass
 

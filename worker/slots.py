@@ -63,7 +63,7 @@ class Slots:
     @property
     def free(self) -> int:
         """Generations that could begin now."""
-        return max(0, min(self._free, self._free_bytes // self._max_bytes))
+        return min(self._free, self._free_bytes // self._max_bytes)
 
     def rooms(self, count: int) -> TenantRooms:
         """How many of ``count`` new generations may belong to one tenant."""
@@ -76,7 +76,7 @@ class Slots:
         return TenantRooms(others, rooms if others == count else {**rooms, LOCAL_TENANT: count})
 
     def take_nowait(self, tenant: str) -> Slot:
-        """Reserve a slot, also for a job that was delivered beyond the free slots: the next read then waits."""
+        """Reserve a slot. The caller has seen that one is free."""
         self._free -= 1
         self._free_bytes -= self._max_bytes
         self._used[tenant] += 1
@@ -104,7 +104,7 @@ class Slots:
     def _count_limits(self, tenant: str) -> None:
         """A generation has just begun: whether another one must wait."""
         if self.free == 0:
-            limit_reached("CONCURRENCY" if self._free <= 0 else "BUFFER_BYTES")
+            limit_reached("CONCURRENCY" if self._free == 0 else "BUFFER_BYTES")
         elif tenant != LOCAL_TENANT and self._room(tenant) == 0:
             limit_reached("TENANT_SLOT_SHARE")
 

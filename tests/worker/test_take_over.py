@@ -21,7 +21,7 @@ from tests.worker.test_runner import Control
 from worker.attempt import AttemptTimes
 from worker.providers.registry import Providers
 from worker.runner import Engine, Runner, RunnerTimes
-from worker.slots import Slots
+from worker.slots import Slot, Slots
 
 MANY = 250
 TENANT = "acme"
@@ -70,6 +70,17 @@ class SoonSteady(Steady):
         return every_s if self.is_steady else min(every_s, self._at - asyncio.get_running_loop().time())
 
 
+class CountedSlots(Slots):
+    """Slots that know how many were held at once."""
+
+    most = 0
+
+    def take_nowait(self, tenant: str) -> Slot:
+        slot = super().take_nowait(tenant)
+        self.most = max(self.most, sum(self._used.values()))
+        return slot
+
+
 @asynccontextmanager
 async def running(world: World, *, concurrency: int, steadiness: Steady | None = None) -> AsyncIterator[Runner]:
     """A runner whose providers never answer; nothing is taken yet."""
@@ -88,7 +99,7 @@ async def running(world: World, *, concurrency: int, steadiness: Steady | None =
             Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
         )
         times = RunnerTimes(LEASE_S, 0.0, AttemptTimes(generation_timeout_s=60, append_deadline_s=60))
-        slots = Slots(concurrency=concurrency, buffer_bytes=10**9, max_bytes=world.max_bytes, tenant_share=0.9)
+        slots = CountedSlots(concurrency=concurrency, buffer_bytes=10**9, max_bytes=world.max_bytes, tenant_share=0.9)
         runner = Runner(engine, slots, times=times, max_bytes=world.max_bytes)
         try:
             yield runner
@@ -161,3 +172,21 @@ async def test_a_second_job_of_a_generation_that_runs_here_is_not_claimed(world:
         await runner.take_over()
         pending = await world.redis.xpending_range(world.keys.ready, GROUP, second, second, 1)
         assert [row["time_since_delivered"] >= LEASE_S * 1000 for row in pending] == [True]
+
+
+async def test_new_jobs_and_jobs_of_silent_workers_that_are_read_at_once_never_begin_beyond_the_free_slots(
+    world: World,
+) -> None:
+    ids = {*await lost(world, 4), *[await world.create() for _ in range(4)]}
+    begun: set[str] = set()
+    async with running(world, concurrency=4) as runner:
+        taking = [asyncio.create_task(runner.take_new()), asyncio.create_task(runner.take_over())]
+        while begun != ids:
+            await until(lambda: not runner.attempts.keys() <= begun)
+            for stream_id in runner.attempts.keys() - begun:
+                begun.add(stream_id)
+                runner.attempts[stream_id].fail_for_memory()
+        assert cast("CountedSlots", runner.slots).most == 4
+        for task in taking:
+            task.cancel()
+        await asyncio.wait(taking)

@@ -45,17 +45,36 @@ class JobReader:
         self._seen: dict[Any, Any] = {self._keys.ready: _NOTHING_SEEN, self._keys.ready_hi: _NOTHING_SEEN}
         self._blocked: asyncio.Task[None] | None = None
 
-    async def take(
-        self, count: int, *, rooms: TenantRooms | None = None, changed: asyncio.Event | None = None
-    ) -> list[Job]:
-        """Up to ``count`` new jobs; empty when there were none within the block time, or ``changed`` was set meanwhile.
+    async def take(self, count: int, *, rooms: TenantRooms | None = None) -> list[Job]:
+        """Up to ``count`` new jobs, at once; ``rooms``: how many of one tenant (None: any)."""
+        name, rooms = self._keys, rooms or TenantRooms(count)
+        keys = [name.ready, name.ready_hi, name.waiting, name.turns, name.running, name.seen]
+        args: list[Argument] = [GROUP, self._consumer, count, self._tenant_running, rooms.others]
+        for tenant, room in rooms.rooms.items():
+            args += [tenant, room]
+        is_more = True
+        while is_more:
+            taken = await with_group(partial(SCRIPTS["take"].run, self._redis, keys, *args), self._redis, name)
+            if taken is None:
+                continue  # the group is there again
+            is_more, seen, seen_hi, *rows = taken
+            self._seen = {name.ready: seen, name.ready_hi: seen_hi}
+            if rows:
+                return delivered(name, rows)
+        return []
 
-        ``rooms``: how many of one tenant; None: any.
-        """
-        jobs = await self._take(count, rooms or TenantRooms(count))
-        if jobs or not await self._wait(changed):
-            return jobs
-        return await self._take(count, rooms or TenantRooms(count))
+    async def wait(self, changed: asyncio.Event) -> None:
+        """Until something was enqueued since the last ``take``, ``changed`` is set, or the block time is over."""
+        if self._blocked is None:
+            self._blocked = asyncio.create_task(self._block())
+        change = asyncio.create_task(changed.wait())
+        try:
+            await asyncio.wait({self._blocked, change}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
+        if self._blocked.done():
+            blocked, self._blocked = self._blocked, None
+            await blocked
 
     async def take_own(self) -> list[Job]:
         """Jobs delivered to this consumer and not settled, also of an earlier run (a drain hands them back)."""
@@ -77,41 +96,6 @@ class JobReader:
             self._blocked.cancel()
             await asyncio.gather(self._blocked, return_exceptions=True)
         await self._client.aclose()
-
-    async def _take(self, count: int, rooms: TenantRooms) -> list[Job]:
-        name = self._keys
-        keys = [name.ready, name.ready_hi, name.waiting, name.turns, name.running, name.seen]
-        args: list[Argument] = [GROUP, self._consumer, count, self._tenant_running, rooms.others]
-        for tenant, room in rooms.rooms.items():
-            args += [tenant, room]
-        is_more = True
-        while is_more:
-            taken = await with_group(partial(SCRIPTS["take"].run, self._redis, keys, *args), self._redis, name)
-            if taken is None:
-                return []
-            is_more, seen, seen_hi, *rows = taken
-            self._seen = {name.ready: seen, name.ready_hi: seen_hi}
-            if rows:
-                return delivered(name, rows)
-        return []
-
-    async def _wait(self, changed: asyncio.Event | None) -> bool:
-        """Until something was enqueued or the block time is over; False when ``changed`` was set first."""
-        if self._blocked is None:
-            self._blocked = asyncio.create_task(self._block())
-        waits: set[asyncio.Task[Any]] = {self._blocked}
-        if changed is not None:
-            waits.add(asyncio.create_task(changed.wait()))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits - {self._blocked}:
-                each.cancel()
-        if not self._blocked.done():
-            return False
-        blocked, self._blocked = self._blocked, None
-        await blocked
-        return True
 
     async def _block(self) -> None:
         await reply_to(self._client.xread(self._seen, count=1, block=self._block_ms))

@@ -297,10 +297,12 @@ async def test_a_generation_that_lost_its_job_is_not_counted_as_running_for_ever
 async def test_a_reader_that_waits_is_woken_by_a_job_of_another_tenant(world: World) -> None:
     reader = JobReader(world.connection, consumer="w1", block_s=30)
     await queued(world, "aa")
-    taking = asyncio.create_task(reader.take(1, rooms=TenantRooms(1, {"a": 0})))
+    assert await reader.take(1, rooms=TenantRooms(1, {"a": 0})) == []
+    waiting = asyncio.create_task(reader.wait(asyncio.Event()))
     await asyncio.sleep(0)
     await queued(world, "b")
-    assert letters(await asyncio.wait_for(taking, SOON_S)) == "b"
+    await asyncio.wait_for(waiting, SOON_S)
+    assert letters(await reader.take(1, rooms=TenantRooms(1, {"a": 0}))) == "b"
     await reader.aclose()
 
 
@@ -308,22 +310,34 @@ async def test_a_reader_that_waits_is_woken_by_what_is_handed_back(world: World)
     reader = JobReader(world.connection, consumer="w1", block_s=30)
     await queued(world, "a")
     (job,) = await reader.take(1)
-    taking = asyncio.create_task(reader.take(1))
+    assert await reader.take(1) == []
+    waiting = asyncio.create_task(reader.wait(asyncio.Event()))
     await asyncio.sleep(0)
     await world.queue.settle(job, Settled.REQUEUE)
-    (taken_anew,) = await asyncio.wait_for(taking, SOON_S)
+    await asyncio.wait_for(waiting, SOON_S)
+    (taken_anew,) = await reader.take(1)
     assert (taken_anew.source, taken_anew.generation_id, taken_anew.tenant) == (world.keys.ready_hi, "a-0", "a")
+    await reader.aclose()
+
+
+async def test_what_was_enqueued_between_a_read_and_the_wait_ends_the_wait(world: World) -> None:
+    reader = JobReader(world.connection, consumer="w1", block_s=30)
+    assert await reader.take(1) == []
+    await queued(world, "a")
+    await asyncio.wait_for(reader.wait(asyncio.Event()), SOON_S)
+    assert letters(await reader.take(1)) == "a"
     await reader.aclose()
 
 
 async def test_a_slot_that_is_freed_ends_the_wait_and_the_next_job_is_taken_at_once(world: World) -> None:
     reader, changed = JobReader(world.connection, consumer="w1", block_s=30), asyncio.Event()
     await queued(world, "a")
-    taking = asyncio.create_task(reader.take(1, rooms=TenantRooms(1, {"a": 0}), changed=changed))
+    assert await reader.take(1, rooms=TenantRooms(1, {"a": 0})) == []
+    waiting = asyncio.create_task(reader.wait(changed))
     await asyncio.sleep(0)
     changed.set()
-    assert await asyncio.wait_for(taking, SOON_S) == []
-    assert letters(await asyncio.wait_for(reader.take(1, changed=changed), SOON_S)) == "a"
+    await asyncio.wait_for(waiting, SOON_S)
+    assert letters(await reader.take(1)) == "a"
     await reader.aclose()
 
 
