@@ -140,9 +140,15 @@ class FaultWorld:
 
     async def until_text(self, stream: str, text: str, deadline_s: float = 20.0) -> None:
         """Until the log holds this text within one event."""
-        async with asyncio.timeout(deadline_s):
-            while not any(text.encode() in entry.event for entry in await self._entries(stream)):
-                await asyncio.sleep(_POLL_S)
+        entries: list[Entry] = []
+        try:
+            async with asyncio.timeout(deadline_s):
+                while not any(text.encode() in entry.event for entry in entries):
+                    await asyncio.sleep(_POLL_S)
+                    entries = await self._entries(stream)
+        except TimeoutError:
+            lines = [line for worker in self.workers for line in worker.log.read_text().split("\n") if stream in line]
+            raise AssertionError("\n".join([f"after {deadline_s} s no {text!r} in {entries[-5:]}", *lines])) from None
 
     async def settle(self, deadline_s: float = 30.0) -> None:
         """Until every generation has its end in the log, and every viewer that did not leave has had it."""
