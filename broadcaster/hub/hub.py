@@ -22,7 +22,7 @@ from typing import Final
 from broadcaster.core.cursor import Cursor
 from broadcaster.dialects import NATIVE, Dialect
 from broadcaster.errors import Busy, LogUnavailable
-from broadcaster.hub.flusher import Flusher
+from broadcaster.hub.flusher import Flusher, guarded
 from broadcaster.hub.limits import HubLimits
 from broadcaster.hub.live.counts import HubCounts, HubStatistics
 from broadcaster.hub.live.crowds import WatchedStream, most_watched
@@ -382,10 +382,10 @@ class Hub:
         if not is_late:
             rooms, writes = self._rooms(), LiveWrites(now)
             for room in rooms:
-                room.beat(writes)
+                guarded(room, partial(room.beat, writes))
             writes.write()
             for room in rooms:
-                room.check(now)
+                guarded(room, partial(room.check, now))
         for tenancy in self._unwatched():
             left_at = tenancy.room.empty_since
             if left_at is not None and now - left_at >= self.limits.linger_s:

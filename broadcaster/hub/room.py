@@ -290,6 +290,10 @@ class Room:
             for viewer in tuple(self.behind):
                 viewer.wake()
 
+    def fail(self) -> None:
+        """See Flushable: the room is closed, and its viewers resume."""
+        self.owner.room_failed(self, StopReason.FEED_LOST)
+
     def beat(self, writes: LiveWrites) -> None:
         """Put the heartbeats that are due into the writes."""
         writer, heartbeat_s = self._fast_writer, self.limits.heartbeat_s

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from broadcaster.hub.limits import HubLimits
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
 
 # Deadlines are met within an eighth of the shortest of them; never worth more than twenty checks a second.
 TICKS_PER_DEADLINE: Final = 8
@@ -47,4 +50,8 @@ class Ticks:
         is_late = now - self._due > LATE_TICK_S and not self._was_late
         self._was_late = is_late
         self._timer = None
-        self._tick(now, is_late)
+        try:
+            self._tick(now, is_late)
+        except Exception:  # without a next tick no viewer would have a heartbeat or a deadline any more
+            _log.exception("tick_failed")
+            self.schedule()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from broadcaster.process.absence import absent
@@ -46,14 +47,29 @@ def set_up_logging(
     ]
     if is_json:
         shared.append(structlog.processors.format_exc_info)
+    stderr = sys.stderr
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         # One write per line: several processes may share this stderr.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _LineLogger(stderr),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_library_handler(shared, renderer)])
+
+
+class _LineLogger(structlog.WriteLogger):
+    """Drops a line that cannot be written (a full disk, a reader that is gone): the caller's work goes on.
+
+    The logging module of Python does the same.
+    """
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def _library_handler(shared: list[structlog.typing.Processor], renderer: structlog.typing.Processor) -> logging.Handler:

@@ -32,6 +32,29 @@ class CountingRoom:
         assert self.writes.sockets == 0, "what was gathered is not written yet"
         self.follows.append(now)
 
+    def fail(self) -> None:
+        raise AssertionError("it did not raise")
+
+
+class BrokenRoom(CountingRoom):
+    """It raises where ``breaks_at`` says, and notes that it is to fail."""
+
+    def __init__(self, breaks_at: str) -> None:
+        super().__init__(has_more=True)
+        self._breaks_at = breaks_at
+        self.failures = 0
+
+    def gather(self, writes: LiveWrites) -> bool:
+        if self._breaks_at == "gather":
+            raise OSError("an encoder")
+        return super().gather(writes)
+
+    def flush(self, now: float) -> None:
+        raise OSError("a viewer's end")
+
+    def fail(self) -> None:
+        self.failures += 1
+
 
 async def until_flushed(flushing: Flusher) -> None:
     async with asyncio.timeout(DEADLINE_S):
@@ -164,3 +187,16 @@ async def test_a_caller_that_waited_counts_in_the_turn_of_the_gate_in_which_it_p
         await turns(1)
         assert passed - before <= 1
     assert passed == 5
+
+
+@pytest.mark.parametrize("breaks_at", ["gather", "flush"])
+async def test_a_room_that_raises_fails_alone_and_the_others_are_flushed_now_and_later(breaks_at: str) -> None:
+    flushing = Flusher(lambda: None)
+    broken, well = BrokenRoom(breaks_at), CountingRoom(has_more=True)
+    flushing.add(broken)
+    flushing.add(well)
+    await until_flushed(flushing)
+    assert (broken.failures, len(well.flushes), len(well.follows)) == (1, 1, 1)
+    flushing.add(well)
+    await until_flushed(flushing)
+    assert (len(well.flushes), len(well.follows)) == (2, 2)

@@ -88,3 +88,7 @@ class FastWriter:
     def flush(self, now: float) -> None:
         """See Flushable."""
         self._on_full()
+
+    def fail(self) -> None:
+        """See Flushable. The room serves the viewers without the path, or fails as well."""
+        self._path.close()

@@ -21,6 +21,9 @@ from broadcaster.core.sse import http_chunk
 from broadcaster.hub.live.counts import HubCounts
 from broadcaster.hub.live.writes import Write, write_batch
 from broadcaster.hub.replay.sources import FrameSource
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
 
 
 class Member(Protocol):
@@ -61,7 +64,10 @@ class LiveWrites:
         groups, batch = self._groups, self._batch
         self._groups, self._batch, self.sockets = [], [], 0
         for place, fd, taken in write_batch(batch):
-            groups[place].leave_behind(fd, batch[place][1], taken)
+            try:
+                groups[place].leave_behind(fd, batch[place][1], taken)
+            except Exception:  # the other members have not been taken out yet
+                _log.exception("viewer_not_left_behind")
 
 
 class LiveGroup:

@@ -6,7 +6,8 @@ Rules (docs/protocol.md §4)
    forgot them, a balancer, a frozen primary): the renewal fails in time, and the next one is sent over a new
    connection. While Redis cannot answer nothing is lost.
 2. A stream is lost only to another worker: then the attempt's writer is over at once. The script grants a lapsed lease
-   again while the epoch is still ours; the writer restores missing meta.
+   again while the epoch is still ours; the writer restores missing meta. A newer epoch may also be this worker's own:
+   that of a rebase whose reply is on its way, or that of the next attempt. Then the renewal decides nothing.
 3. Jobs are kept (XCLAIM) after the renewal, and only for streams that it proved to be ours still: a blind renewal by a
    worker that was paused would take the job back from its new worker.
 4. The worker's own heartbeat goes last. It works on a full Redis, as all of a renewal does.
@@ -129,18 +130,19 @@ class LeaseKeeper:
         Raises LogUnavailable when some of it could not be done now.
         """
         leased = list(self.leased.values())
+        epochs = [each.writer.epoch for each in leased]
         calls = [self._renewal(each.writer) for each in leased]
         with log_errors():
             replies = await run_all(self._renewals, calls) if calls else []
         still_ours: list[LeasedStream] = []
         failure: Exception | None = None
-        for each, reply in zip(leased, replies, strict=True):
+        for each, epoch, reply in zip(leased, epochs, replies, strict=True):
             if isinstance(reply, Exception):
                 if later(reply):
                     failure = reply
                 else:
                     each.writer.crashed(reply)
-            elif self._renewed(each.writer, reply):
+            elif self._renewed(each.writer, reply, epoch=epoch):
                 still_ours.append(each)
         try:
             await self._keep_jobs(still_ours)
@@ -165,11 +167,12 @@ class LeaseKeeper:
             SCRIPTS["renew"], keys, (self.worker_id, writer.epoch, self._lease_ms, self.appender.bounds.live_ttl_ms)
         )
 
-    def _renewed(self, writer: StreamWriter, reply: Sequence[int]) -> bool:
+    def _renewed(self, writer: StreamWriter, reply: Sequence[int], *, epoch: int) -> bool:
         code, stop, log_there = reply
         writer.request_stop(StopRequest(stop))
         if code == -1:
-            if writer.stream_id in self.leased and not writer.is_complete:
+            is_ours = writer.is_recovering or writer.epoch != epoch  # perhaps: see rule 2
+            if self._leased_to(writer) is not None and not writer.is_complete and not is_ours:
                 _log.warning("lease_lost", stream=writer.stream_id, epoch=writer.epoch)
                 writer.lose()
             return False

@@ -109,6 +109,11 @@ class StreamWriter:
         """Whether the terminal event is written and all of it confirmed."""
         return self._ended and self._batcher.is_acknowledged
 
+    @property
+    def is_recovering(self) -> bool:
+        """Whether it writes lost meta, or fetches a newer epoch. If another worker has the stream, that ends it."""
+        return self._recovering is not None
+
     def write(self, events: Iterable[Event]) -> None:
         """Take these events; they leave with this loop turn. Ignored once over or ended: the attempt is stopping."""
         if self._ended or self.over.is_set():
@@ -187,7 +192,9 @@ class StreamWriter:
         self._close(WriterEnd.CRASHED)
 
     def replied(self, reply: AppendReply) -> None:
-        """The log's reply to the batch in flight."""
+        """The log's reply to the batch in flight; of no interest if the writer has crashed meanwhile."""
+        if self.end_reason is WriterEnd.CRASHED:
+            return
         self.request_stop(reply.stop_requested)
         step = self._batcher.replied(reply)
         if step is Next.GO_ON:

@@ -258,6 +258,10 @@ class FrontEndProtocol(HttpToolsProtocol):
         """Whether the parser stops at this head (rule 5). CONNECT is no offer: its path is refused."""
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
+    def _should_upgrade(self) -> bool:
+        """Never by uvicorn: read_offer has decided (rule 5)."""
+        return False
+
     def _unsupported_upgrade_warning(self) -> None:
         """Ignore a second offer behind the first: the connection closes with the response to the first."""
 

@@ -177,8 +177,19 @@ class SocketDriver(asyncio.Protocol):
         successor.connection_made(self._transport)
         pipelined, self.pipelined = self.pipelined, b""
         if pipelined:
-            self._transport.resume_reading()
-            successor.data_received(pipelined)
+            asyncio.get_running_loop().call_soon(_read_next, self._transport, successor, pipelined)
+
+
+def _read_next(transport: asyncio.Transport, successor: asyncio.Protocol, pipelined: bytes) -> None:
+    """The next request, in a turn of its own: the viewer ended within a flush that serves other viewers too."""
+    if transport.is_closing():
+        return
+    transport.resume_reading()
+    try:
+        successor.data_received(pipelined)
+    except Exception:
+        transport.abort()
+        raise
 
 
 def is_plain(transport: asyncio.Transport) -> bool:

@@ -167,3 +167,14 @@ async def test_nothing_is_confirmed_to_an_attempt_that_has_lost_its_stream() -> 
     await asyncio.sleep(0)
     assert not waits.done()
     waits.cancel()
+
+
+async def test_a_reply_that_comes_after_the_crash_of_its_writer_is_ignored() -> None:
+    """The appender has one write for many writers: an error here would keep their replies from those behind it."""
+    writer = alone(Refusing())
+    writer.write([text("a")])
+    assert writer.take() is not None
+    writer.crashed(ValueError("a renewal was refused for good"))
+    writer.replied(AppendReply(Code.APPENDED, 5, 3, StopRequest.NONE))
+    assert writer.end_reason is WriterEnd.CRASHED
+    assert writer.take() is None

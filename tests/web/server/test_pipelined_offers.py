@@ -1,0 +1,57 @@
+"""What a viewer's client sends behind its request is read after the viewer's end, and concerns its connection alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broadcaster.core.events import Finish, TextDelta
+from broadcaster.web.services import Services
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.front_end import own_app
+from tests.web.server.test_first_request import ENDED, LIVE, Clients, get, serving
+
+OFFER = (
+    b"GET /v1/streams/run/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.fixture
+def world() -> MemoryWorld:
+    world = MemoryWorld()
+    for name in ("run", "other"):
+        world.add(name)
+        world.append(name, TextDelta(id="0", delta="a"))
+    return world
+
+
+@pytest.fixture
+async def clients(services: Services) -> AsyncIterator[Clients]:
+    async with serving(own_app(services), services) as opened:
+        yield opened
+
+
+async def test_two_handshakes_behind_the_request_of_a_viewer_cost_the_viewers_of_other_streams_nothing(
+    clients: Clients, world: MemoryWorld
+) -> None:
+    other = await clients.connect(get("other"))
+    await other.until(LIVE)
+    viewer = await clients.connect(get("run"))
+    await viewer.until(LIVE)
+    viewer.writer.write(OFFER + OFFER)
+    witness = await clients.connect(get("run"))  # both handshakes have arrived before its request
+    await witness.until(LIVE)
+    world.append("run", Finish())
+    await viewer.until(ENDED)
+    await viewer.until(b"426 Upgrade Required")
+    world.append("other", TextDelta(id="0", delta="behind"))
+    await other.until(b"behind")
+
+
+async def test_two_handshakes_at_once_on_a_new_connection_get_one_response(clients: Clients) -> None:
+    client = await clients.connect(OFFER + OFFER)
+    received = await client.reader.read()
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in received
