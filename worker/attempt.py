@@ -220,7 +220,8 @@ class GenerationAttempt:
             return [*self._usage(), Abort(reason=self.writer.stop_reason)]
         if self._outgrown.is_set():
             return [*self._usage(), Error(error_text=_OUTGROWN, code="worker_out_of_memory")]
-        limit_reached("GENERATION_TIMEOUT_S")
+        if self.writer.end_reason is None:  # else the writer has ended the stream, and counted why
+            limit_reached("GENERATION_TIMEOUT_S")
         return [*self._usage(), Error(error_text=_TIMED_OUT, code="generation_timeout")]
 
     def _usage(self) -> Sequence[Usage]:

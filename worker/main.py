@@ -50,13 +50,14 @@ from broadcaster.settings import Settings, describe_error, unknown_variables
 from broadcaster.settings.contradictions import check_worker
 from broadcaster.wiring import JobParts
 from worker.attempt import AttemptTimes
+from worker.engine import Engine, RunnerTimes
 from worker.memory_guard import create_memory_guard
 from worker.metrics import WorkerSource
 from worker.model_lists import ModelListReader
 from worker.providers.base import CallBounds
 from worker.providers.registry import LOCAL, Providers, default_factories, has_credentials
 from worker.reports.reporter import WorkerReporter
-from worker.runner import Engine, Runner, RunnerTimes
+from worker.runner import Runner
 from worker.slots import Slots
 from worker.tools import ToolBox, load_tools
 from worker.tools.agent import AgentSetup
@@ -153,10 +154,14 @@ def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
     return AgentSetup(ToolRunner(box, bounds), streams, max_steps=settings.max_steps)
 
 
+# A provider's list of models, and what a model's answer may be long, are read beside the answers.
+_BESIDE_ANSWERS: Final = 2
+
+
 def create_providers(settings: Settings) -> Providers:
     """The providers that the settings name. Built-in ones take keys and base URLs from their SDKs' variables."""
     bounds = CallBounds(
-        max_connections=settings.concurrency,
+        max_connections=settings.concurrency + _BESIDE_ANSWERS,
         read_timeout_s=settings.provider_timeout_s,
         error_bytes=settings.provider_error_bytes,
         error_timeout_s=settings.provider_error_timeout_s,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broadcaster.observability.counting import Reading, counted, counted_by
-from worker.runner import Engine, Runner
+from worker.engine import Engine
+from worker.runner import Runner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,38 +22,28 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, Unpack
 
-from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import LogUnavailable
-from broadcaster.log.access.daily_usage import DailyUsage
-from broadcaster.log.jobs.claims import Claim, Claims, Outcome, Why
+from broadcaster.log.jobs.claims import Claim, Outcome, Why
 from broadcaster.log.jobs.endings import Endings
-from broadcaster.log.jobs.job_reader import JobReader
-from broadcaster.log.jobs.lease import LeaseKeeper
-from broadcaster.log.jobs.queue import SWEPT_AT_ONCE, Job, Queue, Settled, SettleDetails
-from broadcaster.log.jobs.queue_depth import QueueDepth
-from broadcaster.log.redis.steadiness import Steadiness
-from broadcaster.log.streams.appender import Appender
-from broadcaster.log.streams.control import ControlListener
-from broadcaster.log.streams.reader import Meta, Streams
+from broadcaster.log.jobs.queue import SWEPT_AT_ONCE, Job, Settled, SettleDetails
+from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
-from broadcaster.observability.tracing.spans import UNTRACED, Tracing
 from broadcaster.process.tasks import end_tasks
-from worker.attempt import DEFAULT_RETRY, AttemptEnd, AttemptTimes, GenerationAttempt, start
+from worker.attempt import AttemptEnd, GenerationAttempt, start
 from worker.counts import AttemptCounts
 from worker.draining import wait_within
-from worker.providers.registry import Providers
+from worker.engine import Engine, RunnerTimes
 from worker.slots import Slot, Slots
 from worker.spending import count_spent
-from worker.tools.agent import AgentSetup
 
 if TYPE_CHECKING:
-    from worker.webhooks.courier import WebhookCourier
+    pass
 
 _log = get_logger(__name__)
 
@@ -64,36 +54,6 @@ _READ_AT_ONCE: Final = 16
 _OWN_READS: Final = 2
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What the runner works with, built by worker/main.py."""
-
-    queue: Queue
-    reader: JobReader
-    claims: Claims
-    streams: Streams
-    appender: Appender
-    keeper: LeaseKeeper
-    steadiness: Steadiness
-    control: ControlListener
-    providers: Providers
-    courier: WebhookCourier | None = None  # None: webhooks are off
-    agent: AgentSetup | None = None  # None: every tool is the caller's
-    depth: QueueDepth | None = None  # None: nothing reads the queue's depth
-    usage: DailyUsage | None = None  # None: tokens are not counted
-    tracing: Tracing = UNTRACED
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerTimes:
-    """Times of the runner, in seconds, and how its attempts retry their providers."""
-
-    lease_ttl_s: float
-    resend_keep_s: float
-    attempt: AttemptTimes
-    retry: RetryBounds = DEFAULT_RETRY
 
 
 class Runner:
@@ -158,16 +118,16 @@ class Runner:
             return False
         silent_ms, queue = int(self._times.lease_ttl_s * 1000), self._engine.queue
         silent = await queue.take_silent(silent_ms=silent_ms, count=count)
-        for job in silent.jobs:
-            if job.generation_id in self._under_way:
-                await queue.mark_silent(job, silent_ms=silent_ms)
-            else:
-                self._start(job)
+        for job in [job for job in silent.jobs if not self._start(job)]:  # before any of the page waits for a reply
+            await queue.mark_silent(job, silent_ms=silent_ms)
         return not silent.is_last
 
-    def _start(self, job: Job) -> None:
-        if job.generation_id not in self._under_way:
-            self._under_way[job.generation_id] = start(self._run(job, self.slots.take_nowait(job.tenant)), self._tasks)
+    def _start(self, job: Job) -> bool:
+        """Start it, unless its generation is under way here; whether it was started."""
+        if job.generation_id in self._under_way:
+            return False
+        self._under_way[job.generation_id] = start(self._run(job, self.slots.take_nowait(job.tenant)), self._tasks)
+        return True
 
     async def _run(self, job: Job, slot: Slot) -> None:
         writer: StreamWriter | None = None
@@ -273,8 +233,11 @@ class Runner:
             job = self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s) or job
             del self.attempts[job.generation_id]
         self.counts.end(*attempt.report(end, reason=reason))
-        await self._after(end, job, writer)
         await count_spent(self._engine.usage, attempt.meta, attempt.usage)
+        try:
+            await self._after(end, job, writer)
+        except LogUnavailable:
+            _log.warning("job_later", stream=job.generation_id)
         return writer
 
     def _begin(
@@ -392,8 +355,9 @@ class Runner:
         """Give back the jobs that were delivered to this worker and that it has not begun."""
         try:
             for _ in range(_OWN_READS):
+                begun = set(self._under_way)  # what is read may be settled by its own run before the reply is here
                 for job in await self._engine.reader.take_own():
-                    if job.generation_id not in self._under_way:
+                    if job.generation_id not in begun:
                         await self._engine.queue.settle(job, Settled.REQUEUE)
                 await asyncio.sleep(_RETRY_S)
         except LogUnavailable:

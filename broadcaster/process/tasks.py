@@ -1,11 +1,15 @@
-"""Ending what runs beside other work: tasks, and child processes."""
+"""What runs beside other work, and its end: tasks, daemon threads and child processes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -37,3 +41,34 @@ async def end_process(process: asyncio.subprocess.Process, *, timeout_s: float) 
             async with asyncio.timeout(timeout_s):
                 await process.wait()
             return
+
+
+def in_daemon_thread(call: Callable[[], _T], *, name: str, on_end: Callable[[], None]) -> asyncio.Future[_T]:
+    """Call it in a thread of its own: a call that hangs delays neither other calls nor the end of the process.
+
+    ``on_end`` is called in the loop when the call has ended, which may be long after the future was cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def end(came: _T | None, error: BaseException | None) -> None:
+        on_end()
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(came)  # type: ignore[arg-type]  # without an error there is a result
+
+    def run() -> None:
+        came, failed = None, None
+        try:
+            came = context.run(call)
+        except BaseException as error:  # any error: the caller waits
+            failed = error
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(end, came, failed)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future

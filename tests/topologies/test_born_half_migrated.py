@@ -17,9 +17,10 @@ from tests.support.log.redis_cluster import RedisCluster6
 from tests.support.log.tail_world import PROMISED_S, Room, until
 from tests.support.log.topology_world import TopologyWorld, open_topology_world
 from worker.attempt import AttemptTimes
+from worker.engine import Engine, RunnerTimes
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.registry import Providers
-from worker.runner import Engine, Runner, RunnerTimes
+from worker.runner import Runner
 from worker.slots import Slots
 
 MIGRATING_S: Final = 3.0

@@ -22,8 +22,9 @@ from tests.support.log.log_world import World, until
 from tests.worker.test_attempt import HALF, HandProvider
 from tests.worker.test_runner import Control
 from worker.attempt import AttemptTimes
+from worker.engine import Engine, RunnerTimes
 from worker.providers.registry import Providers
-from worker.runner import Engine, Runner, RunnerTimes
+from worker.runner import Runner
 from worker.slots import Slots
 
 LEASE_S = 3.0

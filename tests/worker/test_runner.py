@@ -21,8 +21,9 @@ from broadcaster.log.streams.control import ControlListener
 from tests.support.log.log_world import World, until
 from tests.worker.test_attempt import HALF, HandProvider
 from worker.attempt import AttemptTimes
+from worker.engine import Engine, RunnerTimes
 from worker.providers.registry import Providers
-from worker.runner import Engine, Runner, RunnerTimes
+from worker.runner import Runner
 from worker.slots import Slots
 
 STEADY_S = 30.0

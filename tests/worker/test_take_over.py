@@ -11,7 +11,9 @@ from typing import cast
 import pytest
 
 from broadcaster.core.providers.model_routing import ModelRoutes
-from broadcaster.log.jobs.queue import GROUP
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.jobs.job_reader import JobReader
+from broadcaster.log.jobs.queue import GROUP, Job
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.control import ControlListener
@@ -19,8 +21,9 @@ from tests.support.log.log_world import World, until
 from tests.worker.test_attempt import HandProvider
 from tests.worker.test_runner import Control
 from worker.attempt import AttemptTimes
+from worker.engine import Engine, RunnerTimes
 from worker.providers.registry import Providers
-from worker.runner import Engine, Runner, RunnerTimes
+from worker.runner import Runner
 from worker.slots import Slot, Slots
 
 MANY = 250
@@ -190,3 +193,47 @@ async def test_new_jobs_and_jobs_of_silent_workers_that_are_read_at_once_never_b
         for task in taking:
             task.cancel()
         await asyncio.wait(taking)
+
+
+async def test_a_repeated_job_that_cannot_be_marked_costs_no_other_job_of_its_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running_id = await world.create(tenant=TENANT)
+    async with running(world, concurrency=8) as runner:
+        taking = asyncio.create_task(runner.take_new())
+        await until(lambda: set(runner.attempts) == {running_id})
+        taking.cancel()
+        second = await world.redis.xadd(world.keys.ready, {"id": running_id, "tenant": TENANT})
+        await silence(world, second.decode())
+        behind = await lost(world, 2)
+
+        async def fails(job: Job, *, silent_ms: int) -> None:
+            raise LogUnavailable("try again")
+
+        monkeypatch.setattr(world.queue, "mark_silent", fails)
+        with pytest.raises(LogUnavailable):
+            await runner.take_over()
+        monkeypatch.undo()
+        await until(lambda: set(runner.attempts) == {running_id, *behind})
+
+
+async def test_a_job_that_its_own_run_hands_back_while_the_drain_reads_it_is_queued_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [await world.create() for _ in range(4)]
+    async with running(world, concurrency=4) as runner:
+        taking = asyncio.create_task(runner.take_new())
+        await until(lambda: set(runner.attempts) == set(ids))
+        taking.cancel()
+        await asyncio.wait({taking})
+        take_own = JobReader.take_own
+
+        async def late(reader: JobReader) -> list[Job]:
+            jobs = await take_own(reader)
+            await until(lambda: not runner.attempts and not runner._under_way)
+            return jobs
+
+        monkeypatch.setattr(JobReader, "take_own", late)
+        await runner.drain(grace_s=0, hurried=asyncio.Event())
+    rows = await world.redis.xrange(world.keys.ready_hi)
+    assert sorted(fields[b"id"].decode() for _, fields in rows) == sorted(ids)

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from broadcaster.core import events as ev
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import in_daemon_thread
 from worker.tools import BadArguments, BadOutput, Tool, ToolBox, ToolContext, ToolError, as_json
 from worker.tools.steps import Output, RequestedCall
 
@@ -98,7 +98,9 @@ class ToolRunner:
             work: asyncio.Future[_Came] = asyncio.create_task(_guarded(tool, arguments))
             work.add_done_callback(lambda _: self._room.release())
         else:
-            work = _in_thread(tool, arguments, on_end=self._room.release)
+            # In its own thread: a function that hangs delays neither the others nor the worker's end.
+            call = partial(_guarded_call, tool, arguments)
+            work = in_daemon_thread(call, name=f"tool-{tool.name}", on_end=self._room.release)
         self._going.add(work)
         work.add_done_callback(self._going.discard)
         return work
@@ -175,27 +177,11 @@ async def _guarded(tool: Tool, arguments: dict[str, Any]) -> _Came:
         return None, error
 
 
-def _in_thread(tool: Tool, arguments: dict[str, Any], *, on_end: Callable[[], None]) -> asyncio.Future[_Came]:
-    """Run it in its own thread: a function that hangs delays neither the others nor the worker's end."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Came] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def end(came: _Came) -> None:
-        on_end()
-        if not future.done():
-            future.set_result(came)
-
-    def run() -> None:
-        try:
-            came: _Came = context.run(lambda: tool.function(**arguments)), None
-        except BaseException as error:  # any error: the caller waits, and the room must be released
-            came = None, error
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(end, came)
-
-    threading.Thread(target=run, name=f"tool-{tool.name}", daemon=True).start()
-    return future
+def _guarded_call(tool: Tool, arguments: dict[str, Any]) -> _Came:
+    try:
+        return tool.function(**arguments), None
+    except BaseException as error:  # any error: the caller waits
+        return None, error
 
 
 def _error(call: RequestedCall, text: str) -> ev.ToolOutputError:

@@ -21,15 +21,18 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 import httpx2
 
+from broadcaster.process.tasks import in_daemon_thread
 from broadcaster.webhooks.url import Address, WebhookHosts, WebhookUrl
 
 CONNECT_TIMEOUT_S: Final = 3.0
 ADDRESSES_TRIED: Final = 4
+LOOK_UPS: Final = 64
 HEAD_BYTES: Final = 16 * 2**10
 INTERIM_HEADS: Final = 16
 POLITE_BYTES: Final = 1024
@@ -60,10 +63,22 @@ class WebhookResponse:
     retry_after_s: float
 
 
-async def resolve_by_system(host: str, port: int) -> Sequence[str]:
-    """The system's resolver: /etc/hosts, DNS and other sources that it is configured for."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+class SystemResolver:
+    """The system's resolver (/etc/hosts, DNS and other sources that it is configured for), in threads of its own.
+
+    The loop's own look-ups share two threads (uvloop), also those of providers and of Redis: two names whose servers
+    are silent would hold them all. A look-up cannot be ended, so its thread stays when its caller has gone; ``most``
+    bounds the threads.
+    """
+
+    def __init__(self, most: int = LOOK_UPS) -> None:
+        self._places = asyncio.Semaphore(most)
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        await self._places.acquire()
+        call = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await in_daemon_thread(call, name="resolve", on_end=self._places.release)
+        return [str(address[0]) for *_, address in found]
 
 
 class WebhookPoster:
@@ -74,12 +89,12 @@ class WebhookPoster:
         hosts: WebhookHosts,
         *,
         timeout_s: float,
-        resolve: Resolve = resolve_by_system,
+        resolve: Resolve | None = None,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         self._hosts = hosts
         self._timeout_s = timeout_s
-        self._resolve = resolve
+        self._resolve = resolve or SystemResolver()
         self._tls = httpx2.create_ssl_context(verify=verify)
         self._tls.set_alpn_protocols(["http/1.1"])
 

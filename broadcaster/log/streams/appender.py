@@ -71,6 +71,7 @@ class Appender:
         self._sends: set[asyncio.Task[None]] = set()
         self._servers: dict[str, _ServerWrites] = {}  # of the servers that have writes under way
         self._failures: dict[str, int] = {}  # of each server, in a row
+        self._backing_off: dict[StreamWriter, asyncio.TimerHandle] = {}
         self._is_left = False
         self.counts = AppendCounts()
 
@@ -90,7 +91,7 @@ class Appender:
 
     def attend(self, writer: StreamWriter) -> None:
         """This writer has something to send; it leaves with the others of this loop turn."""
-        if self._is_left:  # a reply or a back-off came to its end later
+        if self._is_left or writer in self._backing_off:  # a reply or a back-off came to its end later
             return
         self._pending[writer] = None
         if self._turn is None:
@@ -101,8 +102,7 @@ class Appender:
         pending, self._pending = self._pending, {}
         parts: dict[str, dict[StreamWriter, None]] = {}
         for writer in pending:
-            server = self._connection.server_of(self._keys.log(writer.stream_id))
-            parts.setdefault(server, {})[writer] = None
+            parts.setdefault(self._server_of(writer), {})[writer] = None
         for server, writers in parts.items():
             writes = self._servers.setdefault(server, _ServerWrites())
             if writes.sends == 0:
@@ -123,7 +123,8 @@ class Appender:
 
     def _begin_send(self, server: str, writers: Iterable[StreamWriter]) -> None:
         writes = self._servers[server]
-        batches = [(writer, batch) for writer in writers if (batch := writer.take()) is not None]
+        ready = [writer for writer in writers if writer not in self._backing_off]
+        batches = [(writer, batch) for writer in ready if (batch := writer.take()) is not None]
         if batches:
             writes.sends += 1
             task = asyncio.get_running_loop().create_task(self._send(server, batches))
@@ -157,8 +158,9 @@ class Appender:
                 writer.crashed(reply)
         if retried:
             self._retry(server, retried, replies)
-        else:
-            self._failures.pop(server, None)
+        elif self._failures.pop(server, None):
+            for writer in [each for each in self._backing_off if self._server_of(each) == server]:
+                self._back_off_ends(writer)
 
     async def _replies(self, batches: Sequence[tuple[StreamWriter, Batch]]) -> list[AppendReply | Exception]:
         """The log's reply to each, or what prevented one."""
@@ -191,7 +193,14 @@ class Appender:
         delay_s = _BACK_OFF.pause_s(failures + 1, luck=random.random())
         loop = asyncio.get_running_loop()
         for writer in writers:
-            loop.call_later(delay_s, self.attend, writer)
+            self._backing_off[writer] = loop.call_later(delay_s, self._back_off_ends, writer)
+
+    def _back_off_ends(self, writer: StreamWriter) -> None:
+        self._backing_off.pop(writer).cancel()
+        self.attend(writer)
+
+    def _server_of(self, writer: StreamWriter) -> str:
+        return self._connection.server_of(self._keys.log(writer.stream_id))
 
     def _next_call(self, writer: StreamWriter, batch: Batch) -> ScriptCall | None:
         """The cheap append; None for a batch that begins or ends the log, exceeds a bound or follows other attempts."""

@@ -13,6 +13,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs import lease
 from broadcaster.log.jobs.claims import Claim
 from broadcaster.log.jobs.lease import LeaseKeeper
+from broadcaster.log.redis.scripts import run_all
 from broadcaster.log.streams.appender import Appender
 from broadcaster.log.streams.writer import StreamWriter, WriterEnd
 from tests.support.log.log_world import World, until
@@ -77,7 +78,7 @@ async def test_a_renewal_whose_reply_comes_after_that_of_the_rebase_does_not_los
     world: World, appender: Appender, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = await second_attempt(world, appender, keeper)
-    epoch, held, run_all = writer.epoch, HeldRebase(keeper, is_lost=False), lease.run_all
+    epoch, held = writer.epoch, HeldRebase(keeper, is_lost=False)
 
     async def late(redis: Any, calls: Sequence[Any]) -> Sequence[Any]:
         replies = await run_all(redis, calls)

@@ -17,7 +17,7 @@ from tests.support.log.log_world import TENANT, World
 from tests.support.servers.webhook_receiver import SECRET
 from worker.webhooks.courier import WebhookCourier
 from worker.webhooks.delivery import DeliveryBounds, WebhookDelivery
-from worker.webhooks.post import Resolve, WebhookPoster, resolve_by_system
+from worker.webhooks.post import Resolve, WebhookPoster
 
 MAX_ATTEMPTS = 4
 TEXT = "the answer"
@@ -89,7 +89,7 @@ async def open_webhook_world(
     timeout_s: float = 2,
     max_bytes: int = 100_000,
     concurrency: int = 8,
-    resolve: Resolve = resolve_by_system,
+    resolve: Resolve | None = None,
 ) -> AsyncIterator[WebhookWorld]:
     """A courier that is not running yet, over a real poster."""
     poster = WebhookPoster(HOSTS, timeout_s=timeout_s, resolve=resolve)

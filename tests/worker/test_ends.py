@@ -1,0 +1,105 @@
+"""The end of a generation: what is counted and kept, whatever else fails then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from broadcaster.core.events import Finish, TextDelta, TextStart, Usage
+from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.errors import LogUnavailable
+from broadcaster.log.access.daily_usage import DailyUsage
+from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.steadiness import Steadiness
+from broadcaster.log.streams.control import ControlListener
+from broadcaster.observability.limits import REACHED
+from tests.support.log.log_world import World, until
+from tests.worker.test_attempt import HandProvider
+from tests.worker.test_runner import Control
+from tests.worker.test_take_over import CountedSlots, Steady
+from worker.attempt import AttemptTimes
+from worker.engine import Engine, RunnerTimes
+from worker.providers.registry import Providers
+from worker.runner import Runner
+
+
+class CountedUsage:
+    """The counts of tokens, in the test's hands."""
+
+    def __init__(self) -> None:
+        self.added: list[Any] = []
+
+    async def add(self, spender: Any, usage: Any) -> None:
+        self.added.append(usage)
+
+
+@pytest.fixture
+async def world(connection: LogConnection) -> World:
+    world = World(connection)
+    await world.queue.create_group()
+    return world
+
+
+@asynccontextmanager
+async def generating(world: World, usage: CountedUsage) -> AsyncIterator[tuple[Runner, HandProvider, str]]:
+    """A runner that runs one generation, whose provider is the test."""
+    provider, reader = HandProvider(), world.reader()
+    async with world.appender() as appender:
+        engine = Engine(
+            world.queue,
+            reader,
+            world.claims,
+            world.streams,
+            appender,
+            world.keeper(appender),
+            cast("Steadiness", Steady()),
+            cast("ControlListener", Control()),
+            Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
+            usage=cast("DailyUsage", usage),
+        )
+        times = RunnerTimes(0.3, 60.0, AttemptTimes(generation_timeout_s=60, append_deadline_s=60))
+        slots = CountedSlots(concurrency=1, buffer_bytes=2 * world.max_bytes, max_bytes=world.max_bytes)
+        runner = Runner(engine, slots, times=times, max_bytes=world.max_bytes)
+        stream_id = await world.create()
+        taking = asyncio.create_task(runner.take_new())
+        await until(lambda: set(runner.attempts) == {stream_id})
+        try:
+            yield runner, provider, stream_id
+        finally:
+            taking.cancel()
+            await asyncio.wait({taking})
+            runner.draining.set()
+            await reader.aclose()
+
+
+async def test_a_queue_that_is_away_costs_neither_the_count_of_tokens_nor_the_room_of_the_kept_buffer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = CountedUsage()
+    async with generating(world, usage) as (runner, provider, _):
+
+        async def fails(*_: Any, **__: Any) -> None:
+            raise LogUnavailable("the server of the queue is away")
+
+        monkeypatch.setattr(world.queue, "settle", fails)
+        provider.given.put_nowait([TextStart(id="0"), TextDelta(id="0", delta="x" * 10_000)])
+        provider.given.put_nowait([Usage(input_tokens=1, output_tokens=1), Finish()])
+        slots = cast("CountedSlots", runner.slots)
+        await until(lambda: not runner.attempts and slots.free == 1)
+        assert len(usage.added) == 1
+        assert sum(slots._used_bytes.values()) >= 10_000
+
+
+async def test_a_full_stream_is_not_counted_as_one_that_took_too_long(world: World) -> None:
+    before = dict(REACHED)
+    async with generating(world, CountedUsage()) as (runner, provider, stream_id):
+        provider.given.put_nowait([TextStart(id="0"), TextDelta(id="0", delta="x" * (world.max_bytes + 1))])
+        await until(lambda: not runner.attempts)
+        assert b"stream_full" in (await world.texts(stream_id))[-1]
+    reached = {name: count - before.get(name, 0) for name, count in REACHED.items() if count != before.get(name, 0)}
+    assert "GENERATION_TIMEOUT_S" not in reached
+    assert reached["MAX_BYTES"] == 1
