@@ -273,3 +273,36 @@ async def test_whatever_the_turns_each_log_holds_all_of_it_in_order_and_numbered
         assert await world.seqs(writer.stream_id) == list(range(1, 21))
         assert await world.texts(writer.stream_id) == [delta(str(at)) for at in range(20)]
     assert sum(map(len, wire.writes)) > 2 * len(wire.writes)  # they travelled together
+
+
+@pytest.fixture
+def _endless_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A back-off that only a success ends."""
+    monkeypatch.setattr(appending, "_BACK_OFF", BackOff(NEVER_S, NEVER_S))
+
+
+@pytest.mark.usefixtures("_endless_back_off")
+async def test_what_a_provider_sends_meanwhile_does_not_shorten_the_back_off(
+    world: World, wire: Wire, appender: Appender
+) -> None:
+    (writer,) = await writers_of(world, appender, 1)
+    wire.is_away = True
+    for _ in range(50):
+        write_text(writer)
+        await turns(5)
+    assert wire.writes == [wire.logs_of(writer)]
+
+
+@pytest.mark.usefixtures("_endless_back_off")
+async def test_a_success_on_a_server_ends_the_back_off_of_all_its_streams(
+    world: World, wire: Wire, appender: Appender
+) -> None:
+    first, second, third = await writers_of(world, appender, 3)
+    wire.is_away = True
+    write_text(first)
+    write_text(second)
+    await until(lambda: len(wire.writes) == 1)
+    await turns(5)
+    wire.is_away = False
+    write_text(third)
+    await acked(1, first, second, third)
