@@ -27,8 +27,8 @@ from broadcaster.core.providers.retrying import Course, RetryBounds, RetryStep
 from broadcaster.errors import ProviderFailed
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
-from worker.counts import ProviderCall
 from worker.observing.attempt_report import CallFacts
+from worker.observing.counts import ProviderCall
 from worker.providers.base import ProviderRequest, ProviderStream
 from worker.providers.keys import Key
 from worker.providers.registry import Providers

@@ -36,9 +36,9 @@ from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
 from worker.attempt import AttemptEnd, GenerationAttempt, start
-from worker.counts import AttemptCounts
 from worker.draining import wait_within
 from worker.engine import Engine, RunnerTimes
+from worker.observing.counts import AttemptCounts
 from worker.slots import Slot, Slots
 from worker.spending import count_spent
 

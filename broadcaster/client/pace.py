@@ -44,6 +44,10 @@ class Pace:
         self._progress_at = now
         self._failures = 0
 
+    def waited(self, caller_s: float) -> None:
+        """The caller was busy with an event for so long, which does not count as time without progress."""
+        self._progress_at += caller_s
+
     def next_delay(self, now: float, *, requested_s: float | None, dice: float) -> float | None:
         """Seconds until the next try after a connection ended, or None: give up. ``dice`` is in [0, 1)."""
         left_s = self._give_up_after_s - (now - self._progress_at)

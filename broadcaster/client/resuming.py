@@ -41,15 +41,18 @@ class ResumingReader(ABC):
             try:
                 async with aclosing(self._connection()) as connection:
                     async for event in connection:
+                        given_at = self._now()
                         yield event
-                        # After the yield: the caller's own time does not count as time without progress.
+                        self._pace.waited(self._now() - given_at)
                         self._note(event)
             except self._broken_by as error:
                 reason = str(error) or type(error).__name__
             if self._reading.is_over:
                 return
             delay_s = self._next_delay(reason)
+            given_at = self._now()
             yield Reconnecting(reason, delay_s)
+            self._pace.waited(self._now() - given_at)
             await asyncio.sleep(delay_s)
 
     @abstractmethod

@@ -115,10 +115,11 @@ class Pages:
 
     async def _fetch(self, wanted: _PageRange) -> None:
         page: Segment | None = None
-        is_later = False
+        is_later, last = False, 0
         try:
             async with self._places:
-                page = self._accept(wanted, await self._read(wanted))
+                last = min(wanted.last, self._history.lineage.last.seq)
+                page = self._accept(wanted, await self._read(wanted.first, last))
         except LogUnavailable:
             await asyncio.sleep(PAGE_RETRY_S)
             is_later = True
@@ -131,13 +132,14 @@ class Pages:
                 reader.wake()
             elif page is not None and seq <= page.last_seq:
                 reader.take_page(page)
+            elif seq > last:  # it came, and was requested, while the page was read
+                reader.wake()
             else:
                 reader.stop(StopReason.LOG_GONE)
 
-    async def _read(self, wanted: _PageRange) -> Sequence[Entry]:
+    async def _read(self, first: int, last: int) -> Sequence[Entry]:
         lineage = self._history.lineage
-        first = max(wanted.first, lineage.first_seq)
-        last = min(wanted.last, lineage.last.seq)
+        first = max(first, lineage.first_seq)
         after = Cursor(lineage.epoch_at(first), first - 1)
         return await self._reader.read(self._stream_id, after=after, count=last - first + 1)
 

@@ -27,7 +27,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.documents.problem_table import OF_DURABLE_STREAMS, PROBLEMS
 from tests.guards.source import modules
-from worker import counts
+from worker.observing import counts
 
 ROOT = Path(__file__).parents[2]
 CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"

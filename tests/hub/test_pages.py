@@ -9,6 +9,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.notices import Gap, GapReason
 from broadcaster.errors import LogUnavailable
 from broadcaster.hub import pages
+from broadcaster.hub.hub import Hub
 from broadcaster.hub.ring import SEGMENT_BYTES
 from broadcaster.hub.stop_reasons import StopReason
 from tests.hub.conftest import LIMITS
@@ -248,3 +249,28 @@ async def test_unwatched_rooms_make_place_first(open_hub, tail):
         await join(hub, name)
     await turns()
     assert sorted(tail.sinks) == ["a", "b"]
+
+
+async def test_a_viewer_that_joins_the_read_of_a_page_receives_what_came_after_the_read_began(open_hub, tail):
+    hub = open_hub()
+    tail.append("g", *texts(5, 1, 290))
+    first, second = await join(hub, after="5-270"), await join(hub, after="5-290")
+    second.pull_all()
+    shed_all(hub)
+    tail.is_readable.clear()
+    first.pull_all()  # requests the page from 257 on, of which 290 is the last entry now
+    await turns()
+    assert len(tail.pages) == 1
+    tail.append("g", *texts(5, 291, 300))
+    shed_all(hub)
+    second.pull_all()
+    await turns()
+    tail.is_readable.set()
+    await second.until_seq(300)
+    assert second.viewer.stop_reason is None
+
+
+def shed_all(hub: Hub) -> None:
+    """What a hub beyond its bytes does to a room."""
+    while hub._tenancies["g"].room.drop_oldest():
+        pass

@@ -11,7 +11,7 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import ProviderFailed
 from broadcaster.log.jobs.claims import Claim, Outcome, Why
 from broadcaster.observability.limits import REACHED
-from worker.counts import AttemptCounts, ProviderCounts
+from worker.observing.counts import AttemptCounts, ProviderCounts
 
 ROUTES = ModelRoutes(
     {

@@ -19,7 +19,7 @@ from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls
 from broadcaster.errors import ProviderFailed, SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings.values import ProviderSpec
-from worker.counts import ProviderCall, ProviderCounts
+from worker.observing.counts import ProviderCall, ProviderCounts
 from worker.providers.base import CallBounds, Provider
 from worker.providers.keys import ProviderKeys
 

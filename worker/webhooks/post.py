@@ -32,7 +32,7 @@ from broadcaster.webhooks.url import Address, WebhookHosts, WebhookUrl
 
 CONNECT_TIMEOUT_S: Final = 3.0
 ADDRESSES_TRIED: Final = 4
-LOOK_UPS: Final = 64
+RESOLVED_AT_ONCE: Final = 64
 HEAD_BYTES: Final = 16 * 2**10
 INTERIM_HEADS: Final = 16
 POLITE_BYTES: Final = 1024
@@ -71,7 +71,7 @@ class SystemResolver:
     bounds the threads.
     """
 
-    def __init__(self, most: int = LOOK_UPS) -> None:
+    def __init__(self, most: int = RESOLVED_AT_ONCE) -> None:
         self._places = asyncio.Semaphore(most)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:

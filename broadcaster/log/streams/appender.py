@@ -91,7 +91,7 @@ class Appender:
 
     def attend(self, writer: StreamWriter) -> None:
         """This writer has something to send; it leaves with the others of this loop turn."""
-        if self._is_left or writer in self._backing_off:  # a reply or a back-off came to its end later
+        if self._is_left:  # a reply or a back-off came to its end later
             return
         self._pending[writer] = None
         if self._turn is None:
@@ -123,8 +123,10 @@ class Appender:
 
     def _begin_send(self, server: str, writers: Iterable[StreamWriter]) -> None:
         writes = self._servers[server]
-        ready = [writer for writer in writers if writer not in self._backing_off]
-        batches = [(writer, batch) for writer in ready if (batch := writer.take()) is not None]
+        backing_off = self._backing_off
+        batches = [
+            (writer, batch) for writer in writers if writer not in backing_off and (batch := writer.take()) is not None
+        ]
         if batches:
             writes.sends += 1
             task = asyncio.get_running_loop().create_task(self._send(server, batches))
