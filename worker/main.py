@@ -154,7 +154,7 @@ def create_agent_setup(settings: Settings, streams: Streams) -> AgentSetup:
     return AgentSetup(ToolRunner(box, bounds), streams, max_steps=settings.max_steps)
 
 
-# A provider's list of models, and what a model's answer may be long, are read beside the answers.
+# Connections for what a worker reads of its provider beside the answers: its models, and how long their answers may be.
 _BESIDE_ANSWERS: Final = 2
 
 

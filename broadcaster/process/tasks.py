@@ -46,7 +46,8 @@ async def end_process(process: asyncio.subprocess.Process, *, timeout_s: float) 
 def in_daemon_thread(call: Callable[[], _T], *, name: str, on_end: Callable[[], None]) -> asyncio.Future[_T]:
     """Call it in a thread of its own: a call that hangs delays neither other calls nor the end of the process.
 
-    ``on_end`` is called in the loop when the call has ended, which may be long after the future was cancelled.
+    ``on_end`` is called in the loop when the call has ended, which may be long after the future was cancelled. Raises
+    RuntimeError if no thread can be started.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()

@@ -77,8 +77,12 @@ class SystemResolver:
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         await self._places.acquire()
         call = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        found = await in_daemon_thread(call, name="resolve", on_end=self._places.release)
-        return [str(address[0]) for *_, address in found]
+        try:
+            found = in_daemon_thread(call, name="resolve", on_end=self._places.release)
+        except RuntimeError as error:  # no thread can be started now
+            self._places.release()
+            raise OSError("no thread for a look-up") from error
+        return [str(address[0]) for *_, address in await found]
 
 
 class WebhookPoster:
