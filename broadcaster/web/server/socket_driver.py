@@ -177,6 +177,7 @@ class SocketDriver(asyncio.Protocol):
         successor.connection_made(self._transport)
         pipelined, self.pipelined = self.pipelined, b""
         if pipelined:
+            self._transport.pause_reading()  # until then: what comes meanwhile stands behind it
             asyncio.get_running_loop().call_soon(_read_next, self._transport, successor, pipelined)
 
 
