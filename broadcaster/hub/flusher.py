@@ -43,7 +43,7 @@ class Flushable(Protocol):
         """Send what is left to all viewers (``now`` on the loop's clock)."""
 
     def fail(self) -> None:
-        """One of the others has raised: serve nobody any more."""
+        """Called after ``gather`` or ``flush`` has raised: stop serving these viewers."""
 
 
 class TurnGate:
@@ -204,7 +204,7 @@ class Flusher:
 
 
 def guarded(room: Flushable, step: Callable[[], None]) -> None:
-    """Have the room do this; if that raises, it fails alone."""
+    """Call ``step``, which is a method of the room. If it raises, only this room fails."""
     try:
         step()
     except Exception:
@@ -212,6 +212,6 @@ def guarded(room: Flushable, step: Callable[[], None]) -> None:
 
 
 def _fail(room: Flushable) -> None:
-    """Called while its error is handled."""
+    """Log the error that is being handled, and have the room stop."""
     _log.exception("flush_failed")
     room.fail()

@@ -59,9 +59,9 @@ def set_up_logging(
 
 
 class _LineLogger(structlog.WriteLogger):
-    """Drops a line that cannot be written (a full disk, a reader that is gone): the caller's work goes on.
+    """Writes lines, and drops a line if stderr refuses it: the disk may be full, or the pipe closed.
 
-    The logging module of Python does the same.
+    The code that logs continues. Python's ``logging`` also drops such lines.
     """
 
     def msg(self, message: str) -> None:

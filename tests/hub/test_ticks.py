@@ -1,4 +1,4 @@
-"""The hub's timer goes on, whatever a tick meets."""
+"""The hub schedules its next tick, even if a tick raises."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_w
 async def test_a_worker_paused_past_its_lease_writes_nothing_more_and_closes_its_provider(
     tmp_path: Path, server: ValkeyServer, rounds: int
 ) -> None:
-    async with open_world(tmp_path, redis=server, lease_ttl_s=1) as world:
+    lease_s = 1.0
+    async with open_world(tmp_path, redis=server, lease_ttl_s=lease_s) as world:
         await world.front_end()
         for _ in range(2):
             await world.worker()
@@ -69,7 +70,9 @@ async def test_a_worker_paused_past_its_lease_writes_nothing_more_and_closes_its
         await world.settle()
         await world.check()
         assert len(logged(world.workers, "process_stood_still")) >= max(2, rounds)
-        assert logged(world.workers, "event_loop_blocked") == []
+        # On a busy machine a loop may really be without a processor for half a lease. A pause lasted for a whole one.
+        blocked = [json.loads(line)["blocked_s"] for line in logged(world.workers, "event_loop_blocked")]
+        assert [blocked_s for blocked_s in blocked if blocked_s >= lease_s] == []
 
 
 async def paused_past_its_lease(world: FaultWorld, *, first_text: str) -> None:
