@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from redis.asyncio import Redis
 
 from broadcaster.client import AsyncClient
 from broadcaster.testing import Script
@@ -31,6 +33,7 @@ from tests.faults.redis.redis_trouble import (
     send_more,
     tellings,
     until,
+    until_so,
 )
 from tests.faults.world import FaultWorld
 from tests.support.log.valkey import ValkeyServer
@@ -113,6 +116,31 @@ async def test_a_full_redis_loses_nothing_and_refuses_new_generations_with_a_rea
             assert [each.talk.starts for each in answers] == [1] * 3
             assert tellings(answers) == []
             await judge(world, figures, answers)
+
+
+@pytest.mark.second_engine
+async def test_a_worker_that_stands_still_for_a_lease_while_redis_is_full_keeps_its_streams(
+    tmp_path: Path, server: ValkeyServer, figures: Figures
+) -> None:
+    """Its leases lapse, but the other worker cannot claim anything before there is memory."""
+    async with open_system(tmp_path, server, workers=1) as world:
+        answers, redis, (worker,) = await begin(world, 2), world.connection.redis, world.workers
+        leases = [world.connection.keys.lease(each.stream) for each in answers]
+        await world.worker()
+        await redis.config_set("maxmemory", 1)
+        worker.signal(signal.SIGSTOP)
+        await until_so(lambda: are_there(redis, leases, 0))
+        worker.signal(signal.SIGCONT)
+        await until_so(lambda: are_there(redis, leases, 2))
+        await redis.config_set("maxmemory", 0)
+        await send_more(answers)
+        await repaired(answers)
+        assert [each.talk.starts for each in answers] == [1] * 2
+        await judge(world, figures, answers)
+
+
+async def are_there(redis: Redis, keys: list[str], count: int) -> bool:
+    return int(await redis.exists(*keys)) == count
 
 
 async def test_a_generation_that_waits_while_redis_is_full_starts_when_it_is_not(

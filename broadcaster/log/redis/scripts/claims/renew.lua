@@ -1,5 +1,6 @@
--- renew: keep the right to write a stream. Works on a full Redis: but for a lapsed lease it uses GET, HMGET and PEXPIRE
--- only.
+-- renew: keep the right to write a stream. Works on a full Redis: a renewal uses GET, HMGET and PEXPIRE only, and a lapsed
+-- lease is written after an HDEL, because only a script's first write is refused for memory. Otherwise a worker that stood
+-- still for a lease while Redis was full would lose its streams as soon as another one may claim them.
 -- KEYS lease, meta, log
 -- ARGV worker, epoch, lease_ms, live_ttl_ms
 -- Returns {code, stop requested (0 no, 1 stopped, 2 abandoned), whether there is a log (0|1)}: 1 renewed, 2 granted again
@@ -24,10 +25,8 @@ local code = 1
 if lease == mine then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 else
-  local written = redis.pcall('SET', KEYS[1], mine, 'PX', ARGV[3])
-  -- A full Redis refuses the SET; the epoch still fences, and the next renewal tries again.
-  code = written.err and 1 or 2
-  -- Its attempt goes on: the next loss sets a new wait.
-  if code == 2 then redis.call('HDEL', KEYS[2], 'retry_ms') end
+  redis.call('HDEL', KEYS[2], 'retry_ms') -- its attempt goes on: the next loss sets a new wait
+  redis.call('SET', KEYS[1], mine, 'PX', ARGV[3])
+  code = 2
 end
 return {code, stop, keep_stream(KEYS[3], KEYS[2], ARGV[4])}
