@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -23,6 +25,15 @@ def test_every_mutant_still_applies_and_its_tests_exist(mutant: Mutant) -> None:
         ast.parse(text)
     for test in mutant.tests:
         assert (ROOT / test.partition("::")[0]).is_file()
+
+
+def test_every_recorded_test_is_still_collected_under_its_id() -> None:
+    """Otherwise a run of mutants stops: pytest cannot run a test that is not there."""
+    recorded = set(read_record().values())
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    files = sorted({test.partition("::")[0] for test in recorded})
+    done = subprocess.run([*command, *files], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert sorted(recorded - set(done.stdout.split("\n"))) == [], done.stdout[-300:] + done.stderr[-300:]
 
 
 def _sources(mutant: Mutant) -> str:
