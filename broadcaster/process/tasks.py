@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 @asynccontextmanager
-async def running(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def running(*coroutines: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
     """Run these beside the block, and cancel them at its end; a failure of one of them does not reach the block."""
     tasks = [asyncio.create_task(each) for each in coroutines]
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import closing
 from math import inf
 from typing import Any
 
@@ -11,13 +13,14 @@ from pydantic import ValidationError
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.errors import ProviderFailed
+from broadcaster.process.tasks import running
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec
 from broadcaster.testing import ScriptedProvider
-from tests.worker.providers.provider_support import request_for
+from tests.worker.providers.provider_support import failing, request_for
 from tests.worker.wires.test_providers_registry import Double
 from worker.main import create_providers, prepare_providers, to_prepare
-from worker.providers.base import Provider
+from worker.providers.base import ListsModels, Provider
 from worker.providers.registry import Providers
 from worker.retry import ModelAnswer
 
@@ -195,3 +198,29 @@ async def test_our_own_provider_brings_the_key_that_it_was_given_for_the_call(mo
             await answer.run(lambda events: None)
         await providers.aclose()
         assert [request.headers["authorization"] for request in server.requests] == ["Bearer key-A_1", "Bearer key-A_2"]
+
+
+async def test_lists_that_a_provider_never_sends_take_no_connection_of_an_answer(monkeypatch: pytest.MonkeyPatch):
+    """One slot, and two reads beside its answer hang: the answer has its connection."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    requested: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            requested.put_nowait(head.split()[0])
+            if head.startswith(b"POST"):
+                writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            else:
+                await reader.read()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", "http://{}:{}/v1".format(*server.sockets[0].getsockname()))
+        providers = create_providers(settings_with(concurrency=1, routes={"*": "openai"}))
+        provider = await providers.named("openai")
+        assert isinstance(provider, ListsModels)
+        async with running(provider.models(api_key=None)), running(provider.models(api_key=None)):
+            assert [await requested.get(), await requested.get()] == [b"GET", b"GET"]
+            failure, _ = await failing(provider, request_for("m"))
+        await providers.aclose()
+    assert failure.reason == "provider_auth"
