@@ -24,7 +24,7 @@ from tests.faults.world import FaultWorld, Redis, open_world
 
 REPAIR_S: Final = 5.0
 """The promise: from Redis being back to every viewer complete or notified."""
-LEASE_S: Final = 1.0
+LEASE_S: Final = 1.5
 EVERY_S: Final = 0.02
 VIEWERS: Final = 3
 _POLL_S: Final = 0.01

@@ -147,7 +147,7 @@ async def test_a_generation_that_waits_while_redis_is_full_starts_when_it_is_not
     tmp_path: Path, server: ValkeyServer, figures: Figures
 ) -> None:
     """Longer than the stall time-out: workers of a full Redis live, and what waits is not ended for want of one."""
-    async with open_system(tmp_path, server, workers=1, stall_timeout_s=1.5, concurrency=1) as world:
+    async with open_system(tmp_path, server, workers=1, stall_timeout_s=LEASE_S + 0.5, concurrency=1) as world:
         (running,) = await begin(world, 1)
         async with AsyncClient(world.urls[0]) as client:
             world.scripted.script("claude-waits", Script.of_text("well"))
@@ -157,7 +157,7 @@ async def test_a_generation_that_waits_while_redis_is_full_starts_when_it_is_not
             await until(lambda: all("hub.hello" in viewer.notices for viewer in viewers))
             await world.connection.redis.config_set("maxmemory", 1)
             began = time.monotonic()
-            await until(lambda: time.monotonic() - began > 3.5)
+            await until(lambda: time.monotonic() - began > TWO_LEASES_S + 0.5)
             await world.connection.redis.config_set("maxmemory", 0)
             await repaired([running])
             running.talk.finish()

@@ -220,7 +220,8 @@ async def test_lists_that_a_provider_never_sends_take_no_connection_of_an_answer
         provider = await providers.named("openai")
         assert isinstance(provider, ListsModels)
         async with running(provider.models(api_key=None)), running(provider.models(api_key=None)):
-            assert [await requested.get(), await requested.get()] == [b"GET", b"GET"]
+            async with asyncio.timeout(10):
+                assert [await requested.get(), await requested.get()] == [b"GET", b"GET"]
             failure, _ = await failing(provider, request_for("m"))
         await providers.aclose()
     assert failure.reason == "provider_auth"
