@@ -34,8 +34,8 @@ COMMANDS = {
 # Only `broadcaster doctor` sends them, and reports what it could not see.
 DOCTORS = {"config|get", "scan"}
 NOT_COMMANDS = {
-    *("aclose", "clock", "connection_pool", "execute", "identities", "now_ms", "parse_response", "pipeline"),
-    *("impatient", "primaries", "pubsub", "response_callbacks", "send_all", "server_of", "servers_of"),
+    *("aclose", "clock", "connection_pool", "execute", "identities", "now_ms", "pipeline"),
+    *("impatient", "key_of", "primaries", "pubsub", "response_callbacks", "send_all", "server_of", "servers_of"),
 }
 # Workers of the version before send it: while a deployment is rolled they run beside the new ones.
 EARLIER = {"xautoclaim"}

@@ -5,8 +5,8 @@ Rules
    doubles what the script did. Our scripts are idempotent by number, and the caller decides when to retry.
 2. The pool blocks for a free connection, up to the same time limit as a reply; it never raises "too many".
 3. Blocking reads get a connection pool of their own whose socket time-out exceeds their block time.
-4. Only this module decides by the kind of Redis: one server has redis-py's own client, Sentinels and clusters have ours
-   (placed_client.py), with the same commands.
+4. Only this module decides by the kind of Redis: one server has a client of one node (client.py), Sentinels and
+   clusters have one of many (placed_client.py), with the same commands.
 5. Only ``later(error)`` distinguishes a Redis that cannot serve now from a caller's mistake.
 """
 
@@ -19,14 +19,14 @@ from typing import Any, Final
 
 import structlog  # noqa: F401 - a process that is out of descriptors could not import it for its first line
 from redis import exceptions as rex
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from broadcaster.errors import LogUnavailable, SetupError
-from broadcaster.log.redis.connection_types import CONNECTION_TYPES
+from broadcaster.log.redis.client import LogRedis, NodeRedis
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.pipeline import LogPipeline
-from broadcaster.log.redis.topology.nodes import NodeLimits, pool_options
-from broadcaster.log.redis.topology.placed_client import Identity, PlacedPipeline, PlacedRedis, ServerSample
+from broadcaster.log.redis.topology.nodes import Node, NodeLimits
+from broadcaster.log.redis.topology.placed_client import Identity, PlacedRedis, ServerSample
 from broadcaster.log.redis.topology.topology import SingleTopology, Topology, create_topology
 from broadcaster.log.redis.url import RedisKind, RedisUrl
 from broadcaster.observability.limits import limit_reached
@@ -57,7 +57,9 @@ _LATER_TEXTS: Final = (
     "NOREPLICAS", "BUSY ", "UNBLOCKED", "non local key",
 )  # fmt: skip
 
-# What redis-py's pool raises when none became free in time.
+_TIMED_OUT: Final = (rex.TimeoutError, TimeoutError)
+
+# What a pool's error says when no connection became free in time.
 _NO_CONNECTION: Final = "No connection available"
 
 _FINAL_TYPES: Final = (rex.AuthenticationError, rex.AuthorizationError, rex.NoPermissionError)
@@ -75,10 +77,10 @@ def later(error: BaseException) -> bool:
 
 def count_limit(error: BaseException) -> None:
     """Count the limit that this "later" error shows: no reply in time, no free connection, or a full Redis."""
-    if isinstance(error, rex.TimeoutError | TimeoutError):
-        limit_reached("REDIS_TIMEOUT_S")
-    elif isinstance(error, rex.ConnectionError) and _NO_CONNECTION in str(error):
+    if isinstance(error, rex.ConnectionError) and _NO_CONNECTION in str(error):
         limit_reached("REDIS_CONNECTIONS")
+    elif isinstance(error, _TIMED_OUT) or isinstance(error.__cause__, _TIMED_OUT):
+        limit_reached("REDIS_TIMEOUT_S")
     elif isinstance(error, rex.OutOfMemoryError) or (isinstance(error, rex.ResponseError) and "OOM " in str(error)):
         limit_reached("EMBEDDED_MAX_MEMORY_BYTES")
 
@@ -104,13 +106,6 @@ async def reply_to(call: Any) -> Any:
     """The reply to a call of redis-py (whose types do not say that it is awaitable). Raises as ``log_errors`` does."""
     with log_errors():
         return await call
-
-
-def _create_single(url: str, limits: NodeLimits) -> Redis:
-    """redis-py's client with our settings."""
-    pool = BlockingConnectionPool.from_url(url, **pool_options(limits))
-    pool.connection_class = CONNECTION_TYPES[pool.connection_class]
-    return Redis.from_pool(pool)
 
 
 class LogConnection(AbstractAsyncContextManager["LogConnection"]):
@@ -143,42 +138,40 @@ class LogConnection(AbstractAsyncContextManager["LogConnection"]):
         self.keys = KeyNames(prefix)
         self.timeout_s = timeout_s
         self._patience_s = timeout_s if patience_s is None else patience_s
-        self._clients: list[Redis] = []
+        self._clients: list[LogRedis] = []
         topology = create_topology(self.address)
         self.topology: Topology = topology
         self._placement = None if isinstance(topology, SingleTopology) else topology
         self.redis = self.create_client(timeout_s=timeout_s, max_connections=max_connections, patience_s=patience_s)
         # Checked once: the bases of redis-py's clients are protocols, of which a check costs a microsecond.
         self._placed = self.redis if isinstance(self.redis, PlacedRedis) else None
-        self.impatient: Redis = self.redis if self._placed is None else self._placed.impatient()
+        self.impatient: LogRedis = self.redis if self._placed is None else self._placed.impatient()
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    def create_client(self, *, timeout_s: float, max_connections: int, patience_s: float | None = 0.0) -> Redis:
+    def create_client(self, *, timeout_s: float, max_connections: int, patience_s: float | None = 0.0) -> LogRedis:
         """Another client, with connections of its own, closed with this connection at the latest.
 
         ``timeout_s`` bounds each reply.
         """
         limits = NodeLimits(timeout_s, min(_CONNECT_TIMEOUT_S, timeout_s), max_connections)
-        client: Redis
+        client: LogRedis
         if self._placement is None:
-            client = _create_single(self.url, limits)
+            client = NodeRedis(Node.of_url(self.url, limits))
         else:
             patience_s = self._patience_s if patience_s is None else patience_s
             client = PlacedRedis(self.address, self._placement, limits, patience_s=patience_s)
         self._clients.append(client)
         return client
 
-    def create_blocking_client(self, *, block_s: float) -> Redis:
+    def create_blocking_client(self, *, block_s: float) -> LogRedis:
         """A client for reads that block up to ``block_s``: its time-out lies beyond, so that it never cuts a read."""
         return self.create_client(timeout_s=block_s + _BLOCK_MARGIN_S, max_connections=2)
 
     def pipeline(self) -> LogPipeline:
         """Calls that are sent together; it can also read the clock of a key's server."""
-        if self._placed is not None:
-            return PlacedPipeline(self._placed)
-        return LogPipeline(self.redis.connection_pool, self.redis.response_callbacks)
+        return LogPipeline(self.redis)
 
     def server_of(self, key: str) -> str:
         """A name for the server of a key, without a request: a fault of the server concerns all calls with its name."""

@@ -1,4 +1,7 @@
-"""redis-py's connections, with methods replaced: one loses cancellations, one waits, and three are slow.
+"""redis-py's connections, with methods replaced: one loses cancellations, one waits, and two are slow.
+
+``exchange`` is ours alone: many commands in one write, with their replies, without what redis-py does around each of
+them (retries, events, metrics, deadlines). topology/nodes.py sends all commands with it.
 
 redis-py bounds a write by ``asyncio.wait_for``. On Python 3.11 that swallows a cancellation which meets the end of the
 write (python/cpython#86296, fixed in 3.12 with ``asyncio.timeout``): a task that was cancelled once never ends. Half of
@@ -10,15 +13,12 @@ and a call that waits for its reply would not notice the end of its connection: 
 
 redis-py packs commands in Python although hiredis is installed: an append took 31 us, and takes 6 (the worker's
 profile, ``make bench ONLY=worker``; it was the largest part of a worker's time).
-
-redis-py sets a deadline for each reply, also for those of a pipeline that arrived in one piece with the first: a GET
-among 1000 took 24 us, and takes 10.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import hiredis
@@ -27,7 +27,39 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
 
-class _OwnConnection(AbstractConnection):
+class CommandConnection(AbstractConnection):
+    """What the classes of ``CONNECTION_TYPES`` have in common."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a command can be sent at once: it is connected, and all that the server sent has been read."""
+        stream, writer, parser = self._reader, self._writer, cast(_AsyncHiredisParser, self._parser)
+        if stream is None or writer is None or writer.transport.is_closing():
+            return False
+        if stream.exception() is not None or stream.at_eof() or stream._buffer:  # type: ignore[attr-defined]  # as redis-py does
+            return False
+        return not cast(hiredis.Reader, parser._reader).has_data()
+
+    async def exchange(self, commands: Sequence[Sequence[Any]], replies: list[Any]) -> None:
+        """Send all in one write, and append the reply to each: what the server sent, or its ResponseError.
+
+        There is no deadline, and what fails leaves the connection open: both are the caller's. Raises redis's
+        ConnectionError (also of a reply that means one, as LOADING), InvalidResponse, DataError or OSError.
+        """
+        parser, writer = cast(_AsyncHiredisParser, self._parser), self._writer
+        reader = cast(hiredis.Reader, parser._reader)
+        assert writer is not None
+        writer.write(b"".join(self.pack_commands(commands)))
+        await writer.drain()
+        while len(replies) < len(commands):
+            reply = reader.gets()
+            if reply is NOT_ENOUGH_DATA:
+                await parser.read_from_socket()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            elif _is_fatal(reply):
+                raise reply[0] if type(reply) is list else reply
+            else:
+                replies.append(reply)
+
     def pack_command(self, *args: Any) -> list[bytes]:
         """The command as RESP. Raises redis's DataError for what is neither text, bytes nor a number."""
         name = args[0]
@@ -47,33 +79,6 @@ class _OwnConnection(AbstractConnection):
         if self._writer is not None:
             self._writer.transport.abort()
         await super().disconnect(*args, **options)
-
-    async def read_response(
-        self,
-        disable_decoding: bool = False,
-        timeout: float | None = None,
-        *,
-        disconnect_on_error: bool = True,
-        push_request: bool | None = False,
-    ) -> Any:
-        """The next reply, without waiting when it has been read already. Raises redis's errors."""
-        parser = self._parser
-        if timeout is None and isinstance(parser, _AsyncHiredisParser) and parser._connected:
-            reader = cast(hiredis.Reader, parser._reader)
-            try:
-                response = reader.gets(False) if disable_decoding else reader.gets()
-                _raise_fatal(response)
-            except Exception:
-                if disconnect_on_error:
-                    await self.disconnect(nowait=True)
-                raise
-            if isinstance(response, rex.ResponseError):
-                raise response
-            if response is not NOT_ENOUGH_DATA:
-                return response
-        return await super().read_response(
-            disable_decoding, timeout, disconnect_on_error=disconnect_on_error, push_request=push_request
-        )
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         """Write one packed command. Raises redis's TimeoutError or ConnectionError; the connection is closed then."""
@@ -96,11 +101,10 @@ class _OwnConnection(AbstractConnection):
             raise
 
 
-def _raise_fatal(response: Any) -> None:
-    """A reply may report that the connection is unusable ("LOADING …"), by itself or as the first of a list."""
-    first = response[0] if isinstance(response, list) and response else response
-    if isinstance(first, rex.ConnectionError):
-        raise first
+def _is_fatal(reply: Any) -> bool:
+    """Whether it reports that the connection is unusable ("LOADING …"), by itself or as the first of a list."""
+    first = reply[0] if type(reply) is list and reply else reply
+    return isinstance(first, rex.ConnectionError)
 
 
 def _pieces(command: bytes | str | Iterable[bytes]) -> Iterable[bytes]:
@@ -109,19 +113,19 @@ def _pieces(command: bytes | str | Iterable[bytes]) -> Iterable[bytes]:
     return [command] if isinstance(command, bytes) else command
 
 
-class _Tcp(_OwnConnection, Connection):
+class _Tcp(CommandConnection, Connection):
     pass
 
 
-class _Tls(_OwnConnection, SSLConnection):
+class _Tls(CommandConnection, SSLConnection):
     pass
 
 
-class _Unix(_OwnConnection, UnixDomainSocketConnection):
+class _Unix(CommandConnection, UnixDomainSocketConnection):
     pass
 
 
-CONNECTION_TYPES: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
+CONNECTION_TYPES: Final[dict[type[AbstractConnection], type[CommandConnection]]] = {
     Connection: _Tcp,
     SSLConnection: _Tls,
     UnixDomainSocketConnection: _Unix,

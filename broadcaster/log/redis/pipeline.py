@@ -8,10 +8,12 @@ before the commands of the pipeline. When a clock could not be read, ``now_ms`` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.client import Pipeline
+
+from broadcaster.log.redis.topology.nodes import Command
 
 
 def raise_first(replies: Iterable[Any]) -> None:
@@ -21,11 +23,28 @@ def raise_first(replies: Iterable[Any]) -> None:
             raise reply
 
 
+class _Client(Protocol):
+    """See ``LogRedis``."""
+
+    @property
+    def connection_pool(self) -> ConnectionPool: ...
+
+    @property
+    def response_callbacks(self) -> Any: ...
+
+    async def send_all(self, commands: Sequence[Command]) -> list[Any]: ...
+
+    async def servers_of(self, keys: Sequence[str]) -> list[str]: ...
+
+    def key_of(self, args: Sequence[Any]) -> bytes: ...
+
+
 class LogPipeline(Pipeline):
     """Call ``clock`` before ``execute``, ``now_ms`` after it; the replies of clocks are not in the list."""
 
-    def __init__(self, pool: ConnectionPool, response_callbacks: Any) -> None:
-        super().__init__(pool, response_callbacks, transaction=False, shard_hint=None)
+    def __init__(self, client: _Client) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction=False, shard_hint=None)
+        self._client = client
         self._clock_keys: dict[str, None] = {}
         self._clocks: dict[str, Any] = {}
 
@@ -43,28 +62,17 @@ class LogPipeline(Pipeline):
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """The replies in order. Raises errors of the connection, or with ``raise_on_error`` the first error."""
+        client = self._client
         keys, self._clock_keys = list(self._clock_keys), {}
-        if not keys:
-            return await self._execute(raise_on_error)
-        servers = await self._servers_of(keys)
+        servers = await client.servers_of(keys) if keys else []
         key_of_server = dict(zip(servers, keys, strict=True))
-        commands, self.command_stack = self.command_stack, []
-        for key in key_of_server.values():
-            self._request_time(key)
-        self.command_stack += commands
-        replies = await self._execute(raise_on_error=False)
+        stack, self.command_stack = self.command_stack, []
+        commands = [Command(("TIME",), key=key.encode()) for key in key_of_server.values()]
+        commands += [Command(args, options, client.key_of(args)) for args, options in stack]
+        replies = await client.send_all(commands)
         times = dict(zip(key_of_server, replies, strict=False))
         self._clocks = {key: times[server] for key, server in zip(keys, servers, strict=True)}
         replies = replies[len(key_of_server) :]
         if raise_on_error:
             raise_first(replies)
         return replies
-
-    async def _servers_of(self, keys: Sequence[str]) -> list[str]:
-        return [""] * len(keys)
-
-    def _request_time(self, key: str) -> None:
-        self.time()
-
-    async def _execute(self, raise_on_error: bool) -> list[Any]:
-        return await super().execute(raise_on_error)

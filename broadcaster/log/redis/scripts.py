@@ -18,7 +18,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from broadcaster.log.redis.client import LogRedis
 from broadcaster.log.redis.connect import log_errors
+from broadcaster.log.redis.topology.nodes import Command
 
 _INCLUDE: Final = re.compile(r"^-- @include (\w+)\n", re.MULTILINE)
 
@@ -80,23 +82,23 @@ class ScriptCall(NamedTuple):
     args: Sequence[Argument]
 
 
-async def run_all(redis: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
+async def run_all(redis: LogRedis, calls: Sequence[ScriptCall]) -> list[Any]:
     """Send all calls as one pipelined write; each returns its result or its exception, in order.
 
     Raises only errors of the connection to a single server; then the outcome of every call is unknown.
     """
-    pipeline = redis.pipeline(transaction=False)
-    for call in calls:
-        pipeline.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
-    results = await pipeline.execute(raise_on_error=False)
+    results = await redis.send_all([_command("EVALSHA", call.script.sha, call) for call in calls])
     unknown = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
     if unknown:
-        pipeline = redis.pipeline(transaction=False)
-        for call in (calls[at] for at in unknown):
-            pipeline.eval(call.script.text, len(call.keys), *call.keys, *call.args)
-        for at, result in zip(unknown, await pipeline.execute(raise_on_error=False), strict=True):
+        texts = [_command("EVAL", calls[at].script.text, calls[at]) for at in unknown]
+        for at, result in zip(unknown, await redis.send_all(texts), strict=True):
             results[at] = result
     return results
+
+
+def _command(name: str, script: str, call: ScriptCall) -> Command:
+    keys = call.keys
+    return Command((name, script, len(keys), *keys, *call.args), key=keys[0].encode())
 
 
 SCRIPTS: Final = {

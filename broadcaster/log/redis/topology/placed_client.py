@@ -24,9 +24,11 @@ from typing import Any, Final, NamedTuple
 
 from redis import exceptions as rex
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 
 from broadcaster.core.backoff import BackOff
-from broadcaster.log.redis.pipeline import LogPipeline, raise_first
+from broadcaster.log.redis.client import LogRedis, NodeRedis
+from broadcaster.log.redis.pipeline import raise_first
 from broadcaster.log.redis.topology.key_slots import SLOTS, key_of
 from broadcaster.log.redis.topology.nodes import Command, Node, NodeLimits, NotSent
 from broadcaster.log.redis.topology.topology import Placement
@@ -83,7 +85,7 @@ class ServerSample(NamedTuple):
         return sure_s if moved_s > 0 else -sure_s
 
 
-class PlacedRedis(Redis):
+class PlacedRedis(LogRedis):
     """A client of all primaries, with connections of its own to each."""
 
     def __init__(self, url: RedisUrl, placement: Placement, limits: NodeLimits, *, patience_s: float) -> None:
@@ -105,17 +107,15 @@ class PlacedRedis(Redis):
         other._nodes = self._nodes
         return other
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """One command, by its key. Raises LookupError without one."""
-        replies = await self.send_all([Command(args, options, key_of(args))])
-        raise_first(replies)
-        return replies[0]
+    def key_of(self, args: Sequence[Any]) -> bytes:
+        """The key of a command. Raises LookupError without one."""
+        return key_of(args)
 
-    def pipeline(self, transaction: bool = False, shard_hint: str | None = None) -> PlacedPipeline:
+    def pipeline(self, transaction: bool = False, shard_hint: str | None = None) -> Pipeline:
         """Never a transaction: it could not span several servers."""
         if transaction:
             raise ValueError("there is no transaction over several servers")
-        return PlacedPipeline(self)
+        return super().pipeline()
 
     async def send_all(self, commands: Sequence[Command]) -> list[Any]:
         """The reply to each, or its exception, in order."""
@@ -139,14 +139,14 @@ class PlacedRedis(Redis):
             await placement.refresh()
         if not placement.nodes or not placement.is_whole:
             raise rex.ClusterDownError("some of the keys have no server now")
-        return {name: self._node(name).redis for name in placement.nodes}
+        return {name: NodeRedis(self._node(name)) for name in placement.nodes}
 
     async def identities(self, *, probe_key: Callable[[int], str], max_age_s: float) -> dict[str, ServerSample]:
         """See ``connect.identities``. Raises ConnectionError when one has become a replica."""
         await self._placement.refresh(max_age_s=max_age_s)
-        queries = [Command(query, {}, b"") for query in (("CLIENT ID",), ("ROLE",), ("INFO", "server"), ("TIME",))]
+        queries = [Command(query) for query in (("CLIENT ID",), ("ROLE",), ("INFO", "server"), ("TIME",))]
         keys = {name: await self._key_at(name, probe_key) for name in await self.primaries()}
-        removals = {name: Command(("DEL", key), {}, b"") for name, key in keys.items()}
+        removals = {name: Command(("DEL", key)) for name, key in keys.items()}
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         sent = [self._send(name, [*queries, removal]) for name, removal in removals.items()]
@@ -275,34 +275,5 @@ class PlacedRedis(Redis):
 
     def _node(self, name: str) -> Node:
         if name not in self._nodes:
-            self._nodes[name] = Node(name, self._url, self._limits, verify=self._placement.verify)
+            self._nodes[name] = Node.at(name, self._url, self._limits, verify=self._placement.verify)
         return self._nodes[name]
-
-
-class PlacedPipeline(LogPipeline):
-    """See rule 1."""
-
-    def __init__(self, client: PlacedRedis) -> None:
-        super().__init__(client.connection_pool, client.response_callbacks)
-        self._client = client
-        self._time_keys: dict[int, bytes] = {}
-
-    async def _servers_of(self, keys: Sequence[str]) -> list[str]:
-        return await self._client.servers_of(keys)
-
-    def _request_time(self, key: str) -> None:
-        self._time_keys[len(self.command_stack)] = key.encode()
-        self.time()
-
-    async def _execute(self, raise_on_error: bool) -> list[Any]:
-        stack, self.command_stack = self.command_stack, []
-        keys, self._time_keys = self._time_keys, {}
-        replies = await self._client.send_all(
-            [
-                Command(args, dict(options), keys[at] if at in keys else key_of(args))
-                for at, (args, options) in enumerate(stack)
-            ]
-        )
-        if raise_on_error:
-            raise_first(replies)
-        return replies

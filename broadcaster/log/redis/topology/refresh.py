@@ -228,12 +228,12 @@ class RefreshedTopology(Generic[_Reply]):
     async def _send(self, name: str, *commands: Sequence[str]) -> list[Any]:
         """The reply to each, or None, over a connection that is kept for the next refresh."""
         if name not in self._servers:
-            self._servers[name] = Node(name, self._url, self._limits)
+            self._servers[name] = Node.at(name, self._url, self._limits)
         return await self._exchange(self._servers[name], *commands)
 
     async def _exchange(self, server: Node, *commands: Sequence[str]) -> list[Any]:
         try:
-            replies = await server.send([Command(each, {}, b"") for each in commands])
+            replies = await server.send([Command(each) for each in commands])
         except (rex.RedisError, OSError) as error:
             replies = [error] * len(commands)
         for fault in [each for each in replies if isinstance(each, Exception)][:1]:

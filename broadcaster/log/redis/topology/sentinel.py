@@ -175,7 +175,7 @@ class SentinelTopology(RefreshedTopology[NamedPrimary]):
     async def _role(self, address: Address) -> bytes | None:
         """The role that a server reports; None: it does not reply."""
         if address not in self._named:
-            self._named[address] = Node(name_of(address), self._primary_url, self._limits)
+            self._named[address] = Node.at(name_of(address), self._primary_url, self._limits)
         (role,) = await self._exchange(self._named[address], ("ROLE",))
         return None if role is None else bytes(role[0])
 
@@ -190,7 +190,7 @@ class SentinelTopology(RefreshedTopology[NamedPrimary]):
         """Rule 5, Sentinel after Sentinel."""
         failures = 0
         while True:
-            sentinel = Node(self._rng.choice(self._sentinels), self._url, self._limits)
+            sentinel = Node.at(self._rng.choice(self._sentinels), self._url, self._limits)
             try:
                 async with sentinel.redis.pubsub() as subscription:
                     await subscription.subscribe(_SWITCHED)
