@@ -221,7 +221,7 @@ class Runner:
                     end = AttemptEnd.LOST
                 else:
                     self.counts.end(*attempt.report(end))
-                    await count_spent(self._engine.usage, attempt.meta, attempt.usage)
+                    self._count_spent(attempt)
                     attempt = self._restart(job, renewed, after=attempt)
                     writer = attempt.writer
                     end = await attempt.run()
@@ -233,12 +233,16 @@ class Runner:
             job = self._engine.keeper.drop(writer, keep_s=self._times.resend_keep_s) or job
             del self.attempts[job.generation_id]
         self.counts.end(*attempt.report(end, reason=reason))
-        await count_spent(self._engine.usage, attempt.meta, attempt.usage)
+        self._count_spent(attempt)
         try:
             await self._after(end, job, writer)
         except LogUnavailable:
             _log.warning("job_later", stream=job.generation_id)
         return writer
+
+    def _count_spent(self, attempt: GenerationAttempt) -> None:
+        """Beside the rest: neither an end nor the next attempt waits for a count."""
+        start(count_spent(self._engine.usage, attempt.meta, attempt.usage), self._tasks)
 
     def _begin(
         self, job: Job, claim: Claim, *, meta: Meta, raw: Mapping[str, str], after: GenerationAttempt | None = None

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from redis.exceptions import NoPermissionError
 
 from broadcaster.core.events import Finish, TextDelta, TextStart, Usage
 from broadcaster.core.providers.model_routing import ModelRoutes
@@ -21,6 +22,7 @@ from tests.support.log.log_world import World, until
 from tests.worker.test_attempt import HandProvider
 from tests.worker.test_runner import Control
 from tests.worker.test_take_over import CountedSlots, Steady
+from worker import runner as runner_module
 from worker.attempt import AttemptTimes
 from worker.engine import Engine, RunnerTimes
 from worker.providers.registry import Providers
@@ -30,11 +32,17 @@ from worker.runner import Runner
 class CountedUsage:
     """The counts of tokens, in the test's hands."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, error: Exception | None = None, hangs: bool = False) -> None:
         self.added: list[Any] = []
+        self._error = error
+        self._hangs = hangs
 
     async def add(self, spender: Any, usage: Any) -> None:
         self.added.append(usage)
+        if self._hangs:
+            await asyncio.Event().wait()
+        if self._error is not None:
+            raise self._error
 
 
 @pytest.fixture
@@ -103,3 +111,29 @@ async def test_a_full_stream_is_not_counted_as_one_that_took_too_long(world: Wor
     reached = {name: count - before.get(name, 0) for name, count in REACHED.items() if count != before.get(name, 0)}
     assert "GENERATION_TIMEOUT_S" not in reached
     assert reached["MAX_BYTES"] == 1
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [CountedUsage(hangs=True), CountedUsage(error=LogUnavailable("away")), CountedUsage(error=NoPermissionError("no"))],
+    ids=["hangs", "away", "refused"],
+)
+async def test_a_job_is_settled_whatever_becomes_of_the_count_of_its_tokens(world: World, usage: CountedUsage) -> None:
+    async with generating(world, usage) as (runner, provider, stream_id):
+        provider.given.put_nowait([Usage(input_tokens=1, output_tokens=1), Finish()])
+        await until(lambda: not runner.attempts and len(usage.added) == 1)
+        async with asyncio.timeout(20):
+            while await world.redis.zscore(world.keys.open, stream_id) is not None:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_drain_gives_back_what_runs_while_the_count_of_tokens_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "HAND_BACK_S", 0.5)
+    async with generating(world, CountedUsage(hangs=True)) as (runner, provider, stream_id):
+        provider.given.put_nowait([TextStart(id="0"), TextDelta(id="0", delta="half")])
+        await until(lambda: runner.attempts[stream_id].writer.acked_seq == 2)
+        await runner.drain(grace_s=0, hurried=asyncio.Event())
+        (_, fields), *others = await world.redis.xrange(world.keys.ready_hi)
+        assert (fields[b"id"].decode(), others) == (stream_id, [])
