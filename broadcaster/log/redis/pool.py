@@ -1,8 +1,8 @@
 """A server's pool of connections: redis-py's, without locks and events around what happens within one loop turn.
 
-redis-py takes a lock, a condition and a deadline for each connection that it gives out, and two events and metrics for
-each that comes back: 40 of the 150 us of a lone append. Here a connection that is idle is given out and taken back
-without a pause of the loop. Whatever waits for one gets it in the order of its coming.
+redis-py takes a lock, a condition and a deadline for each connection that it gives out, and an event and metrics for
+each that comes back. Here a connection that is idle is given out and taken back without a pause of the loop. Requests
+get one in the order of their coming.
 """
 
 from __future__ import annotations
