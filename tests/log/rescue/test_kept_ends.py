@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from broadcaster.core.events import Abort, encode_event
+from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.claims import Outcome
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.rescue import kept_ends
@@ -16,6 +18,7 @@ from broadcaster.log.jobs.stops import STOPPED
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams import terminals
+from broadcaster.log.streams.tails import Tail
 from tests.support.log.log_world import TENANT, World, until
 
 REQUEST = GenerationRequest(model="m", request={"messages": []}, webhook={"url": "https://hooks.example.com/h"})
@@ -201,6 +204,29 @@ async def test_while_redis_cannot_answer_an_end_stays_to_be_verified(world: Worl
     await ends_of(world).turn()
 
     assert await status(world, stream_id) == "aborted"
+
+
+async def test_a_server_that_is_away_delays_its_own_ends_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, there = [await accept(world) for _ in range(2)], await accept(world)
+    before = await Snapshot.take(world)
+    for each in (*away, there):
+        await world.generations.stop(each, tenant=TENANT)
+    await before.come_back(world)
+    ends, tails, requested = ends_of(world), world.streams.tails, list[str]()
+
+    async def tails_of_servers(ids: Sequence[str]) -> list[Tail]:
+        requested.extend(ids)
+        if ids[0] in away:
+            raise LogUnavailable("its server does not answer")
+        return await tails(ids)
+
+    monkeypatch.setattr(ends.streams, "tails", tails_of_servers)
+    monkeypatch.setattr(world.connection, "server_of", lambda key: str(there in key))
+
+    await ends.turn()
+
+    assert [await status(world, each) for each in (*away, there)] == ["queued", "queued", "aborted"]
+    assert requested == [away[0], there]
 
 
 async def until_swept(sweeping: Sweeper, world: World, stream_id: str) -> None:

@@ -12,6 +12,7 @@ Rules
 3. A generation that Redis does not know is checked again until this process has seen Redis answer for one lease: the
    front-end that accepted it may be writing it again (accepted.py).
 4. Its webhook is due once more, and it leaves the open index once more: the queue may have lost that, too.
+5. A server that does not answer delays its own ends alone. One of them waits for it, and the rest for the next turn.
 """
 
 from __future__ import annotations
@@ -88,14 +89,20 @@ class KeptEnds:
             self._breaks_seen = self.steadiness.breaks
             self._unverified = dict(self._kept)
         is_last = self.steadiness.is_steady
+        away: set[str] = set()
         for end in list(self._unverified.values()):
+            server = self.connection.server_of(self.connection.keys.meta(end.stream_id))
+            if server in away:
+                continue
             try:
                 is_certain = await self._verify(end)
             except LogUnavailable:
-                _log.warning("ends_later", count=len(self._unverified))
-                return
+                away.add(server)
+                continue
             if is_certain or is_last:
                 del self._unverified[end.stream_id]
+        if away:
+            _log.warning("ends_later", count=len(self._unverified))
 
     async def _verify(self, end: KeptEnd) -> bool:
         """Whether its state is certain now (rule 3)."""
