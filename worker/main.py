@@ -19,7 +19,8 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-# Before the others, which import structlog with all that it finds.
+# Before the others, which import structlog and redis-py with all that they find.
+import broadcaster.log.redis.lean  # noqa: F401
 from broadcaster.observability.telemetry import name_traces, set_up_logging
 
 # isort: split

@@ -68,10 +68,13 @@ asyncio.run(build())
 """
 """``broadcaster worker`` with keys of two providers, up to the moment before it takes jobs: none was used yet."""
 
-UNUSED: Final = ("jsonschema", "pytest", "httpx2", "rich", "pygments", "prometheus_client", "opentelemetry.exporter")
+UNUSED: Final = (
+    *("jsonschema", "pytest", "httpx2", "rich", "pygments", "prometheus_client"),
+    *("opentelemetry.exporter", "opentelemetry.sdk"),
+)
 """What commands, tests and options use, and a server does not with its defaults.
 
-redis-py and FastAPI import parts of OpenTelemetry wherever these are installed: no server of ours asks.
+redis-py and FastAPI import parts of OpenTelemetry's API wherever it is installed: no server of ours needs them.
 """
 
 NOT_FOR_A_FRONT_END: Final = (

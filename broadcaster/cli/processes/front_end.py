@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+# Before the others, which import redis-py with all that it finds.
+import broadcaster.log.redis.lean  # noqa: F401
+
+# isort: split
 from broadcaster.cli.processes.listening import bind
 from broadcaster.cli.processes.parent_channel import ALIVE, DRAIN, END, ENDS_IMPORTS, SERVING, ChildEnd
 from broadcaster.cli.terminal.failures import failure_of
