@@ -140,7 +140,7 @@ async def test_an_open_part_that_the_source_did_not_complete_stays_open(driver: 
 async def test_while_the_source_is_quiet_its_lease_is_renewed(driver: Driver, server: SseServer) -> None:
     server.routes["PUT", "/v1/streams/job"] = document({"id": "job"})
     server.routes["POST", "/v1/streams/job/close"] = document({"id": "job"})
-    options = {"server": server.url, "config": {"lease_s": 0.3}, "abort_ms": 1000}
+    options = {"server": server.url, "config": {"lease_s": 0.3}, "abort_ms": 3000}
     publishing = asyncio.create_task(driver.request("publish", stream="job", list=[], **options))
     await server.wait_for(lambda: sum(request.method == "PUT" for request in server.requests) >= 4)
     await publishing

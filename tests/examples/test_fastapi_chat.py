@@ -100,6 +100,7 @@ async def stopped_in_the_middle(page: Page, other: Page) -> None:
     for tab in (page, other):
         await expect(tab.get_by_test_id("turn")).to_have_count(2)
         await expect(tab.get_by_test_id("answer").last).to_contain_text("You asked")
+        await expect(tab.get_by_test_id("turn").first).to_have_attribute("data-state", "finished")
     await other.get_by_role("button", name="Stop").click()
     for tab in (page, other):
         await expect(tab.get_by_test_id("note").last).to_have_text("Stopped.")

@@ -17,7 +17,7 @@ from broadcaster.log.redis.connect import LogConnection
 from tests.support.servers.processes import Running, Stack
 from tests.support.streaming import RawViewer, open_viewer
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 DRAIN_WINDOW_S = 0.5
 FEED = "llm/v1/streams/job"
 DELTA = {"type": "data-note", "data": 1}

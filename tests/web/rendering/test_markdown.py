@@ -80,10 +80,10 @@ def test_a_text_that_is_made_to_be_slow_is_read_in_time(modules: ConsoleModules,
 def test_lines_that_open_formulas_without_an_end_cost_no_more_than_their_number(
     modules: ConsoleModules, opening: str
 ) -> None:
-    text = opening * (60_000 // len(opening))
+    text = opening * (120_000 // len(opening))
     began = time.monotonic()
     assert sum(len(raw) for _, raw in modules.run("blocks", [text])) == len(text)
-    assert time.monotonic() - began < 4  # without a bound 12 s, where others take 0.2 s
+    assert time.monotonic() - began < 20  # without a bound 48 s, where others take 0.4 s
 
 
 def test_a_table_is_not_filled_up_to_a_million_cells(modules: ConsoleModules) -> None:
