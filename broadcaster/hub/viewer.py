@@ -156,10 +156,11 @@ class Viewer(Position):
         """Do this at this viewer's next turn."""
         self._room.turns.add(piece)
 
-    def taken(self) -> None:
-        """What was pulled has arrived: the next ``pull`` may come as late as it likes."""
-        self._busy_since = None
-        self.note_unsent(0)
+    def taken(self, *, unsent: int = 0) -> None:
+        """All but ``unsent`` bytes of what was pulled have arrived. If all have, the next ``pull`` may come late."""
+        is_busy = unsent > 0 and not self._was_left
+        self._busy_since = _now() if is_busy else None
+        self.note_unsent(unsent if is_busy else 0)
 
     async def wait(self, timeout_s: float) -> bool:
         """Until there may be something to pull; False after ``timeout_s`` (a heartbeat's: by the hub's tick)."""

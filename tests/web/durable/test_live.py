@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from broadcaster.core.cursor import START
+from broadcaster.dialects.durable.contents import DurableContent
+from broadcaster.dialects.durable.frames import DurableFrames
+from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
+from broadcaster.settings import Settings
 from broadcaster.web.routes.durable import live
 from broadcaster.web.services import Services
+from broadcaster.web.viewing.joining import find_stream, join_stream
 from tests.support.servers.front_end import DEADLINE_S, until_watched
 from tests.web.durable.calls import (
     BEGINNING,
@@ -205,3 +214,46 @@ async def test_a_stream_that_is_deleted_ends_for_its_followers(client: DurableCl
     await until_watched(services, ID)
     await client.delete()
     assert controls(await following)[-1]["streamClosed"] is True
+
+
+# -- a client that takes nothing, or little at a time
+
+ENDS = pytest.mark.parametrize("end", ["ä".encode(), "ä".encode()[:1]], ids=["a character", "half a character"])
+
+
+@ENDS
+async def test_a_client_that_takes_nothing_is_cut(
+    client: DurableClient, services: Services, settings: Settings, end: bytes
+) -> None:
+    await client.create("ä".encode() * 4000)
+    await client.append(end)
+    async with durable_viewer(services) as (viewer, durable):
+        assert durable.pull(2**16)  # all that there is
+        viewer.check(asyncio.get_running_loop().time() + settings.slow_viewer_s + 1)
+        assert viewer.stop_reason is StopReason.SLOW
+
+
+@ENDS
+async def test_each_slice_of_a_large_piece_may_take_its_time(
+    client: DurableClient, services: Services, settings: Settings, end: bytes
+) -> None:
+    await client.create("ä".encode() * 4000)
+    await client.append(end)
+    async with durable_viewer(services) as (viewer, durable):
+        for _ in range(3):
+            assert durable.pull(1000)
+            taken_at = asyncio.get_running_loop().time()
+            assert durable.pull(1000)
+            viewer.check(taken_at + settings.slow_viewer_s)
+            assert viewer.stop_reason is None
+
+
+@asynccontextmanager
+async def durable_viewer(services: Services) -> AsyncIterator[tuple[Viewer, live.DurableViewer]]:
+    """A viewer from the stream's beginning, and what its driver pulls."""
+    viewer = await join_stream(services, await find_stream(services, ID, tenant="local", wait_s=0), cursor=None)
+    assert isinstance(viewer, Viewer)
+    try:
+        yield viewer, live.DurableViewer(viewer, DurableFrames(DurableContent.TEXT, at=START, cursor="1"))
+    finally:
+        viewer.leave()

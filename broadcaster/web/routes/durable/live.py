@@ -117,6 +117,8 @@ class DurableViewer:
         if not (self._rest or self._is_leaving or is_late):
             self._rest = self._translate(max_bytes)
             self._has_sent = self._has_sent or bool(self._rest)
+        if self._rest:  # the viewer has no more: it takes its last, empty pull for the arrival of everything
+            self._viewer.taken(unsent=len(self._rest))
         piece, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         return piece
 
