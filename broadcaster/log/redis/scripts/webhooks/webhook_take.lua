@@ -3,10 +3,13 @@
 -- ARGV most at once, lease_ms
 -- Returns {end of the lease in ms, id ...}. The end is their new score, and proves which process took them.
 -- When the clock has stepped back since then, all times ahead are set back by as much: nothing waits for the older clock,
--- and no lease is shorter for it. A full Redis does not note the clock.
+-- and no lease is shorter for it.
+-- Works on a full Redis: only a script's first write is refused for memory, and ZREM needs none. Otherwise the streams that
+-- are over would keep their memory for webhooks that nothing delivers.
 -- @include clock
 local NOTED_EVERY_MS, NOTE_KEPT_MS = 1000, 86400000
 local now_ms = read_clock()
+redis.call('ZREM', KEYS[1], '') -- no id
 local noted_ms = tonumber(redis.call('GET', KEYS[2]) or now_ms - NOTED_EVERY_MS)
 if noted_ms - now_ms >= NOTED_EVERY_MS then
   local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now_ms), '+inf', 'WITHSCORES')
@@ -15,7 +18,7 @@ if noted_ms - now_ms >= NOTED_EVERY_MS then
   end
 end
 if math.abs(now_ms - noted_ms) >= NOTED_EVERY_MS then
-  redis.pcall('SET', KEYS[2], digits(now_ms), 'PX', NOTE_KEPT_MS)
+  redis.call('SET', KEYS[2], digits(now_ms), 'PX', NOTE_KEPT_MS)
 end
 local until_ms = now_ms + tonumber(ARGV[2])
 local answer = {until_ms}
