@@ -193,6 +193,7 @@ class Queue:
         """
         name = self._keys
         keys = [job.source, name.open, name.delayed, name.dead, name.ready_hi, name.waiting, name.turns, name.running]
+        keys.append(name.delayed_tenant(job.generation_id))
         bounds = (delay_ms, DEAD_LETTERS_KEPT)
         settle = ScriptCall(
             SCRIPTS["settle"], keys, (GROUP, job.entry_id, job.generation_id, outcome, *bounds, reason, job.tenant)

@@ -56,6 +56,10 @@ class KeyNames:
         self.access_revoked = f"{prefix}:{{access}}:revoked"
         self.access_state = f"{prefix}:{{access}}:state"
 
+    def delayed_tenant(self, generation_id: str) -> str:
+        """String with expiry: the tenant of a generation in ``delayed``. promote.lua makes the name itself."""
+        return f"{self.delayed}:{generation_id}"
+
     def webhooks_of(self, tenant: str) -> str:
         """Sorted set with expiry: ids whose webhooks a tenant has promised → when each was last seen pending."""
         return f"{self._webhooks_of}{tenant}"

@@ -1,5 +1,6 @@
 -- settle: an attempt is over; take its job out of the queue, and its generation where the outcome puts it.
--- KEYS ready (the stream the job came from), open, delayed, dead, ready:hi, waiting, turns, running
+-- KEYS ready (the stream the job came from), open, delayed, dead, ready:hi, waiting, turns, running, tenant of this
+--      generation while it is delayed
 -- ARGV group, job entry id, generation id, outcome (done | drop | requeue | dead), delay_ms, dead letters kept, reason,
 --      tenant of the job
 -- Returns 1 the job was there, 0 it was gone already.
@@ -9,6 +10,7 @@
 -- @include clock
 -- @include turns
 local LETTERS_CHECKED = 100
+local LATEST_PROMOTION_MS = 3600000
 local function has_letter()
   for _, entry in ipairs(redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', LETTERS_CHECKED)) do
     if entry[2][2] == ARGV[3] then return true end
@@ -24,6 +26,7 @@ if ARGV[4] == 'requeue' then
   if delay_ms > 0 then
     local due = read_clock() + delay_ms
     redis.call('ZADD', KEYS[3], due, ARGV[3])
+    if ARGV[8] ~= '' then redis.call('SET', KEYS[9], ARGV[8], 'PX', digits(delay_ms + LATEST_PROMOTION_MS)) end
   else
     local entry = redis.call('XADD', KEYS[5], '*', 'id', ARGV[3], 'tenant', ARGV[8])
     redis.call('ZADD', KEYS[2], tonumber(string.match(entry, '^(%d+)')), ARGV[3])
