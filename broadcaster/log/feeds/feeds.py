@@ -61,6 +61,9 @@ from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
 from broadcaster.observability.limits import counting_refusals, limit_reached
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
 
 KEY_KEPT_MS: Final = 600_000
 # Below, a pause of Redis too short to be noticed could cost a living writer its feed.
@@ -339,7 +342,11 @@ class Feeds:
     async def _end_lapsed(self, meta: Meta) -> bool:
         if self.lapses is None or meta.lease_ms is None or meta.is_over:
             return False
-        return await self.lapses.end(meta.id, lease_ms=meta.lease_ms)
+        try:
+            return await self.lapses.end(meta.id, lease_ms=meta.lease_ms)
+        except LogUnavailable:  # Redis is full: the feed can be read nevertheless
+            _log.warning("feed_ended_later", stream=meta.id)
+            return False
 
     def _open_keys(self, stored_id: str) -> list[str]:
         name = self.connection.keys

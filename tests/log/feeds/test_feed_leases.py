@@ -253,6 +253,19 @@ async def test_a_check_ends_a_lapsed_feed_without_viewers(connection: LogConnect
     assert (await reading.get(ID, tenant=TENANT)).terminal == terminals.WRITER_LOST
 
 
+async def test_a_lapsed_feed_can_be_read_on_a_full_redis_and_ends_once_there_is_room(connection: LogConnection) -> None:
+    job = Job(connection)
+    reading = Feeds(connection, BOUNDS, streams=job.streams, lapses=lapses(job))
+    await job.create(lease_s=9)
+    await lapse(job)
+    await job.redis.config_set("maxmemory", 1)
+    try:
+        assert not (await reading.get(ID, tenant=TENANT)).is_over
+    finally:
+        await job.redis.config_set("maxmemory", 0)
+    assert (await reading.get(ID, tenant=TENANT)).terminal == terminals.WRITER_LOST
+
+
 async def test_a_feed_is_not_ended_when_a_probe_after_its_lease_was_seen_missing_finds_a_break(
     connection: LogConnection,
 ) -> None:
