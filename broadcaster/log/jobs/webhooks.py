@@ -174,12 +174,16 @@ class PendingWebhooks:
     async def check_promised(self, streams: Streams, *, end_lapsed: EndLapsed) -> int:
         """Check promises that were not made due for a while: if the stream is over, its webhook is due.
 
+        A stream whose server does not answer is left for the next check of its promise.
         ``end_lapsed``: what ends a feed whose lease has lapsed, and makes its webhook due. How many became due.
         """
         taken_from = [self._keys.webhooks_promised, self._keys.webhooks_promised_clock]
         until_ms, *raw_ids = await SCRIPTS["webhook_take"].run(self._redis, taken_from, CHECKED_AT_ONCE, CHECK_EVERY_MS)
         ids = [each.decode() for each in raw_ids]
-        tails = list(zip(ids, await streams.tails(ids), strict=True)) if ids else []
+        read = zip(ids, await streams.each_tail(ids), strict=True) if ids else []
+        tails = [(each, tail) for each, tail in read if not isinstance(tail, LogUnavailable)]
+        if len(tails) < len(ids):
+            _log.warning("webhooks_checked_later", count=len(ids) - len(tails))
         if gone := [each for each, tail in tails if tail.status is None]:
             _log.warning("webhooks_dropped", count=len(gone), first=gone[0], why="their streams are gone")
             for each in gone:

@@ -388,8 +388,8 @@ async def test_a_promise_made_while_the_check_reads_is_not_dropped(hooks: FeedHo
     await world.webhooks.promise(hooks.stored_id, tenant=TENANT)
 
     class CreatedMeanwhile:
-        async def tails(self, ids: list[str]) -> Any:
-            tails = await world.streams.tails(ids)
+        async def each_tail(self, ids: list[str]) -> Any:
+            tails = await world.streams.each_tail(ids)
             await hooks.create(receiver.url)
             return tails
 
