@@ -182,7 +182,8 @@ class _UiMessageParts:
         id = part.get("toolCallId")
         if not isinstance(name, str) or not name or not isinstance(id, str):
             raise self._bad("a tool part has a toolCallId and a name", place)
-        if part.get("state") not in _ANSWERED:
+        state = part.get("state")
+        if not isinstance(state, str) or state not in _ANSWERED:
             return [], []
         input = part.get("input", part.get("rawInput"))
         call: Json = {"type": "tool_use", "id": id, "name": name, "input": {} if input is None else input}

@@ -130,8 +130,9 @@ def fault_of(error_type: str | None) -> ProviderFault | None:
 
 def is_known(event: Json) -> bool:
     """Whether the decoder knows events of this type, and deltas of the type that it has."""
-    type = event.get("type")
-    return type in WIRE_TYPES and (type != "content_block_delta" or member(event.get("delta"), "type") in DELTA_TYPES)
+    type, delta_type = event.get("type"), member(event.get("delta"), "type")
+    is_known_delta = isinstance(delta_type, str) and delta_type in DELTA_TYPES
+    return type in WIRE_TYPES and (type != "content_block_delta" or is_known_delta)
 
 
 def reported_failure(data: str) -> ProviderFailed:

@@ -130,8 +130,10 @@ def test_a_denied_call_is_one_that_failed() -> None:
     assert result["content"][0]["is_error"] is True
 
 
-@pytest.mark.parametrize("state", ["input-streaming", "input-available", "approval-requested", "approval-responded"])
-def test_a_call_without_an_answer_is_left_out(state: str) -> None:
+@pytest.mark.parametrize(
+    "state", ["input-streaming", "input-available", "approval-requested", "approval-responded", None, 3, ["odd"], {}]
+)
+def test_a_call_without_an_answer_is_left_out(state: Any) -> None:
     assert content_of(text("I"), tool("search", "1", state)) == [text("I")]
 
 

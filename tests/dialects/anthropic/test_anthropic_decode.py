@@ -165,8 +165,9 @@ def test_an_unknown_delta_is_passed_on_and_its_block_goes_on():
     assert [event.delta for event in rest if isinstance(event, ev.TextDelta)] == ["before ", "after"]
 
 
-def test_a_delta_of_another_kind_than_its_block_is_passed_on():
-    strange = wire.block_delta(0, {"type": "input_json_delta", "partial_json": "{}"})
+@pytest.mark.parametrize("kind", ["input_json_delta", None, 3, ["text_delta"], {}])
+def test_a_delta_of_another_kind_than_its_block_is_passed_on(kind: object):
+    strange = wire.block_delta(0, {"type": kind, "partial_json": "{}"})
     raw = stream(wire.message_start(), *wire.block_events(0, wire.text())[:1], strange)
     assert decode(raw)[-1] == ev.DataEvent(type="data-anthropic", data=strange)
 

@@ -198,6 +198,12 @@ def test_a_tool_that_failed_is_a_tool_error(end: dict[str, Any], text: str):
     assert error.provider_metadata == {"openai": {"toolResult": {"status": "completed", **end}}}
 
 
+@pytest.mark.parametrize("status", [None, 3, ["failed"], {"state": "failed"}])
+def test_a_status_that_is_no_text_is_part_of_the_tools_output(status: object):
+    events = content(stream(*answer(call("roll", "{}", type="mcp_call", status=status))))
+    assert the(ev.ToolOutputAvailable, events).output["status"] == status
+
+
 def test_an_answer_that_was_cut_is_incomplete_even_with_a_call():
     assert finish_reason(STREAMS["call cut by max_output_tokens"]) == "length"
 

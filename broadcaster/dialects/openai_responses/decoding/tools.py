@@ -140,8 +140,8 @@ class ToolCallDecoder:
     def _give_output(self, item: Json, late: Json, *, out: list[ev.Event]) -> None:
         results = {name: value for name, value in item.items() if name in self._kind.results or name == "status"}
         call: dict[str, Any] = {"tool_call_id": self.call_id, "provider_executed": True}
-        error = results.get("error")
-        if error is None and results.get("status") not in _FAILED:
+        error, status = results.get("error"), results.get("status")
+        if error is None and not (isinstance(status, str) and status in _FAILED):
             results.pop("error", None)
             out.append(ev.ToolOutputAvailable(**call, output=results, provider_metadata=metadata(late)))
         else:
