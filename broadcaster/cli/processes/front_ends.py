@@ -3,7 +3,8 @@
 1. Each process is a whole, independent front-end with its own event loop, hub, tail and Redis connections.
 2. If one dies, the parent restarts it after a pause that grows while it keeps dying, jittered, at most half a minute.
    Its viewers resume at the others. If its event loop sends no beat for half a minute, the parent kills it first. The
-   parent counts beats of its own loop, so that it kills no process after its machine was suspended.
+   parent also kills one that does not serve two minutes after its start. It counts beats of its own loop, so that it
+   kills no process after its machine was suspended.
 3. Failed starts do not repeat for ever: the parent ends with the failure at once if the child has sent it, else after
    the third in a row. After all have served, it ends only when none serves any more: one must not end the others.
 4. The first SIGTERM or SIGINT drains all of them at once, the second ends them without a drain. A process that has not
@@ -50,12 +51,13 @@ _MODULE: Final = "broadcaster.cli.processes.front_end"
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """The parent's bounds: the interval of a front-end's beats, and how many it may miss; how often a start may fail;
-    the pauses before a restart; and the time beyond its window in which a front-end may end its last requests and close
-    its connections."""
+    """The parent's bounds: the interval of a front-end's beats, how many it may miss, and how many may pass until it
+    serves; how often a start may fail; the pauses before a restart; and the time beyond its window in which a front-end
+    may end its last requests and close its connections."""
 
     beat_s: float = 5.0
     max_missed_beats: int = 6
+    max_start_beats: int = 24
     tries: int = 3
     pauses: BackOff = _PAUSES
     end_spare_s: float = 4.0
@@ -315,12 +317,14 @@ class FrontEndProcesses:
         return _FrontEnd(process, line), lines
 
     async def _watch(self) -> None:
-        """Kill each front-end that has missed too many beats; beats begin when it serves."""
+        """Kill each front-end that has missed too many beats, or does not begin to serve."""
+        bounds = self._supervision
         while True:
-            await asyncio.sleep(self._supervision.beat_s)
+            await asyncio.sleep(bounds.beat_s)
             for each in self._front_ends:
-                each.missed_beats += each.has_served
-                if each.missed_beats > self._supervision.max_missed_beats and not self._is_stopping.is_set():
+                each.missed_beats += 1
+                most = bounds.max_missed_beats if each.has_served else bounds.max_start_beats
+                if each.missed_beats > most and not self._is_stopping.is_set():
                     _log.error("front_end_hangs", pid=each.process.pid)
                     each.signal(signal.SIGKILL)
 

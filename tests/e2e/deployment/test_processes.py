@@ -254,7 +254,7 @@ async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_restarted_b
     connection: LogConnection, spreads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("broadcaster_port", "1")  # names of settings know no case, and the parent's value counts
-    patience = Supervision(beat_s=0.2, max_missed_beats=15, pauses=SOON, end_spare_s=0.5)
+    patience = Supervision(beat_s=0.2, max_missed_beats=15, max_start_beats=150, pauses=SOON, end_spare_s=0.5)
     with open_listener("127.0.0.1", 0) as listener:
         async with kept(connection, listener, patience, spreads=spreads) as house, asyncio.timeout(DEADLINE_S):
             await house.until_started()
@@ -273,6 +273,17 @@ async def test_a_front_end_that_hangs_or_cannot_start_for_a_while_is_restarted_b
             assert other in front_ends()
             os.kill(other, signal.SIGSTOP)  # it cannot end by itself either
         assert not front_ends()
+
+
+async def test_a_front_end_that_hangs_before_it_serves_is_a_failed_start(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(60)")
+    impatient = Supervision(beat_s=0.02, max_start_beats=5, tries=2, pauses=SOON)
+    with open_listener("127.0.0.1", 0) as listener:
+        environment = {"PYTHONPATH": str(tmp_path)}
+        house = FrontEndProcesses(1, listener, environment=environment, drain_s=0.1, supervision=impatient)
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(CommandFailed, match=r"2 times in a row \(SIGKILL\)"):
+                await house.serve()
 
 
 async def test_front_ends_that_have_not_started_end_with_their_parent_at_once(
