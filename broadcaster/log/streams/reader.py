@@ -31,6 +31,7 @@ LISTED_AT_ONCE: Final = 10
 LISTS_AT_ONCE: Final = 2
 # Where a list looks for the progress of a feed: entries and bytes at the end of its log, and bytes of one report.
 _LISTED_END: Final = (32, 32_768, 4096)
+_BRIEF_FIELDS: Final = ["tenant", "status", "created_ms", "deleted_ms", "unlisted"]
 # Every field of the hash that `Meta.from_hash` reads, except the request.
 _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
@@ -254,27 +255,19 @@ class Streams:
 
     async def briefs(self, stream_ids: Sequence[str]) -> list[Brief]:
         """Each generation in short, without its request, which may be large, in one pipelined round trip."""
-        fields = ["tenant", "status", "created_ms", "deleted_ms", "unlisted"]
-        rows = await self._fields_of(stream_ids, fields, raise_on_error=True)
-        return [
-            Brief(
-                None if tenant is None or deleted_ms is not None else tenant.decode(),
-                (status or b"queued").decode(),
-                int(created_ms or 0),
-                unlisted is None,
-            )
-            for tenant, status, created_ms, deleted_ms, unlisted in rows
-        ]
+        return _all(await self.each_brief(stream_ids))
 
-    async def _fields_of(
-        self, stream_ids: Sequence[str], fields: list[Any], *, raise_on_error: bool = False
-    ) -> list[Any]:
+    async def each_brief(self, stream_ids: Sequence[str]) -> list[Brief | LogUnavailable]:
+        """As ``briefs``; if a stream's server does not answer now, the error takes its place."""
+        return [or_unread(_brief, row) for row in await self._fields_of(stream_ids, _BRIEF_FIELDS)]
+
+    async def _fields_of(self, stream_ids: Sequence[str], fields: list[Any]) -> list[Any]:
         """These fields of each meta, or an error in their place."""
         pipeline = self._connection.pipeline()
         for stream_id in stream_ids:
             pipeline.hmget(self._keys.meta(stream_id), fields)
         with log_errors():
-            return await pipeline.execute(raise_on_error) if stream_ids else []
+            return await pipeline.execute(raise_on_error=False) if stream_ids else []
 
     async def meta_with_fields(self, stream_id: str) -> tuple[Meta, dict[str, str]]:
         """Meta and the hash it was read from, for a stream granted a moment ago (its writer may have to restore it).
@@ -299,6 +292,16 @@ def _meta(stream_id: str, row: Mapping[bytes, bytes]) -> Meta | None:
 def _short_meta(stream_id: str, row: Sequence[bytes | None]) -> Meta | None:
     named = zip(_SHORT_FIELDS, row, strict=True)
     return _meta(stream_id, {name.encode(): value for name, value in named if value is not None})
+
+
+def _brief(row: Sequence[bytes | None]) -> Brief:
+    tenant, status, created_ms, deleted_ms, unlisted = row
+    return Brief(
+        None if tenant is None or deleted_ms is not None else tenant.decode(),
+        (status or b"queued").decode(),
+        int(created_ms or 0),
+        unlisted is None,
+    )
 
 
 def _listed_end(reply: Sequence[Any]) -> ListedEnd:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from broadcaster.core.requests.passed_calls import passed_request
+from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.generations import GenerationRequest
-from broadcaster.log.jobs.lists.listing import READ_AT_ONCE, Listed, Which
+from broadcaster.log.jobs.lists.listing import READ_AT_ONCE, Listed, Listing, Which
 from broadcaster.log.jobs.lists.recents import RECENTS_KEPT, Recents
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams.reader import Brief, Streams
 from tests.support.log.log_world import TENANT, World
 
 END = b'{"type":"finish"}'
@@ -100,6 +104,20 @@ async def test_an_open_generation_that_the_index_misses_is_found_and_recorded(wo
     assert await world.redis.zscore(world.keys.recent(TENANT), made[1]) is not None
     assert (await world.generations.lists.page("other")).metas == []
     assert await world.redis.exists(world.keys.recent("other")) == 0
+
+
+async def test_a_list_is_read_while_the_server_of_another_tenants_open_generation_does_not_answer(world: World) -> None:
+    mine, other = await world.create(), await world.create(tenant="other")
+
+    class OneServerAway(Streams):
+        async def each_brief(self, stream_ids: Sequence[str]) -> list[Brief | LogUnavailable]:
+            briefs = zip(stream_ids, await super().each_brief(stream_ids), strict=True)
+            return [LogUnavailable("its server is away") if each == other else brief for each, brief in briefs]
+
+    lists = Listing(world.connection, OneServerAway(world.connection), world.queue, keep_ms=60_000)
+    assert [meta.id for meta in (await lists.page(TENANT)).metas] == [mine]
+    with pytest.raises(LogUnavailable):  # of its own streams none is left out
+        await lists.page("other")
 
 
 async def test_a_list_longer_than_one_page_of_the_index_is_whole(world: World) -> None:

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from broadcaster.core.status import OVER
+from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.lists.recents import Recent, Recents
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.redis.connect import LogConnection
@@ -88,8 +89,11 @@ class Listing:
             before = recents[-1].place
 
     async def _record_missing(self, tenant: str) -> None:
+        """A generation whose server does not answer is left to a later list: it is most likely another tenant's."""
         missing = await self.recents.missing(tenant, await self._queue.newest_open(OPEN_CHECKED))
-        for generation_id, brief in zip(missing, await self._streams.briefs(missing), strict=True):
+        for generation_id, brief in zip(missing, await self._streams.each_brief(missing), strict=True):
+            if isinstance(brief, LogUnavailable):
+                continue
             if brief.tenant == tenant and brief.is_listed:
                 await self.recents.record(tenant, generation_id, keep_ms=self._keep_ms, created_ms=brief.created_ms)
 
