@@ -52,7 +52,7 @@ from broadcaster.settings.contradictions import check_worker
 from broadcaster.wiring import JobParts
 from worker.attempt import AttemptTimes
 from worker.engine import Engine, RunnerTimes
-from worker.memory_guard import create_memory_guard
+from worker.memory_guard import guard_memory
 from worker.metrics import WorkerSource
 from worker.model_lists import ModelListReader
 from worker.providers.base import CallBounds
@@ -227,9 +227,8 @@ async def run(settings: Settings) -> None:
             supporting = [tasks.create_task(each.run()) for each in support]
             reporter = WorkerReporter(WorkerReports(engine.keeper.connection), worker_id, runner=runner)
             supporting.append(tasks.create_task(reporter.run()))
-            guard = create_memory_guard(settings.worker_memory_bytes, lambda: runner.attempts)
-            if guard is not None:
-                supporting.append(tasks.create_task(guard.run()))
+            guarding = guard_memory(settings.worker_memory_bytes, lambda: runner.attempts)
+            supporting.append(tasks.create_task(guarding))
             taking = [
                 tasks.create_task(runner.take_new()),
                 tasks.create_task(runner.take_silent()),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,7 +31,8 @@ _log = get_logger(__name__)
 CHECK_S: Final = 0.1
 STEP_SHARE: Final = 0.01
 _SHARE: Final = 0.9
-_STATM: Final = Path("/proc/self/statm")
+_STATM: Final = "/proc/self/statm"
+_STATM_BYTES: Final = 256  # more than its seven numbers have
 # Of both versions of control groups.
 _LIMIT_FILES: Final = ("memory.max", "memory.limit_in_bytes")
 
@@ -89,16 +91,24 @@ class MemoryGuard:
             running[name].fail_for_memory()
 
 
-def create_memory_guard(limit_bytes: int | None, running: Callable[[], Mapping[str, Growing]]) -> MemoryGuard | None:
-    """The guard of this process; None if its memory cannot be read. ``limit_bytes`` None: ``safe_bytes``."""
-    if not _STATM.exists():
-        return None
-    return MemoryGuard(limit_bytes or safe_bytes(), running, read_bytes=resident_bytes)
+async def guard_memory(limit_bytes: int | None, running: Callable[[], Mapping[str, Growing]]) -> None:
+    """Guard this process until cancelled; end at once if its memory cannot be read. No limit given: ``safe_bytes``.
+
+    The file stays open: a process that is out of descriptors can still read its memory.
+    """
+    try:
+        statm = os.open(_STATM, os.O_RDONLY)
+    except OSError as error:
+        _log.info("memory_unguarded", why=error.strerror)
+        return
+    try:
+        await MemoryGuard(limit_bytes or safe_bytes(), running, read_bytes=partial(_resident_bytes, statm)).run()
+    finally:
+        os.close(statm)
 
 
-def resident_bytes() -> int:
-    """This process's resident memory."""
-    return int(_STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _resident_bytes(statm: int) -> int:
+    return int(os.pread(statm, _STATM_BYTES, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def safe_bytes(root: Path = Path("/")) -> int:

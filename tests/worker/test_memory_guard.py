@@ -11,10 +11,13 @@ import pytest
 from broadcaster.client import AsyncClient
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Meta, Streams
+from broadcaster.process.tasks import end_tasks
 from broadcaster.testing import ScriptedProvider
 from tests.attacks.floods.hostile_provider import hostile_provider
+from tests.support.descriptors import no_free_descriptor
+from tests.support.log.log_world import until
 from tests.support.servers.processes import open_stack
-from worker.memory_guard import MemoryGuard, safe_bytes
+from worker.memory_guard import MemoryGuard, guard_memory, safe_bytes
 
 MB = 2**20
 LIMIT = 1000 * MB
@@ -105,6 +108,23 @@ def test_the_limit_is_nine_tenths_of_the_least_of_the_control_groups(
 
 def test_without_control_groups_the_limit_is_a_part_of_the_machines_memory(tmp_path: Path) -> None:
     assert safe_bytes(tmp_path) > 128 * MB
+
+
+async def test_the_guard_checks_on_while_its_process_is_out_of_descriptors() -> None:
+    checks = 0
+
+    def count_check() -> dict[str, GrowingAnswer]:
+        nonlocal checks
+        checks += 1
+        return {}
+
+    guarding = asyncio.create_task(guard_memory(None, count_check))
+    await until(lambda: checks > 0)
+    with no_free_descriptor():
+        before = checks
+        await until(lambda: guarding.done() or checks > before + 1)
+    assert not guarding.done()
+    await end_tasks(guarding)
 
 
 async def test_an_answer_that_fills_a_workers_memory_is_failed_and_another_one_ends_whole(
