@@ -18,6 +18,7 @@ import asyncio
 import hashlib
 import importlib.util
 import os
+import random
 import re
 import shutil
 import socket
@@ -26,6 +27,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from broadcaster.core.backoff import BackOff
 from broadcaster.errors import SetupError
 from broadcaster.log.redis.private_files import check_data_folder, check_own_folder, make_private
 from broadcaster.observability.logs import get_logger
@@ -41,6 +43,7 @@ STOP_TIMEOUT_S: Final = 5.0
 _CUT_TIMEOUT_S: Final = 1.0
 _POLL_S: Final = 0.01
 _SUPERVISED_EVERY_S: Final = 0.05
+_PAUSES: Final = BackOff(0.2, 30.0)
 _DEFAULT_MAX_MEMORY_BYTES: Final = 2**30
 _PRIVATE_UMASK: Final = 0o077
 
@@ -133,7 +136,10 @@ class EmbeddedServer:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def start(self) -> None:
-        """Start it and wait until it answers (it may load data first). Raises SetupError with the end of its log."""
+        """Start it and wait until it answers (it may load data first). Raises SetupError with the end of its log.
+
+        A start that fails or is cancelled leaves no server.
+        """
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_data_folder(self._data_dir)
         make_private(self._data_dir)
@@ -158,14 +164,10 @@ class EmbeddedServer:
             start_new_session=True,
         )
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while not await asyncio.to_thread(self._answers):
-                    if self._process.poll() is not None:
-                        raise SetupError(f"the embedded server ended at its start: {self._end_of_log()}")
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
+            await self._until_it_answers(self._process)
+        except BaseException:
             await self.stop()
-            raise SetupError(f"the embedded server did not answer: {self._end_of_log()}") from None
+            raise
         _log.info("embedded_redis_started", pid=self._process.pid, binary=str(self._binary))
 
     async def supervise(self) -> None:
@@ -173,7 +175,7 @@ class EmbeddedServer:
         while (process := self._process) is not None:
             if (code := process.poll()) is not None:
                 _log.error("embedded_redis_died", code=code)
-                await self.start()
+                await self._restart()
             await asyncio.sleep(_SUPERVISED_EVERY_S)
 
     async def cut(self, *, for_s: float) -> None:
@@ -196,6 +198,30 @@ class EmbeddedServer:
             process.kill()
             await asyncio.to_thread(process.wait)
         self._socket.unlink(missing_ok=True)
+
+    async def _restart(self) -> None:
+        """Start it; retried for as long as that fails, because memory or disk space may become free."""
+        failures = 0
+        while True:
+            try:
+                return await self.start()
+            except (SetupError, OSError) as error:
+                failures += 1
+                pause_s = _PAUSES.pause_s(failures, luck=random.random())
+                _log.error(
+                    "embedded_redis_not_restarted", error=str(error), failures=failures, retry_in_s=round(pause_s, 1)
+                )
+            await asyncio.sleep(pause_s)
+
+    async def _until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not await asyncio.to_thread(self._answers):
+                    if process.poll() is not None:
+                        raise SetupError(f"the embedded server ended at its start: {self._end_of_log()}")
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise SetupError(f"the embedded server did not answer: {self._end_of_log()}") from None
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

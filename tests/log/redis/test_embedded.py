@@ -11,12 +11,15 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import structlog
 
 from broadcaster.errors import SetupError
 from broadcaster.log.redis import embedded
 from broadcaster.log.redis.connect import LogConnection, later
 from broadcaster.log.redis.embedded import EmbeddedServer, find_server, socket_path
+from broadcaster.process.tasks import end_tasks, running
 from tests.conftest import server_binary
+from tests.support.log.log_world import until
 
 
 def alive(pid: int) -> bool:
@@ -131,3 +134,34 @@ async def test_a_server_that_cannot_start_reports_why(tmp_path: Path) -> None:
     broken.chmod(0o755)
     with pytest.raises(SetupError, match="ended at its start"):
         await EmbeddedServer(tmp_path, binary=broken).start()
+
+
+async def test_a_restart_that_fails_is_tried_once_more(tmp_path: Path) -> None:
+    refusal, program = tmp_path / "refusal", tmp_path / "server"
+    program.write_text(f'#!/bin/sh\n[ -e {refusal} ] && exit 1\nexec {server_binary() or find_server()} "$@"\n')
+    program.chmod(0o755)
+    server = EmbeddedServer(tmp_path / "data", binary=program)
+    await server.start()
+    try:
+        with structlog.testing.capture_logs() as lines:
+            async with running(server.supervise()):
+                assert server.pid is not None
+                refusal.touch()
+                os.kill(server.pid, signal.SIGKILL)
+                await until(lambda: any(line["event"] == "embedded_redis_not_restarted" for line in lines))
+                refusal.unlink()
+                await until(lambda: server.pid is not None and lines[-1]["event"] == "embedded_redis_started")
+    finally:
+        await server.stop()
+
+
+async def test_a_start_that_is_cancelled_leaves_no_server(tmp_path: Path) -> None:
+    loading = tmp_path / "loading"
+    loading.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    loading.chmod(0o755)
+    server = EmbeddedServer(tmp_path / "data", binary=loading)
+    starting = asyncio.create_task(server.start())
+    await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
+    pid = int((tmp_path / "pid").read_text())
+    await end_tasks(starting)
+    assert not alive(pid)
