@@ -134,7 +134,8 @@ class FrontEndProcesses:
 
     ``environment`` is added to the part of ours that a front-end may have; ``provider_keys`` are the variables of
     providers' keys, which are removed. ``spreads``: each child has its own socket; otherwise all share ``listener``.
-    ``on_end`` is called with the process id of each that has ended. ``demo``: they serve `broadcaster demo`.
+    ``on_end`` is called with the process id of each that has ended, and must not raise. ``demo``: they serve
+    `broadcaster demo`.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ _END_TIMEOUT_S: Final = 2.0
 class WorkerProcesses:
     """``count`` children `python -m worker`; ``environment`` is added to the part of ours that a worker may have.
 
-    ``on_end`` is called with the process id of each that has ended.
+    ``on_end`` is called with the process id of each that has ended, and must not raise.
     """
 
     def __init__(
@@ -62,20 +62,27 @@ class WorkerProcesses:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
+            status = await self._run_one(number)
+            failures = 0 if loop.time() - began > _STEADY_S else failures + 1
+            _log.error("worker_died", number=number, status=status, failures=failures)
+            await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
+
+    async def _run_one(self, number: int) -> int | str:
+        """The exit code of a worker, or why none could be started."""
+        try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "worker", env=self._environment, start_new_session=True
             )
-            self._running[process.pid] = process
-            self._begun.add(number)
-            if len(self._begun) == self._count:
-                self._have_begun.set()
-            try:
-                code = await process.wait()
-            finally:
-                del self._running[process.pid]
-                await end_process(process, timeout_s=_END_TIMEOUT_S)
-                if self._on_end is not None:
-                    self._on_end(process.pid)
-            failures = 0 if loop.time() - began > _STEADY_S else failures + 1
-            _log.error("worker_died", number=number, code=code, failures=failures)
-            await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
+        except OSError as error:  # no process, memory or descriptor is free now
+            return str(error)
+        self._running[process.pid] = process
+        self._begun.add(number)
+        if len(self._begun) == self._count:
+            self._have_begun.set()
+        try:
+            return await process.wait()
+        finally:
+            del self._running[process.pid]
+            await end_process(process, timeout_s=_END_TIMEOUT_S)
+            if self._on_end is not None:
+                self._on_end(process.pid)
