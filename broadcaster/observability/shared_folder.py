@@ -1,22 +1,26 @@
 """One scrape for several processes: each writes its metrics to files of a private folder, and the parent adds them up.
 
 The files have the format of prometheus-client's multiprocess mode, and its own collector reads them. Its metric classes
-are not used: they would need a variable of the environment before their import, and a lock for each addition.
+are not used: they would need a variable of the environment before their import, and a lock for each addition. Nor are
+its files, which are mapped into memory: with a full disk, a write to them ends the process (SIGBUS).
 
 Rules
 1. A process writes what has changed once a second: a scrape shows counts that are at most that old.
 2. Counts of a process that has ended stay in the sums, so that no counter falls. Its gauges go.
 3. Its files are added to one file of all that have ended: the folder does not grow with restarts.
 4. The folder belongs to this user alone, and goes with the parent.
+5. Counts that cannot be written now (a full disk, no free descriptor) are logged and written later. No process ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,7 +41,64 @@ WRITE_EVERY_S: Final = 1.0
 _ENDED: Final = 0  # in place of a process id
 _SUMMED: Final = ("counter", "histogram")
 
+# The format of a file: a head with the bytes in use, then for each value the length of its key, the key, blanks up to a
+# multiple of eight bytes, the value and a time.
+_HEAD: Final = struct.Struct("i4x")
+_HEAD_BYTES: Final = _HEAD.size
+_KEY_LENGTH: Final = struct.Struct("i")
+_VALUE: Final = struct.Struct("dd")
+
 _log = get_logger(__name__)
+
+
+class CountFile:
+    """Values by key, in the format of prometheus-client's MmapedDict. Every call raises OSError if the file cannot be
+    written; a key that it could not add is not in the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._positions: dict[str, int] = {}
+        self._used_bytes = _HEAD_BYTES
+        is_new = not os.fstat(self._file).st_size
+        try:
+            if is_new:
+                self._write(_HEAD.pack(self._used_bytes), 0)
+            else:
+                for key, _, _, position in MmapedDict.read_all_values_from_file(str(path)):
+                    self._positions[key] = position
+                    self._used_bytes = position + _VALUE.size
+        except OSError:
+            self.close()
+            if is_new:
+                path.unlink()  # no reader accepts an empty one
+            raise
+
+    def read(self, key: str) -> float:
+        """The value of this key; 0 if it has none."""
+        position = self._positions.get(key)
+        return 0.0 if position is None else float(_VALUE.unpack(os.pread(self._file, _VALUE.size, position))[0])
+
+    def write(self, key: str, value: float) -> None:
+        """Set the value of this key."""
+        position = self._positions.get(key)
+        if position is not None:
+            self._write(_VALUE.pack(value, 0.0), position)
+            return
+        encoded = key.encode()
+        padding = b" " * (8 - (_KEY_LENGTH.size + len(encoded)) % 8)
+        entry = _KEY_LENGTH.pack(len(encoded)) + encoded + padding + _VALUE.pack(value, 0.0)
+        self._write(entry, self._used_bytes)
+        self._write(_HEAD.pack(self._used_bytes + len(entry)), 0)  # last: readers trust it
+        self._used_bytes += len(entry)
+        self._positions[key] = self._used_bytes - _VALUE.size
+
+    def close(self) -> None:
+        """Close it. The file stays."""
+        os.close(self._file)
+
+    def _write(self, content: bytes, position: int) -> None:
+        if os.pwrite(self._file, content, position) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class SharedWriter:
@@ -46,12 +107,13 @@ class SharedWriter:
     def __init__(self, folder: Path, *, pid: int | None = None) -> None:
         self._folder = folder
         self._pid = os.getpid() if pid is None else pid
-        self._files: dict[str, MmapedDict] = {}
+        self._files: dict[str, CountFile] = {}
         self._keys: dict[tuple[str, tuple[str, ...]], Sequence[str]] = {}
         self._written: dict[str, float] = {}
+        self._has_failed = False
 
     def write(self, readings: Iterable[Reading]) -> None:
-        """Write what has changed."""
+        """Write what has changed (rules 1 and 5)."""
         sums: dict[str, tuple[str, float]] = {}
         for reading in readings:
             spec = METRICS[reading.metric]
@@ -61,10 +123,18 @@ class SharedWriter:
             for key, value in zip(keys, _values_of(reading), strict=True):
                 before = sums.get(key)
                 sums[key] = (_prefix_of(spec), value if before is None else before[1] + value)
+        failure: OSError | None = None
         for key, (prefix, value) in sums.items():
             if self._written.get(key) != value:
-                self._written[key] = value
-                self._file(prefix).write_value(key, value, 0.0)
+                try:
+                    self._file(prefix).write(key, value)
+                except OSError as error:
+                    failure = error
+                else:
+                    self._written[key] = value
+        if failure is not None and not self._has_failed:
+            _log.error("metrics_not_written", folder=str(self._folder), error=str(failure))
+        self._has_failed = failure is not None
 
     async def run(self, source: Source) -> None:
         """Write every ``WRITE_EVERY_S`` until cancelled, and once more then."""
@@ -81,10 +151,10 @@ class SharedWriter:
             file.close()
         self._files = {}
 
-    def _file(self, prefix: str) -> MmapedDict:
+    def _file(self, prefix: str) -> CountFile:
         file = self._files.get(prefix)
         if file is None:
-            file = self._files[prefix] = MmapedDict(str(self._folder / f"{prefix}_{self._pid}.db"))
+            file = self._files[prefix] = CountFile(self._folder / f"{prefix}_{self._pid}.db")
         return file
 
 
@@ -93,6 +163,7 @@ class SharedFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._ended: set[int] = set()
 
     @classmethod
     @contextlib.contextmanager
@@ -115,24 +186,52 @@ class SharedFolder:
         return list(MultiProcessCollector(None, path=str(self.path)).collect())
 
     def settle(self, pid: int) -> None:
-        """This process has ended: keep its counts, and drop its gauges (rules 2 and 3)."""
+        """This process has ended: keep its counts, and drop its gauges (rules 2 and 3).
+
+        Raises nothing (rule 5): what could not be done is done when the next process has ended.
+        """
+        self._ended.add(pid)
+        for each in sorted(self._ended):
+            try:
+                self._settle(each)
+            except OSError as error:
+                _log.error("metrics_not_settled", pid=each, error=str(error))
+            else:
+                self._ended.discard(each)
+
+    def _settle(self, pid: int) -> None:
         for prefix in _SUMMED:
             file = self.path / f"{prefix}_{pid}.db"
             if file.exists():
                 self._add_to_ended(prefix, file)
+                file.unlink()
         for file in self.path.glob(f"*_{pid}.db"):
             file.unlink(missing_ok=True)
 
     def _add_to_ended(self, prefix: str, file: Path) -> None:
-        ended = MmapedDict(str(self.path / f"{prefix}_{_ENDED}.db"))
+        values = _read_values(file)
+        ended = CountFile(self.path / f"{prefix}_{_ENDED}.db")
         try:
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
-                json.loads(key)  # raises for a torn one, which every scrape would fail on
-                ended.write_value(key, ended.read_value(key)[0] + value, 0.0)
-        except Exception as error:  # it was killed while it wrote: what was read counts
-            _log.warning("metrics_file_torn", file=file.name, error=type(error).__name__)
+            for key, _ in values:  # needs space, and adds nothing yet: if it fails, it can be repeated
+                ended.write(key, ended.read(key))
+            for key, value in values:
+                ended.write(key, ended.read(key) + value)
         finally:
             ended.close()
+
+
+def _read_values(file: Path) -> list[tuple[str, float]]:
+    """The values of a process that has ended. Raises OSError."""
+    values = list[tuple[str, float]]()
+    try:
+        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
+            json.loads(key)  # raises for a torn one, which every scrape would fail on
+            values.append((key, value))
+    except OSError:
+        raise
+    except Exception as error:  # it was killed while it wrote: what was read counts
+        _log.warning("metrics_file_torn", file=file.name, error=type(error).__name__)
+    return values
 
 
 def _prefix_of(spec: MetricSpec) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from broadcaster.observability.counting import Buckets, Reading
 from broadcaster.observability.exposition import expose
 from broadcaster.observability.shared_folder import SharedFolder, SharedWriter
+from tests.support.descriptors import no_free_descriptor
 from tests.support.scraping import PLAIN, Scraped, parse_plain
 
 
@@ -22,6 +27,21 @@ def readings(*, deliveries: int, viewers: int = 1, steady: int = 1, lag_s: float
         Reading("broadcaster_queue_depth", 7, ("waiting",)),
         Reading("broadcaster_delivery_lag_seconds", lag),
     ]
+
+
+def redis_breaks(breaks: int) -> Iterable[Reading]:
+    return [Reading("broadcaster_redis_breaks_total", breaks)]
+
+
+@contextmanager
+def no_file_larger_than(size_bytes: int) -> Iterator[None]:
+    """While the block runs, no file can be written beyond this size, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write(folder: SharedFolder, pid: int, **values: Any) -> None:
@@ -82,6 +102,57 @@ async def test_a_file_that_was_torn_by_a_kill_costs_no_other_counts() -> None:
         folder.settle(12)
         now = await scraped(folder)
     assert now.value("broadcaster_deliveries_total") == 3
+
+
+def test_the_counts_of_a_process_are_in_files_without_holes() -> None:
+    """With a full disk, a write into a hole of a mapped file ends its process: SIGBUS."""
+    with SharedFolder.open() as folder:
+        write(folder, 11, deliveries=3)
+        for path in folder.path.iterdir():
+            assert path.stat().st_blocks * 512 >= path.stat().st_size
+
+
+async def test_counts_that_the_disk_has_no_space_for_are_written_when_it_has() -> None:
+    with SharedFolder.open() as folder, structlog.testing.capture_logs() as lines:
+        writer = SharedWriter(folder.path, pid=11)
+        writer.write(readings(deliveries=1))
+        size_bytes = (folder.path / "counter_11.db").stat().st_size
+        with no_file_larger_than(size_bytes):
+            writer.write([*redis_breaks(3), *readings(deliveries=2)])
+            writer.write([*redis_breaks(4), *readings(deliveries=3)])
+        assert [line["event"] for line in lines] == ["metrics_not_written"]
+        assert (await scraped(folder)).value("broadcaster_deliveries_total") == 3  # it has its space
+        writer.write([*readings(deliveries=4), *redis_breaks(4)])
+        writer.close()
+        now = await scraped(folder)
+    assert now.value("broadcaster_deliveries_total") == 4
+    assert now.value("broadcaster_redis_breaks_total") == 4
+
+
+async def test_a_process_that_ends_while_its_parent_has_no_free_descriptor_is_counted_at_the_next_end() -> None:
+    with SharedFolder.open() as folder:
+        for pid in (11, 12):
+            write(folder, pid, deliveries=pid)
+        with no_free_descriptor():
+            folder.settle(11)
+        folder.settle(12)
+        now = await scraped(folder)
+        files = {path.name for path in folder.path.iterdir()}
+    assert now.value("broadcaster_deliveries_total") == 23
+    assert files == {"counter_0.db", "histogram_0.db"}
+
+
+async def test_a_process_that_ends_while_the_disk_is_full_is_counted_once() -> None:
+    with SharedFolder.open() as folder:
+        for pid in (11, 12):
+            write(folder, pid, deliveries=pid)
+        size_bytes = (folder.path / "counter_11.db").stat().st_size
+        with no_file_larger_than(size_bytes):  # there is space for the counters, and none for the histogram
+            folder.settle(11)
+        folder.settle(12)
+        now = await scraped(folder)
+    assert now.value("broadcaster_deliveries_total") == 23
+    assert now.value("broadcaster_delivery_lag_seconds_count") == 2
 
 
 def test_the_folder_is_for_its_owner_alone() -> None:
