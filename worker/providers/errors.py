@@ -6,7 +6,7 @@
     provider_timeout       408, 504       or silence longer than the read timeout, before or after the headers
     provider_auth          401, 402, 403  or no credentials at all, or an account without credit
     provider_bad_request   other 4xx      or a request that cannot be serialised
-    provider_unreachable                  no connection: name, refusal, TLS, connect timeout
+    provider_unreachable                  no connection: name, refusal, TLS, connect timeout, an unusable proxy
     provider_disconnected                 the connection broke, before or after the headers
     provider_truncated                    the body ended properly, but the answer is incomplete
     provider_bad_data                     the response does not follow the protocol

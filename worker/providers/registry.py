@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes, ModelTarget
 from broadcaster.core.requests.passed_calls import BUILT_IN_CALLS, ProviderCalls, targets_answering
-from broadcaster.errors import ProviderFailed, SetupError
+from broadcaster.errors import BroadcasterError, ProviderFailed, SetupError
 from broadcaster.observability.logs import get_logger
 from broadcaster.settings.values import ProviderSpec
 from worker.observing.counts import ProviderCall, ProviderCounts
@@ -156,8 +156,19 @@ class Providers:
         if name not in self._made:
             async with self._making:
                 if name not in self._made:
-                    self._made[name] = await asyncio.to_thread(self._factories[name])
+                    self._made[name] = await self._created(name)
         return self._made[name]
+
+    async def _created(self, name: str) -> Provider:
+        """Raises ProviderFailed, whatever the libraries raise: for a proxy or certificates that they cannot use."""
+        try:
+            return await asyncio.to_thread(self._factories[name])
+        except BroadcasterError:
+            raise
+        except Exception as error:
+            failure = _not_created(name, error)
+        # Raised outside the ``except``: the library's text may quote a password in the address of a proxy.
+        raise failure
 
     async def aclose(self) -> None:
         """Close every provider that was created, also if closing one of them fails. Idempotent."""
@@ -165,6 +176,15 @@ class Providers:
             for provider in self._made.values():
                 stack.push_async_callback(provider.aclose)
             self._made = {}
+
+
+def _not_created(name: str, error: Exception) -> ProviderFailed:
+    return ProviderFailed(
+        f"the provider {name!r} cannot be created ({type(error).__name__}): check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, "
+        "SSL_CERT_FILE and SSL_CERT_DIR in the worker's environment",
+        reason="provider_unreachable",
+        retryable=isinstance(error, OSError),
+    )
 
 
 def _create_keys(key_variables: Mapping[str, Sequence[str]], *, cooldown_s: float) -> dict[str, ProviderKeys]:

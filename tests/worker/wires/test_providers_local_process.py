@@ -140,6 +140,13 @@ async def test_closing_during_a_start_fails_the_waiting_callers_and_leaves_no_ch
         await until_dead(pid)
 
 
+async def test_a_process_that_cannot_be_started_is_a_failure_that_may_be_retried():
+    async with child(UP, command=("/nonexistent/python",)) as server:
+        with pytest.raises(ProviderFailed, match="cannot be started: No such file") as caught:
+            await LocalModel(read_timeout_s=1, server=server).start()
+    assert (caught.value.reason, caught.value.retryable) == ("provider_unreachable", True)
+
+
 async def test_without_the_packages_the_failure_names_both_installs():
     async with child(UP, packages=("no_such_package_here",)) as server:
         with pytest.raises(ProviderFailed) as caught:

@@ -7,10 +7,13 @@ import threading
 from contextlib import AbstractAsyncContextManager
 
 import pytest
+import structlog
 
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import ProviderFailed, SetupError, UnknownModel
+from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec
+from worker.main import create_providers, prepare_providers
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import CallBounds, Provider, ProviderRequest, ProviderStream
 from worker.providers.local.model import LocalModel
@@ -78,6 +81,41 @@ async def test_a_provider_that_could_not_be_created_is_retried():
     with pytest.raises(ProviderFailed, match="no key"):
         await providers.named("a")
     assert isinstance(await providers.named("a"), Double)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "is_retryable"),
+    [
+        ("HTTPS_PROXY", "ftp://user:hunter2@proxy.internal:1080", False),
+        ("ALL_PROXY", "http://user:hunter2@proxy.internal:port", False),
+        ("SSL_CERT_FILE", "/hunter2/ca.pem", True),
+        ("SSL_CERT_FILE", __file__, True),
+    ],
+)
+async def test_a_proxy_or_certificates_that_cannot_be_used_are_a_failure_of_the_provider(
+    variable: str, value: str, is_retryable: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv(variable, value)
+    providers = providers_with()
+    with pytest.raises(ProviderFailed, match=f"'openai' cannot be created .*{variable}") as caught:
+        await providers.named("openai")
+    assert (caught.value.reason, caught.value.retryable) == ("provider_unreachable", is_retryable)
+    assert "hunter2" not in caught.value.detail
+    await providers.aclose()
+
+
+async def test_a_worker_logs_the_providers_that_cannot_be_created_and_goes_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/ca.pem")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    settings = Settings(redis_url="redis://127.0.0.1:9")
+    providers = create_providers(settings)
+    with structlog.testing.capture_logs() as lines:
+        await prepare_providers(settings, providers)
+    reasons = {line["provider"]: line["reason"] for line in lines if line["event"] == "provider_not_ready"}
+    assert reasons == {"anthropic": "provider_unreachable", "openai": "provider_unreachable"}
+    await providers.aclose()
 
 
 def test_a_model_without_a_route_is_unknown():

@@ -84,14 +84,17 @@ class LocalServer:
         self._check_packages()
         self._check_starts()
         environment = {**plain_environment(os.environ), PARENT_VARIABLE: str(os.getpid()), KEY_VARIABLE: self.key}
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            # Ctrl-C must reach only the worker, which drains: those answers still need their model.
-            start_new_session=True,
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                # Ctrl-C must reach only the worker, which drains: those answers still need their model.
+                start_new_session=True,
+            )
+        except OSError as error:  # no process, memory or descriptor is free now
+            raise _not_up(f"the local model's process cannot be started: {error.strerror}") from None
         try:
             return await self._announced(self._process)
         except BaseException:
