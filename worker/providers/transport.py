@@ -18,6 +18,7 @@ import httpx2
 
 from broadcaster.observability.limits import counting_refusals, limit_reached
 from worker.providers.base import CONNECT_TIMEOUT_S, CallBounds
+from worker.providers.connections import set_up_connections
 from worker.providers.errors import ENCODED, NO_STREAM
 
 NO_KEY: Final = "no-key"
@@ -44,7 +45,7 @@ def create_http_client(kind: type[httpx2.AsyncClient], bounds: CallBounds, *, is
             response.headers.pop("content-encoding", None)
             response.stream = _ErrorBody(stream, bounds.error_bytes if is_plain else 0, bounds.error_timeout_s)
 
-    return kind(
+    client = kind(
         event_hooks={"request": [request_plain_bytes], "response": [bound_error]},
         limits=httpx2.Limits(max_connections=bounds.max_connections),
         timeout=httpx2.Timeout(bounds.read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
@@ -52,6 +53,8 @@ def create_http_client(kind: type[httpx2.AsyncClient], bounds: CallBounds, *, is
         # A redirect would carry the prompt, and headers of the SDK's environment, to a server that no setting names.
         follow_redirects=False,
     )
+    set_up_connections(client)
+    return client
 
 
 @contextlib.asynccontextmanager

@@ -17,22 +17,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 import httpx2
 
-from broadcaster.process.tasks import in_daemon_thread
 from broadcaster.webhooks.url import Address, WebhookHosts, WebhookUrl
+from worker.network.resolver import SystemResolver
 
 CONNECT_TIMEOUT_S: Final = 3.0
 ADDRESSES_TRIED: Final = 4
-RESOLVED_AT_ONCE: Final = 64
 HEAD_BYTES: Final = 16 * 2**10
 INTERIM_HEADS: Final = 16
 POLITE_BYTES: Final = 1024
@@ -63,28 +60,6 @@ class WebhookResponse:
     retry_after_s: float
 
 
-class SystemResolver:
-    """The system's resolver (/etc/hosts, DNS and other sources that it is configured for), in threads of its own.
-
-    The loop's own look-ups share two threads (uvloop), also those of providers and of Redis: two names whose servers
-    are silent would hold them all. A look-up cannot be ended, so its thread stays when its caller has gone; ``most``
-    bounds the threads.
-    """
-
-    def __init__(self, most: int = RESOLVED_AT_ONCE) -> None:
-        self._places = asyncio.Semaphore(most)
-
-    async def __call__(self, host: str, port: int) -> Sequence[str]:
-        await self._places.acquire()
-        call = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        try:
-            found = in_daemon_thread(call, name="resolve", on_end=self._places.release)
-        except RuntimeError as error:  # no thread can be started now
-            self._places.release()
-            raise OSError("no thread for a look-up") from error
-        return [str(address[0]) for *_, address in await found]
-
-
 class WebhookPoster:
     """See the module's rules. Its callers bound the concurrent calls."""
 
@@ -98,7 +73,7 @@ class WebhookPoster:
     ) -> None:
         self._hosts = hosts
         self._timeout_s = timeout_s
-        self._resolve = resolve or SystemResolver()
+        self._resolve = resolve or SystemResolver().addresses
         self._tls = httpx2.create_ssl_context(verify=verify)
         self._tls.set_alpn_protocols(["http/1.1"])
 

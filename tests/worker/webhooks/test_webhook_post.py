@@ -6,9 +6,7 @@ import asyncio
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,6 @@ from worker.webhooks.post import (
     POLITE_BYTES,
     PostFailed,
     Resolve,
-    SystemResolver,
     WebhookPoster,
     WebhookResponse,
 )
@@ -152,24 +149,6 @@ async def test_a_port_without_a_listener_and_an_unknown_name_are_retried() -> No
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
     assert await fault_of("https://hooks.example.com/", resolve=unknown) == ("unresolved", False)
-
-
-async def test_the_system_resolves_the_loopback() -> None:
-    assert set(await SystemResolver()("localhost", 80)) <= {"127.0.0.1", "::1"}
-
-
-async def test_look_ups_that_hang_hold_no_thread_of_the_loop_and_their_own_until_they_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    resolve, may_end = SystemResolver(most=2), threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: may_end.wait(20) and LOOPBACK)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    hanging = [fault_of("https://hooks.example.com/", resolve=resolve, timeout_s=0.05) for _ in range(3)]
-    assert await asyncio.gather(*hanging) == [("timeout", False)] * 3
-    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
-    may_end.set()
-    async with asyncio.timeout(5):
-        assert await resolve("hooks.example.com", 443) == ["127.0.0.1"]
 
 
 async def test_a_resolver_or_a_receiver_that_hangs_is_left_at_the_deadline() -> None:

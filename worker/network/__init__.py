@@ -1,0 +1,1 @@
+"""What the worker's clients of other servers have in common."""
