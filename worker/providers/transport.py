@@ -18,7 +18,7 @@ import httpx2
 
 from broadcaster.observability.limits import counting_refusals, limit_reached
 from worker.providers.base import CONNECT_TIMEOUT_S, CallBounds
-from worker.providers.connections import set_up_connections
+from worker.providers.connections import CallConnections, set_up_connections
 from worker.providers.errors import ENCODED, NO_STREAM
 
 NO_KEY: Final = "no-key"
@@ -61,17 +61,22 @@ def create_http_client(kind: type[httpx2.AsyncClient], bounds: CallBounds, *, is
 async def sent_as_bytes(
     post: Callable[..., Awaitable[Any]], path: str, body: Mapping[str, Any], *, headers: Mapping[str, Any]
 ) -> AsyncIterator[Any]:
-    """The SDK's unread response to this body; closed on leaving.
+    """The SDK's unread response to this body; closed on leaving, with what it has not sent of the body.
 
     The SDK gets the finished JSON, and adds its transport, credentials and errors. It would copy a body of values one
     by one, which blocks the event loop for seconds if the request has thousands of messages.
     """
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    response = await post(path, cast_to=object, content=content, options={"headers": {**headers, **_AS_BYTES}})
+    connections = CallConnections()
     try:
-        yield response
+        with connections.noted():
+            response = await post(path, cast_to=object, content=content, options={"headers": {**headers, **_AS_BYTES}})
+        try:
+            yield response
+        finally:
+            await response.close()
     finally:
-        await response.close()
+        connections.abort()
 
 
 def is_encoded(response: httpx2.Response) -> bool:

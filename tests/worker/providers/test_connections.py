@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+import subprocess
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 
 from broadcaster.process.tasks import end_tasks
 from broadcaster.testing import ScriptedProvider
 from tests.support.log.log_world import until
 from tests.worker.providers.provider_support import (
+    ANTHROPIC,
     CHAT,
+    Wire,
     collect,
     failing,
     provider_at,
     request_for,
     text_of,
 )
+
+# The loopback's own buffers have megabytes.
+BODY_CHARS = 7_000_000
+RECEIVED_BYTES = 65_536
 
 
 async def test_a_provider_whose_name_server_is_silent_leaves_the_others_reachable(
@@ -61,3 +72,93 @@ async def test_a_name_without_an_address_makes_its_provider_unreachable(monkeypa
     async with provider_at("http://unknown.invalid/v1", CHAT) as provider:
         failure, _ = await failing(provider, request_for("m"))
     assert (failure.reason, failure.retryable) == ("provider_unreachable", True)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("on", [CHAT, ANTHROPIC], ids=str)
+def test_a_stopped_call_whose_request_the_provider_does_not_read_leaves_no_socket(
+    on: Wire, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = None
+    if scheme == "https":
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate(tmp_path))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
+
+    async def check() -> None:
+        async with unread(tls) as port:
+            async with provider_at(f"{scheme}://127.0.0.1:{port}{on.prefix}", on, read_timeout_s=60) as provider:
+                request = request_for("m", messages=[{"role": "user", "content": "x" * BODY_CHARS}])
+                calls = [asyncio.create_task(collect(provider, request)) for _ in range(3)]
+                await until(lambda: [each > RECEIVED_BYTES for each in unsent_bytes(port)] == [True] * len(calls))
+                await end_tasks(*calls)
+                await until(lambda: not unsent_bytes(port), deadline_s=2)
+
+    uvloop.run(check())
+
+
+async def test_a_whole_answer_gives_its_connection_to_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS: a server without it is called with ``Connection: close``."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
+    connections = list[asyncio.StreamWriter]()
+    body = CHAT.frames("hello")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            await reader.readexactly(int(length.split(b":")[1]))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
+            writer.write(b"content-length: %d\r\n\r\n%s" % (len(body), body))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with provider_at(f"https://127.0.0.1:{port}/v1", CHAT) as provider:
+            for _ in range(3):
+                assert text_of(await collect(provider, request_for("m"))) == "hello"
+    assert len(connections) == 1
+
+
+@asynccontextmanager
+async def unread(tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+    """The port of a server that reads the head of each request and no more."""
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a transport of a socket
+        try:
+            await asyncio.Event().wait()
+        finally:
+            writer.transport.abort()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
+    server = await asyncio.start_server(stall, sock=listener, ssl=tls)
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        server.close()
+
+
+def unsent_bytes(port: int) -> list[int]:
+    """For each socket to this port that a process has: the bytes that its peer has not acknowledged.
+
+    A closed socket, whose inode is 0, is the kernel's.
+    """
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[4].split(":")[0], 16) for row in rows if int(row[2].split(":")[1], 16) == port and row[9] != "0"]
+
+
+def certificate(folder: Path) -> Path:
+    """A self-signed certificate of the loopback, with its key in the same file."""
+    path = folder / "both.pem"
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    command = ["openssl", "req", *options.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", str(path), "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
