@@ -6,7 +6,7 @@
 | the stream is not over (Redis lost its end), or a new one took its id | open: it is checked later |
 | the caller did not subscribe to this end | ``skipped`` |
 | the settings do not allow the host (any more) | ``gave_up`` |
-| its receiver fails, and has its share of this worker's calls already | later; this does not count as an attempt |
+| its receiver fails or is slow, and has its share of this worker's calls | later; this does not count as an attempt |
 | the receiver accepts it | ``delivered`` |
 | the receiver refuses, or the attempts are used up | ``gave_up`` |
 | anything else | retried after the back-off (webhooks/schedule.py) |
@@ -49,6 +49,9 @@ _WRITE_RETRY_S: Final = 0.25
 _RECHECK_MS: Final = 1000
 _HOST_FAILS_S: Final = 5.0
 _MAX_FAILING_HOSTS: Final = 1000
+# A response after more than this share of the timeout is slow: the backlog of a receiver that responds just before the
+# timeout would hold all of a worker's calls.
+_SLOW_SHARE: Final = 0.25
 _MESSAGE_ID_CHARS: Final = 32
 _OUTCOMES: Final = {
     WebhookState.DELIVERED: "delivered",
@@ -66,7 +69,7 @@ class Poster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryBounds:
-    """``per_failing_host``: concurrent calls to a host that did not respond last; the rest is for other hosts."""
+    """``per_failing_host``: concurrent calls to a host that did not respond last, or slowly; the rest is for others."""
 
     timeout_s: float
     max_attempts: int
@@ -167,6 +170,7 @@ class WebhookDelivery:
         body = encode_body(meta, answer, max_bytes=self.bounds.max_bytes)
         if asyncio.get_running_loop().time() > call_by_s:
             return self._end(DeliveryVerdict.RETRY, attempt, fault="slow_log")
+        begun_at = asyncio.get_running_loop().time()
         try:
             response = await self.poster.post(url, headers=self._headers(meta, body), body=body)
         except PostFailed as failed:
@@ -175,7 +179,10 @@ class WebhookDelivery:
                 limit_reached("WEBHOOK_TIMEOUT_S")
             verdict = DeliveryVerdict.GIVE_UP if failed.is_final else DeliveryVerdict.RETRY
             return self._end(verdict, attempt, fault=failed.fault)
-        self._failing.discard(url.host)
+        if asyncio.get_running_loop().time() - begun_at > _SLOW_SHARE * self.bounds.timeout_s:
+            self._fails(url.host)
+        else:
+            self._failing.discard(url.host)
         verdict = verdict_of(response.status)
         return self._end(verdict, attempt, status=response.status, requested_s=response.retry_after_s)
 

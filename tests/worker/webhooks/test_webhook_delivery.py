@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 
 import pytest
@@ -13,9 +13,11 @@ from standardwebhooks import WebhookVerificationError
 
 from broadcaster.log.jobs.webhooks import TakenWebhook
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.webhooks.url import WebhookUrl
 from tests.support.apps.webhook_world import TEXT, WebhookWorld, open_webhook_world
 from tests.support.log.log_world import TENANT, World
 from tests.support.servers.webhook_receiver import SECRET, Call, Receiver, Reply, open_receiver
+from worker.webhooks.post import WebhookResponse
 
 
 @pytest.fixture
@@ -278,6 +280,45 @@ async def test_a_receiver_that_fails_has_its_share_and_no_more(connection: LogCo
         await hooks.step()
         assert len(hanging.calls) == 1 + 2
         assert (await hooks.recorded(fine))[0] == "delivered"
+
+
+class HeldPoster:
+    """Calls to the address 127.0.0.1 are answered when the test releases them, others at once."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.released = asyncio.Event()
+
+    async def post(self, url: WebhookUrl, *, headers: Mapping[str, str], body: bytes) -> WebhookResponse:
+        if url.host != "127.0.0.1":
+            return WebhookResponse(204, 0)
+        self.held += 1
+        await self.released.wait()
+        return WebhookResponse(503, 0)
+
+
+async def test_a_receiver_that_answers_slowly_has_its_share_and_no_more(connection: LogConnection) -> None:
+    async with open_webhook_world(World(connection), timeout_s=0.4) as hooks:
+        poster = hooks.delivery.poster = HeldPoster()
+        backlog = [await hooks.over("http://127.0.0.1:1/")]
+        asyncio.get_running_loop().call_later(0.2, poster.released.set)
+        await hooks.step()
+        poster.released.clear()
+        backlog += [await hooks.over("http://127.0.0.1:1/") for _ in range(6)]
+        fine = await hooks.over("http://localhost:1/")
+        delivering = asyncio.create_task(hooks.step())
+        async with asyncio.timeout(5):
+            while (await hooks.recorded(fine))[0] != "delivered" or await postponed(hooks, backlog) < 5:
+                await asyncio.sleep(0.01)
+        assert poster.held == 1 + 2
+        poster.released.set()
+        await delivering
+
+
+async def postponed(hooks: WebhookWorld, ids: list[str]) -> int:
+    """How many of them have been put back, so that they are due before a lease would lapse."""
+    due = [await hooks.due_in_s(each) for each in ids]
+    return sum(each is not None and each < hooks.delivery.bounds.lease_s * 0.75 for each in due)
 
 
 async def test_no_log_line_holds_a_secret_or_the_rest_of_the_url(hooks: WebhookWorld, receiver: Receiver) -> None:
