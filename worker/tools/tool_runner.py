@@ -2,7 +2,8 @@
 
 Rules
 1. A call is begun only when there is room for it. Its function runs only after ``begin`` has returned: by then the log
-   contains that it may have run.
+   contains that it may have run. If that takes longer than CONFIRM_S, the call gives its room back until then: a log
+   that is away keeps no room from other generations.
 2. Every end of a function becomes an output: its value, the text of its ToolError, or a text of the runner. Only a
    cancellation has no output.
 3. After a cancellation or a timeout the runner waits at most LET_GO_S for an ``async`` function, and not for a thread.
@@ -28,9 +29,11 @@ from worker.tools.steps import Output, RequestedCall
 
 _log = get_logger(__name__)
 
+CONFIRM_S: Final = 1.0
 LET_GO_S: Final = 1.0
 FAILED: Final = "the tool failed"
 _MAX_ERROR_CHARS: Final = 10_000
+_NOT_STARTED: Final = "the tool could not be started"
 _NO_JSON: Final = "the tool's output cannot be encoded as JSON"
 _TOO_LARGE: Final = "the tool's output is larger than an event may be"
 
@@ -60,7 +63,7 @@ class ToolRunner:
     async def run(
         self, call: RequestedCall, tool: Tool, context: ToolContext, *, begin: Callable[[], Awaitable[None]]
     ) -> Output:
-        """The output of a call; see the rules."""
+        """The output of a call; see the rules. A second call of ``begin`` must only wait for the log."""
         output = await self._run(call, tool, context, begin=begin)
         self.outcomes["error" if isinstance(output, ev.ToolOutputError) else "output"] += 1
         return output
@@ -77,20 +80,36 @@ class ToolRunner:
             return _error(call, str(error))
         except Exception as error:  # of a validator
             return _error(call, _error_text(error, call, context))
-        if self._room.locked():
-            limit_reached("TOOL_CONCURRENCY")
-        await self._room.acquire()
+        await self._begin(begin)
         try:
-            await begin()
             work = self._start(tool, arguments)
-        except BaseException:
+        except RuntimeError as error:  # no thread can be started now
             self._room.release()
-            raise
+            _log.error("tool_not_started", stream=context.generation_id, tool=call.name, error=str(error))
+            return _error(call, _NOT_STARTED)
         try:
             came = await self._wait(work, tool, call, context=context)
         finally:
             progress.is_over = True
         return self._output(came, call, context)
+
+    async def _begin(self, begin: Callable[[], Awaitable[None]]) -> None:
+        """Take room for a call and begin it (rule 1)."""
+        await self._take_room()
+        try:
+            async with asyncio.timeout(CONFIRM_S):
+                return await begin()
+        except BaseException as error:
+            self._room.release()
+            if not isinstance(error, TimeoutError):
+                raise
+        await begin()
+        return await self._take_room()
+
+    async def _take_room(self) -> None:
+        if self._room.locked():
+            limit_reached("TOOL_CONCURRENCY")
+        await self._room.acquire()
 
     def _start(self, tool: Tool, arguments: dict[str, Any]) -> asyncio.Future[_Came]:
         """Begin the function; its room is released when it ends."""

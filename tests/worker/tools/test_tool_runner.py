@@ -173,6 +173,40 @@ async def test_a_call_that_is_cancelled_before_it_has_begun_gives_its_room_back(
     assert isinstance(await made.run(), ev.ToolOutputAvailable)
 
 
+async def test_a_call_whose_log_does_not_answer_leaves_its_room_to_others_and_runs_when_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.tools.tool_runner.CONFIRM_S", 0.02)
+    made = Made(lambda: 1, bounds=ToolBounds(concurrency=1))
+    confirmed, beginnings = asyncio.Event(), list[str]()
+
+    async def wait_for_the_log() -> None:
+        beginnings.append("first")
+        await confirmed.wait()
+
+    first = asyncio.create_task(made.run(begin=wait_for_the_log))
+    await until(lambda: bool(beginnings))
+    assert isinstance(await made.run(), ev.ToolOutputAvailable)
+    assert not first.done()
+    confirmed.set()
+    assert isinstance(await first, ev.ToolOutputAvailable)
+    assert isinstance(await made.run(), ev.ToolOutputAvailable)  # it has given its room back
+
+
+async def test_a_tool_for_which_no_thread_can_be_started_has_an_error_as_its_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = Made(lambda: 1, bounds=ToolBounds(concurrency=1))
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert await made.run() == error("the tool could not be started")
+    assert [each["event"] for each in logs] == ["tool_not_started"]
+    assert isinstance(await made.run(), ev.ToolOutputAvailable)
+
+
 async def test_an_async_function_is_cancelled_with_its_call_and_its_clean_up_is_waited_for() -> None:
     begun, cleaned = asyncio.Event(), asyncio.Event()
 
