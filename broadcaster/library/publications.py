@@ -54,6 +54,8 @@ class StreamOperations(Protocol):
 
     async def stop_feed(self, stream_id: str) -> None: ...
 
+    async def stop_creation(self, stream_id: str, creation: str) -> None: ...
+
     async def ended(self, feeds: Mapping[str, str]) -> set[str]: ...
 
 
@@ -116,10 +118,16 @@ class Publication:
         return await asyncio.shield(self._outcome)
 
     async def stop(self) -> None:
-        """Cancel the source and end the stream with ``abort`` (``stopped``); idempotent. Raises LogUnavailable."""
+        """Cancel the source and end the stream with ``abort`` (``stopped``); idempotent. Raises LogUnavailable.
+
+        Only the stream that it writes or has joined: when the id was taken, or another publication has replaced the
+        stream, that one is left alone.
+        """
         await self.cancel_source(reason="stopped")
-        if self.is_joined or (self._feed is not None and self._feed.end is None):
+        if self.is_joined:
             await self._operations.stop_feed(self.id)
+        elif self._is_claimed and self._feed is not None and self._feed.end is None:
+            await self._operations.stop_creation(self.id, self._feed.creation)
 
     async def cancel_source(self, *, reason: str) -> None:
         """Cancel the source, and wait a moment until the stream has ended."""
@@ -174,8 +182,12 @@ class Publication:
             self._outcome.set_exception(error)
             self._outcome.exception()
 
+    @property
+    def _is_claimed(self) -> bool:
+        return self._claimed.done() and self._claimed.exception() is None
+
     def _was_ended_elsewhere(self, error: BaseException) -> bool:
-        return isinstance(error, StreamClosed) and self._claimed.done() and self._claimed.exception() is None
+        return isinstance(error, StreamClosed) and self._is_claimed
 
     async def _folded(self, error: BaseException | None) -> StreamResult:
         """Rule 4."""

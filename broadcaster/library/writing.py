@@ -97,6 +97,10 @@ class StreamWriting:
         """End a feed with ``abort``, whichever program writes it. Raises UnknownStream, LogUnavailable."""
         await FeedEnds(await self._open_feeds()).stop(stream_id, tenant=self._tenant)
 
+    async def stop_creation(self, stream_id: str, creation: str) -> None:
+        """As ``stop_feed``, unless the id belongs to another creation by now. Raises LogUnavailable."""
+        await FeedEnds(await self._open_feeds()).stop_creation(stream_id, creation, tenant=self._tenant)
+
     async def read_end(self, stream_id: str, creation: str) -> FeedEnd | None:
         """How the feed of this creation has ended. Raises LogUnavailable."""
         return await FeedEnds(await self._open_feeds()).read(stream_id, creation, tenant=self._tenant)

@@ -10,7 +10,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, encode_event
 from broadcaster.core.requests.stream_ids import stored_ids
 from broadcaster.core.status import OVER
-from broadcaster.errors import StreamClosed
+from broadcaster.errors import StreamClosed, UnknownStream
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.redis.connect import log_errors
 from broadcaster.log.streams import terminals
@@ -39,6 +39,11 @@ class FeedEnds:
         if not meta.is_over:
             with suppress(StreamClosed):  # it has ended meanwhile
                 await self._feeds.close(stream_id, terminals.STOPPED, tenant=tenant)
+
+    async def stop_creation(self, stream_id: str, creation: str, *, tenant: str) -> None:
+        """As ``stop``, only the feed of this creation: nothing is done when it is over, replaced or gone."""
+        with suppress(StreamClosed, UnknownStream):
+            await self._feeds.close(stream_id, terminals.STOPPED, tenant=tenant, creation=creation)
 
     async def read(self, stream_id: str, creation: str, *, tenant: str) -> FeedEnd | None:
         """How the feed of this creation has ended; None while it is open, and when nothing is known of it."""
