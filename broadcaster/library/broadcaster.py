@@ -103,8 +103,8 @@ class Broadcaster(StreamServing):
     async def aclose(self, *, drain_s: float | None = None) -> None:
         """End everything; idempotent.
 
-        Publications have ``drain_s`` (None: the setting) to end, then their iterators are cancelled.
-        Feeds still open end with ``abort``, readers with GaveUp.
+        Publications have ``drain_s`` (None: the setting) to end, then their iterators are cancelled, and those that
+        joined a stream of another program get GaveUp. Feeds still open end with ``abort``, readers with GaveUp.
         """
         try:
             await self._writing.aclose(drain_s=self._settings.drain_s if drain_s is None else drain_s)

@@ -1,15 +1,18 @@
 """Publications: sources that this process reads into streams, from their creation to ``on_end``.
 
 Rules
-1. A publication has two tasks. One reads the source and writes the stream; a stop or the end of the Broadcaster cancels
-   it. The other waits for it, folds the result and calls ``on_end``: no cancellation of the first one skips that.
+1. A publication has two tasks. One reads the source and writes the stream, or follows the stream that it has joined; a
+   stop or the end of the Broadcaster cancels it, once. The other waits for it, folds the result and calls ``on_end``:
+   no cancellation of the first one skips that. Its own end, in whatever way, gives every caller that waits an outcome.
 2. The stream has one writer. A creation under an id that is taken, also by another publication with the same options,
    is decided by ``if_exists``: "fail" raises StreamExists, "replace" begins the stream anew, "join" closes the source
    unread and follows the stream that is there.
 3. Every WATCH_S the streams of all publications are checked in one round trip: a source whose stream was stopped,
    closed, deleted or replaced elsewhere is cancelled, also while it yields nothing. A publication that is writing its
    own end is left alone: a cancellation would replace its failure.
-4. The result is folded from what the source has yielded, so it is known while Redis is away. Only an end that this
+4. A source that was cancelled has SOURCE_CLOSES_S to close. Then its stream is ended without it, and its task is left.
+5. ``aclose`` also ends what ``on_end`` publishes meanwhile. From the end of the drain such a source is closed unread.
+6. The result is folded from what the source has yielded, so it is known while Redis is away. Only an end that this
    process has not written is read from the log.
 """
 
@@ -19,14 +22,15 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from broadcaster.client.errors import GaveUp
 from broadcaster.core.events import Abort, Error, TerminalEvent, encode_event
 from broadcaster.core.fold import Fold
 from broadcaster.core.requests.publishing import as_mapping, encode_end
 from broadcaster.errors import BroadcasterError, StreamClosed, StreamExists
 from broadcaster.library.feed import CANCELLED_S, OpenFeed, end_after_failure
-from broadcaster.library.publishing import closing, write_source
+from broadcaster.library.publishing import end_without_source, write_source
 from broadcaster.library.results import OnEnd, StreamResult
 from broadcaster.library.sources.opening import PublishedSource
 from broadcaster.log.feeds.ends import FeedEnd
@@ -41,6 +45,8 @@ VIEWER_WAITS_S: Final = 5
 SOURCE_CLOSES_S: Final = 3.0
 # The time of ``on_end`` when the Broadcaster closes.
 ON_END_S: Final = 10.0
+# The longest time of ``aclose`` beyond its drain.
+CLOSES_WITHIN_S: Final = SOURCE_CLOSES_S + CANCELLED_S + ON_END_S
 
 _log = get_logger(__name__)
 
@@ -86,10 +92,12 @@ class Publication:
         self._feed: OpenFeed | None = None
         self._has_begun = False
         loop = asyncio.get_running_loop()
+        self._cancelled: asyncio.Future[None] = loop.create_future()
         self._claimed: asyncio.Future[None] = loop.create_future()
         self._outcome: asyncio.Future[StreamResult] = loop.create_future()
         self.writing = loop.create_task(self._write(), name=f"publish {self.id}")
         self.finishing = loop.create_task(self._finish(), name=f"finish {self.id}")
+        self.finishing.add_done_callback(self._settle_unfinished)
 
     @property
     def events_url(self) -> str:
@@ -98,8 +106,12 @@ class Publication:
 
     @property
     def creation(self) -> str | None:
-        """The creation of the feed that it writes now (log/feeds/fenced.py); None when it writes none, or its end."""
-        is_writing = self._claimed.done() and not self.is_joined and not self.writing.done()
+        """The creation of the feed that it writes now (log/feeds/fenced.py); None when it writes none, or its end.
+
+        None also from its cancellation on.
+        """
+        is_over = self.writing.done() or self._cancelled.done()
+        is_writing = self._claimed.done() and not self.is_joined and not is_over
         return self._feed.creation if is_writing and self._feed is not None and not self._feed.is_ending else None
 
     async def created(self) -> None:
@@ -113,7 +125,8 @@ class Publication:
     async def result(self) -> StreamResult:
         """Wait for the end, and for ``on_end``. A stream that was stopped, or ended elsewhere, has a result, too.
 
-        Raises what the source raised, StreamExists, InvalidInput, InvalidEvent, StreamFull, LogUnavailable.
+        Raises what the source raised, StreamExists, InvalidInput, InvalidEvent, StreamFull, LogUnavailable; GaveUp
+        when the Broadcaster is closed before a joined stream has ended.
         """
         return await asyncio.shield(self._outcome)
 
@@ -130,23 +143,33 @@ class Publication:
             await self._operations.stop_creation(self.id, self._feed.creation)
 
     async def cancel_source(self, *, reason: str) -> None:
-        """Cancel the source, and wait a moment until the stream has ended."""
-        if self.is_joined or self.writing.done():
+        """Cancel the source, and wait a moment until the stream has ended. A stream that was joined goes on."""
+        if self.is_joined:
             return
+        self.cancel_nowait(reason=reason)
+        await asyncio.wait({self.writing}, timeout=CANCELLED_S)
+
+    def cancel_nowait(self, *, reason: str = "") -> None:
+        """Cancel the first task, once: a second cancellation would interrupt the source as it closes."""
+        if self._cancelled.done() or self.writing.done():
+            return
+        self._cancelled.set_result(None)
         if self._feed is not None:
             self._feed.stopped_for = reason
         self.writing.cancel()
-        await asyncio.wait({self.writing}, timeout=CANCELLED_S)
 
-    async def _write(self) -> None:
+    async def _write(self) -> StreamResult | None:
+        """The result of a stream that was joined; None of one that was written here."""
         self._has_begun = True
         try:
             await write_source(self._create_feed, self._plan.source, fold=self._fold, opened=self._note_claimed)
+            return None
         except StreamExists:
             if not self._plan.joins:
                 raise
-            self.is_joined = True
-            self._note_claimed()
+        self.is_joined = True
+        self._note_claimed()
+        return await self._operations.follow(self.id)
 
     def _create_feed(self) -> OpenFeed:
         self._feed = self._plan.create_feed()
@@ -158,29 +181,57 @@ class Publication:
 
     async def _finish(self) -> None:
         """Rule 1."""
-        await asyncio.wait({self.writing})
-        if not self._has_begun:  # cancelled before its first step
-            async with closing(self._plan.source):
-                pass
-        error = None if self.writing.cancelled() else self.writing.exception()
-        try:
-            result = await self._operations.follow(self.id) if self.is_joined else await self._folded(error)
-        except Exception as failure:  # of ``follow``
-            error, result = failure, StreamResult.of(self.id, self._fold.state, cursor=None, is_whole=False)
+        begins: set[asyncio.Future[Any]] = {self.writing, self._cancelled}
+        await asyncio.wait(begins, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({self.writing}, timeout=SOURCE_CLOSES_S)
+        if not self.writing.done():
+            await self._abandon()
+        elif not self._has_begun:  # cancelled before its first step
+            await self._close_unread()
+        result, error = await self._ended()
         self._log_failure(error)
-        if self._claimed.done():
-            await self._call_on_end(result)
-        self._settle(result, error)
+        try:
+            if self._claimed.done():
+                await self._call_on_end(result)
+        finally:
+            self._settle(result, error)
+
+    async def _abandon(self) -> None:
+        """Rule 4."""
+        _log.error("publish_not_ended", stream=self.id)
+        if self._feed is not None and self._is_claimed and not self.is_joined:
+            await end_without_source(self._feed, self._plan.source, fold=self._fold)
+
+    async def _close_unread(self) -> None:
+        try:
+            async with asyncio.timeout(SOURCE_CLOSES_S):
+                await self._plan.source.aclose()
+        except Exception:
+            _log.warning("published_iterator_not_closed", exc_info=True)
+
+    async def _ended(self) -> tuple[StreamResult, BaseException | None]:
+        """The result, and the error instead of which callers get it, if there is one."""
+        is_over = self.writing.done() and not self.writing.cancelled()
+        error = self.writing.exception() if is_over else None
+        if not self.is_joined:
+            return await self._folded(error), error
+        if is_over and error is None and (followed := self.writing.result()) is not None:
+            return followed, None
+        unread = StreamResult.of(self.id, self._fold.state, cursor=None, is_whole=False)
+        return unread, error or GaveUp("this Broadcaster was closed before the joined stream had ended", cursor=None)
 
     def _settle(self, result: StreamResult, error: BaseException | None) -> None:
-        if not self._claimed.done():
-            self._claimed.set_exception(error or StreamClosed("the publication was stopped before it was created"))
-            self._claimed.exception()  # retrieved here: its caller may wait for the result alone
+        _fail(self._claimed, error or StreamClosed("the publication was stopped before it was created"))
         if error is None or self._was_ended_elsewhere(error):
             self._outcome.set_result(result)
         else:
-            self._outcome.set_exception(error)
-            self._outcome.exception()
+            _fail(self._outcome, error)
+
+    def _settle_unfinished(self, finishing: asyncio.Task[None]) -> None:
+        """Called also when the task was cancelled before it began."""
+        error = None if finishing.cancelled() else finishing.exception()
+        for waiting in (self._claimed, self._outcome):
+            _fail(waiting, error or StreamClosed("the Broadcaster was closed before this publication had ended"))
 
     @property
     def _is_claimed(self) -> bool:
@@ -190,7 +241,7 @@ class Publication:
         return isinstance(error, StreamClosed) and self._is_claimed
 
     async def _folded(self, error: BaseException | None) -> StreamResult:
-        """Rule 4."""
+        """Rule 6."""
         feed = self._feed
         cursor, end = (None, None) if feed is None else (feed.end, feed.end_event)
         raw = encode_end(as_mapping(end)) if end is not None else self._end_after(error)
@@ -244,7 +295,9 @@ class Publications:
     def __init__(self, operations: StreamOperations) -> None:
         self._operations = operations
         self._running: set[Publication] = set()
+        self._writing: set[asyncio.Task[StreamResult | None]] = set()  # referenced here, also those that were abandoned
         self._watching: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def __len__(self) -> int:
         return len(self._running)
@@ -254,10 +307,19 @@ class Publications:
         publication = Publication(plan, self._operations)
         self._running.add(publication)
         publication.finishing.add_done_callback(lambda _: self._running.discard(publication))
+        self._writing.add(publication.writing)
+        publication.writing.add_done_callback(self._forget)
+        if self._is_closing:
+            publication.cancel_nowait()  # rule 5
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch(), name="watch publications")
             self._watching.add_done_callback(_log_watch)
         return publication
+
+    def _forget(self, writing: asyncio.Task[StreamResult | None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled():
+            writing.exception()  # retrieved here, because nothing waits for a task that was abandoned
 
     async def stop_local(self, stream_id: str) -> None:
         """Cancel the sources of this process that write this stream."""
@@ -266,21 +328,29 @@ class Publications:
 
     async def aclose(self, *, drain_s: float) -> None:
         """Wait for all, then cancel their sources; ``on_end`` of each is called."""
-        if self._running:
-            await asyncio.wait({each.finishing for each in self._running}, timeout=drain_s)
-        late = tuple(self._running)
-        for each in late:
-            each.writing.cancel()
-        if late:
-            _, stuck = await asyncio.wait({each.writing for each in late}, timeout=CANCELLED_S + SOURCE_CLOSES_S)
-            for task in stuck:
-                _log.error("publish_not_ended", task=task.get_name())
-            finishing = {each.finishing for each in late if each.writing.done()}
-            _, stuck = await asyncio.wait(finishing, timeout=ON_END_S) if finishing else (None, set())
-            for task in stuck:
-                _log.error("on_end_not_finished", task=task.get_name())
-            await end_tasks(*(each.finishing for each in late))
+        await self._wait_for_all(drain_s)
+        self._is_closing = True
+        try:
+            late = tuple(self._running)
+            for each in late:
+                each.cancel_nowait()
+            if late:
+                await asyncio.wait({each.writing for each in late}, timeout=SOURCE_CLOSES_S + CANCELLED_S)
+            await self._wait_for_all(ON_END_S)
+            while self._running:
+                for each in self._running:
+                    _log.error("on_end_not_finished", stream=each.id)
+                await end_tasks(*(each.finishing for each in self._running))
+        finally:
+            self._is_closing = False
         await end_tasks(self._watching)
+
+    async def _wait_for_all(self, limit_s: float) -> None:
+        """Also for those that begin meanwhile, within the same time."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + limit_s
+        while self._running and (left_s := give_up_at - loop.time()) > 0:
+            await asyncio.wait({each.finishing for each in self._running}, timeout=left_s)
 
     async def _watch(self) -> None:
         """Rule 3, for as long as there are publications."""
@@ -292,7 +362,15 @@ class Publications:
             except BroadcasterError:
                 continue  # Redis is away: the writers know
             late = [writing[creation] for creation in ended if writing[creation].creation is not None]
-            await asyncio.gather(*(each.cancel_source(reason="stopped") for each in late))
+            for each in late:
+                each.cancel_nowait(reason="stopped")
+
+
+def _fail(waiting: asyncio.Future[Any], error: BaseException) -> None:
+    """Set the error of a future that has no outcome yet. It is retrieved here: a caller may wait for another future."""
+    if not waiting.done():
+        waiting.set_exception(error)
+        waiting.exception()
 
 
 def _log_watch(task: asyncio.Task[None]) -> None:

@@ -48,6 +48,13 @@ async def write_source(
         raise source.failure
 
 
+async def end_without_source(feed: OpenFeed, source: PublishedSource, *, fold: Fold) -> None:
+    """End the feed of a cancelled ``write_source`` whose source does not close. Its task may end at any time later."""
+    if not feed.is_ending:
+        _append_counts(feed, source, fold)
+    await feed.end_from_outside()
+
+
 def _append_counts(feed: OpenFeed, source: PublishedSource, fold: Fold) -> None:
     """Rule 5. The end of the feed's block sends them."""
     if (usage := source.usage_so_far()) is not None:

@@ -1,0 +1,129 @@
+"""The end of a Broadcaster: every caller that waits for a publication gets an outcome, and nothing runs on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broadcaster import Broadcaster
+from broadcaster.client.errors import GaveUp
+from broadcaster.errors import StreamClosed
+from broadcaster.library import publications
+from broadcaster.library.publications import Publication
+from broadcaster.library.results import StreamResult
+from broadcaster.log.redis.connect import LogConnection
+from tests.library.support import DEADLINE_S, until_in_the_log
+from tests.library.test_publications import HeldSource, pieces
+
+
+@pytest.fixture
+async def closing(connection: LogConnection, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broadcaster]:
+    """A Broadcaster that a test closes, and that waits for nothing longer than some tenths of a second."""
+    for limit in ("SOURCE_CLOSES_S", "CANCELLED_S", "ON_END_S"):
+        monkeypatch.setattr(publications, limit, 0.2)
+    async with Broadcaster.from_url(connection.url) as opened:
+        yield opened
+
+
+class Unclosable:
+    """A source that hides every cancellation until it is released."""
+
+    def __init__(self) -> None:
+        self.is_released = False
+        self.release = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        yield "a"
+        while not self.is_released:
+            try:
+                await self.release.wait()
+                self.is_released = True
+            except asyncio.CancelledError:
+                pass
+
+
+async def test_a_publication_that_joined_gives_up_when_its_broadcaster_is_closed(
+    closing: Broadcaster, broadcaster: Broadcaster
+) -> None:
+    received: list[StreamResult] = []
+    source = HeldSource("a")
+    await broadcaster.publish_nowait(source, id="answer").created()
+    joined = closing.publish_nowait(pieces("b"), id="answer", if_exists="join", on_end=received.append)
+    await joined.created()
+    await closing.aclose(drain_s=0)
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(GaveUp):
+            await joined.result()
+    assert [each.is_whole for each in received] == [False]
+    assert not (await broadcaster.read("answer")).is_over
+    source.release.set()
+
+
+async def test_the_result_is_known_although_on_end_hangs_when_the_broadcaster_is_closed(closing: Broadcaster) -> None:
+    is_called = asyncio.Event()
+
+    async def hang(_: StreamResult) -> None:
+        is_called.set()
+        await asyncio.Event().wait()
+
+    publication = closing.publish_nowait(pieces("a"), on_end=hang)
+    await is_called.wait()
+    await closing.aclose(drain_s=0)
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await publication.result()).status == "finished"
+
+
+async def test_the_result_of_a_source_that_does_not_close_is_known_when_the_broadcaster_is_closed(
+    closing: Broadcaster, connection: LogConnection
+) -> None:
+    source = Unclosable()
+    publication = closing.publish_nowait(source, id="answer")
+    await until_in_the_log(connection, "answer", 2)
+    await closing.aclose(drain_s=0)
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await publication.result()).abort_reason == "cancelled"
+    assert not publication.writing.done()
+    source.release.set()
+    await asyncio.wait({publication.writing}, timeout=DEADLINE_S)
+
+
+async def test_a_publication_whose_last_task_is_cancelled_before_it_begins_has_an_outcome(closing: Broadcaster) -> None:
+    publication = closing.publish_nowait(pieces("a"))
+    publication.cancel_nowait()
+    publication.finishing.cancel()
+    for waiting in (publication.created(), publication.result()):
+        with pytest.raises(StreamClosed):
+            await asyncio.wait_for(waiting, DEADLINE_S)
+
+
+async def test_what_on_end_publishes_while_the_broadcaster_closes_is_ended_with_it(
+    closing: Broadcaster, connection: LogConnection
+) -> None:
+    source = HeldSource("late")
+    begun: list[Publication] = []
+
+    async def publish(_: StreamResult) -> None:
+        begun.append(closing.publish_nowait(source, id="outcome", on_end=publish))
+
+    closing.publish_nowait(HeldSource("a"), id="answer", on_end=publish)
+    await until_in_the_log(connection, "answer", 2)
+    await closing.aclose(drain_s=0)
+    assert [(await each.result()).status for each in begun] == ["aborted"]
+    assert closing.statistics().publishing == 0
+    assert closing._log.value is None
+
+
+async def test_what_on_end_publishes_in_the_drain_has_the_rest_of_it(closing: Broadcaster) -> None:
+    first, second = HeldSource("a"), HeldSource("b")
+    begun: list[Publication] = []
+
+    async def publish(_: StreamResult) -> None:
+        begun.append(closing.publish_nowait(second))
+        asyncio.get_running_loop().call_later(0.1, second.release.set)
+
+    await closing.publish_nowait(first, on_end=publish).created()
+    asyncio.get_running_loop().call_later(0.1, first.release.set)
+    await closing.aclose(drain_s=DEADLINE_S)
+    assert [(await each.result()).text for each in begun] == ["b"]
