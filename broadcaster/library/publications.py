@@ -22,6 +22,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from broadcaster.client.errors import GaveUp
@@ -35,7 +36,7 @@ from broadcaster.library.results import OnEnd, StreamResult
 from broadcaster.library.sources.opening import PublishedSource
 from broadcaster.log.feeds.ends import FeedEnd
 from broadcaster.observability.logs import get_logger
-from broadcaster.process.tasks import end_tasks
+from broadcaster.process.tasks import end_tasks, in_daemon_thread
 
 # A stop anywhere reaches the source within a second, with time for a slow reply.
 WATCH_S: Final = 0.5
@@ -275,7 +276,7 @@ class Publication:
         try:
             if inspect.iscoroutinefunction(on_end):
                 await on_end(result)
-            elif inspect.isawaitable(outcome := await asyncio.to_thread(on_end, result)):
+            elif inspect.isawaitable(outcome := await _in_thread(on_end, result)):
                 await outcome
         except Exception:
             _log.exception("on_end_failed", stream=self.id)
@@ -364,6 +365,11 @@ class Publications:
             late = [writing[creation] for creation in ended if writing[creation].creation is not None]
             for each in late:
                 each.cancel_nowait(reason="stopped")
+
+
+def _in_thread(on_end: OnEnd, result: StreamResult) -> asyncio.Future[Any]:
+    """Call it in a thread of its own: one that hangs takes no thread of the loop's executor from others."""
+    return in_daemon_thread(partial(on_end, result), name=f"on_end {result.id}", on_end=lambda: None)
 
 
 def _fail(waiting: asyncio.Future[Any], error: BaseException) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import AsyncIterator
+from typing import Final
 
 import pytest
 
@@ -16,6 +21,7 @@ from broadcaster.library.results import StreamResult
 from broadcaster.log.redis.connect import LogConnection
 from tests.library.support import DEADLINE_S, until_in_the_log
 from tests.library.test_publications import HeldSource, pieces
+from tests.support.log.log_world import until
 
 
 @pytest.fixture
@@ -127,3 +133,56 @@ async def test_what_on_end_publishes_in_the_drain_has_the_rest_of_it(closing: Br
     asyncio.get_running_loop().call_later(0.1, first.release.set)
     await closing.aclose(drain_s=DEADLINE_S)
     assert [(await each.result()).text for each in begun] == ["b"]
+
+
+async def test_calls_of_on_end_that_hang_hold_up_neither_another_one_nor_the_threads_of_the_program(
+    closing: Broadcaster,
+) -> None:
+    release = threading.Event()
+    hanging = (os.cpu_count() or 1) + 4  # as many threads as the loop's executor has
+    called: list[StreamResult] = []
+
+    def hang(result: StreamResult) -> None:
+        called.append(result)
+        release.wait(DEADLINE_S)
+
+    try:
+        for _ in range(hanging):
+            closing.publish_nowait(pieces("a"), on_end=hang)
+        await until(lambda: len(called) == hanging)
+        async with asyncio.timeout(DEADLINE_S / 2):
+            await closing.publish(pieces("b"), on_end=called.append)
+            await asyncio.to_thread(called.clear)
+    finally:
+        release.set()
+
+
+PROGRAM: Final = """
+import asyncio, sys, threading
+from broadcaster import Broadcaster
+from broadcaster.library import publications
+
+publications.ON_END_S = 0.1
+
+async def pieces():
+    yield "a"
+
+async def main():
+    called = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hang(result):
+        loop.call_soon_threadsafe(called.set)
+        threading.Event().wait()
+
+    broadcaster = Broadcaster.from_url(sys.argv[1])
+    broadcaster.publish_nowait(pieces(), on_end=hang)
+    await called.wait()
+    await broadcaster.aclose(drain_s=0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_call_of_on_end_that_hangs_does_not_keep_its_program_from_ending(redis_url: str) -> None:
+    subprocess.run([sys.executable, "-c", PROGRAM, redis_url], check=True, timeout=DEADLINE_S)
