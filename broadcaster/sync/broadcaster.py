@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from broadcaster.settings.options import SettingOptions
 
 TIMEOUT_S: Final = 30.0
-# Beyond the time to drain: what is cancelled then has a few seconds to end (library, CANCELLED_S).
+# Beyond the time that the library takes to close at most: its feeds end, its connections close.
 CLOSE_MARGIN_S: Final = 10.0
 
 _Result = TypeVar("_Result")
@@ -82,7 +82,8 @@ class BlockingBroadcaster:
         """End everything of this process; readers on other threads get GaveUp. Idempotent."""
         broadcaster = self._async.made
         if broadcaster is not None:
-            limit_s = (self._settings.drain_s if drain_s is None else drain_s) + CLOSE_MARGIN_S
+            closes_within_s: float = import_module("broadcaster.library.publications").CLOSES_WITHIN_S
+            limit_s = (self._settings.drain_s if drain_s is None else drain_s) + closes_within_s + CLOSE_MARGIN_S
             call_blocking(lambda: broadcaster.aclose(drain_s=drain_s), limit_s=limit_s)
 
     def publish(
