@@ -43,6 +43,15 @@ async def end_process(process: asyncio.subprocess.Process, *, timeout_s: float) 
             return
 
 
+def raisable_by_future(error: BaseException) -> BaseException:
+    """The error, or RuntimeError in place of StopIteration, which no future takes: its caller would wait for ever."""
+    if not isinstance(error, StopIteration):
+        return error
+    raised = RuntimeError("the call raised StopIteration")
+    raised.__cause__ = error
+    return raised
+
+
 def in_daemon_thread(call: Callable[[], _T], *, name: str, on_end: Callable[[], None]) -> asyncio.Future[_T]:
     """Call it in a thread of its own: a call that hangs delays neither other calls nor the end of the process.
 
@@ -58,7 +67,7 @@ def in_daemon_thread(call: Callable[[], _T], *, name: str, on_end: Callable[[], 
         if future.done():
             return
         if error is not None:
-            future.set_exception(error)
+            future.set_exception(raisable_by_future(error))
         else:
             future.set_result(came)  # type: ignore[arg-type]  # without an error there is a result
 

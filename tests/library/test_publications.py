@@ -224,12 +224,16 @@ async def test_on_end_receives_the_result_when_the_program_ends(connection: LogC
     assert [(each.abort_reason, each.text) for each in received] == [("cancelled", "partial")]
 
 
-async def test_a_failing_on_end_is_logged_and_changes_nothing(broadcaster: Broadcaster, connection: LogConnection):
+@pytest.mark.parametrize("error", [OSError("the database is away"), StopIteration()], ids=["OSError", "StopIteration"])
+async def test_a_failing_on_end_is_logged_and_changes_nothing(
+    broadcaster: Broadcaster, connection: LogConnection, error: Exception
+):
     def fail(_: StreamResult) -> None:
-        raise OSError("the database is away")
+        raise error
 
     with capture_logs() as logs:
-        result = await broadcaster.publish(pieces("a"), id="answer", on_end=fail)
+        async with asyncio.timeout(DEADLINE_S):
+            result = await broadcaster.publish(pieces("a"), id="answer", on_end=fail)
     assert (result.status, (await raw_events(connection, "answer"))[-1]) == ("finished", b'{"type":"finish"}')
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["on_end_failed"]
 

@@ -18,6 +18,7 @@ from contextvars import copy_context
 from typing import Any, Final, TypeAlias
 
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import raisable_by_future
 
 CLOSE_S: Final = 2.0
 
@@ -99,7 +100,7 @@ def _settle(result: asyncio.Future[Any], outcome: Any, error: BaseException | No
     if error is None:
         result.set_result(outcome)
     else:
-        result.set_exception(error)
+        result.set_exception(raisable_by_future(error))
 
 
 def _retrieve(closing: asyncio.Future[Any]) -> None:

@@ -190,3 +190,15 @@ async def test_a_failure_of_a_blocking_iterator_is_raised():
     with pytest.raises(ValueError, match="mine"):
         await anext(source)
     await source.aclose()
+
+
+async def test_an_iterable_that_raises_stop_iteration_before_it_has_an_iterator_has_failed(broadcaster: Broadcaster):
+    class Peeking:
+        """Reads its first item when it is iterated; here of an empty answer."""
+
+        def __iter__(self) -> Iterator[str]:
+            return iter([next(iter(()))])
+
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await broadcaster.publish(Peeking())
