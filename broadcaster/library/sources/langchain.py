@@ -5,7 +5,8 @@ Rules
    (`answers.Answers`). Within an answer the id may change: LangChain replaces its own by the provider's. Messages of
    tools are the outputs of calls; messages of other roles are the request's, and are left out.
 2. Content is text, or blocks. A text or reasoning part is open until another kind or another index comes; calls are
-   open until the answer ends, or until their outputs come, because their fragments may interleave.
+   open until the answer ends, their outputs come, or their source sends another message, because their fragments may
+   interleave.
    Nodes of a graph that run at the same time share an answer: each *source* has a part and calls of its own, and the
    answer goes on until all of their messages are complete.
 3. Counts of the chunks add up, as LangChain's own sum of chunks has them.
@@ -15,6 +16,7 @@ Rules
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from broadcaster.core import events as ev
@@ -55,7 +57,7 @@ class LangChainItems:
         self._opened = 0
         self._parts: dict[str, _OpenText] = {}
         self._calls: dict[tuple[str, object], tuple[Json, list[str]]] = {}
-        self._has_calls = False
+        self._callers: dict[str, str] = {}  # the source of each call, by its id
         self._usage: Json = {}
         self._reason: str | None = None
         self._model: str | None = None
@@ -74,7 +76,7 @@ class LangChainItems:
         """``begins_another`` of a message and the source that it comes from."""
         growing = self._ids.keys() - self._complete
         if message.type == "tool":
-            caller = self._caller_of(message.tool_call_id)
+            caller = self._callers.get(message.tool_call_id)
             is_alone = len(growing) <= 1 if caller is None else growing <= {caller}
             return self._is_started and is_alone
         return self._is_started and _is_model(message) and not growing and self._is_new(message, source)
@@ -87,7 +89,8 @@ class LangChainItems:
         """The events of a message or of a chunk of one."""
         out: list[ev.Event] = []
         if message.type == "tool":
-            self._end_call(message.tool_call_id, out)
+            id = message.tool_call_id
+            self._end_calls([key for key, (call, _) in self._calls.items() if call["tool_call_id"] == id], out)
             return [*out, _output_of(message)]
         if not _is_model(message):
             return []
@@ -96,6 +99,7 @@ class LangChainItems:
             out += [ev.Start(message_id=message.id), ev.StartStep()]
         if source in self._complete and self._is_new(message, source):
             self._close_part(source, out)
+            self._end_calls([key for key in self._calls if key[0] == source], out)
             self._complete.discard(source)
         self._ids[source] = message.id or self._ids.get(source)
         reasoning = message.additional_kwargs.get("reasoning_content")
@@ -118,8 +122,7 @@ class LangChainItems:
         if self._is_started:
             for source in list(self._parts):
                 self._close_part(source, out)
-            for call, fragments in self._calls.values():
-                out.append(tool_input(call, "".join(fragments), empty={}))
+            self._end_calls(list(self._calls), out)
             extras = {PROVIDER: {"finishReason": self._reason}} if self._reason else None
             reason, model = self._finish_reason(), {"model": self._model} if self._model else None
             out += [
@@ -211,18 +214,13 @@ class LangChainItems:
     def _open_call(self, id: str, name: str, out: list[ev.Event], *, key: tuple[str, object]) -> None:
         call: Json = {"tool_call_id": id, "tool_name": name}
         self._calls[key] = (call, [])
-        self._has_calls = True
+        self._callers[id] = key[0]
         out.append(ev.ToolInputStart(**call))
 
-    def _end_call(self, id: str, out: list[ev.Event]) -> None:
-        """The call's output has come, and another source still sends."""
-        for key, (call, fragments) in list(self._calls.items()):
-            if call["tool_call_id"] == id:
-                del self._calls[key]
-                out.append(tool_input(call, "".join(fragments), empty={}))
-
-    def _caller_of(self, id: str) -> str | None:
-        return next((source for (source, _), (call, _) in self._calls.items() if call["tool_call_id"] == id), None)
+    def _end_calls(self, keys: Iterable[tuple[str, object]], out: list[ev.Event]) -> None:
+        for key in keys:
+            call, fragments = self._calls.pop(key)
+            out.append(tool_input(call, "".join(fragments), empty={}))
 
     # ------------------------------------------------------------------------------------------------------- the end
 
@@ -257,7 +255,7 @@ class LangChainItems:
         if self._reason is None:
             return None
         reason = _REASONS.get(self._reason.lower(), "other")
-        return "tool-calls" if reason == "stop" and self._has_calls else reason
+        return "tool-calls" if reason == "stop" and self._callers else reason
 
 
 def message_in(item: Any) -> Any:

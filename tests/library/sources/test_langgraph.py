@@ -147,3 +147,29 @@ async def test_models_that_run_at_the_same_time_have_parts_and_calls_of_their_ow
     order = [(event["type"], event.get("toolCallId")) for event in events]
     assert order.index(("tool-input-available", "call_l")) < order.index(("tool-output-available", "call_l"))
     assert types_of(events).count("start-step") == 2
+
+
+async def test_a_node_that_calls_its_model_anew_beside_another_node_has_calls_of_each_message() -> None:
+    def call(id: str, name: str, args: str) -> Any:
+        return [{"name": name, "args": args, "id": id, "index": 0}]
+
+    events = await events_of(
+        [
+            at("slow", AIMessageChunk("It ", id="s")),
+            at("quick", AIMessageChunk(id="q1", tool_call_chunks=call("c1", "search", '{"q":1}'))),
+            at("quick", last(id="q1")),
+            at("quick", AIMessageChunk(id="q2", tool_call_chunks=call("c2", "fetch", '{"u":2}'))),
+            at("quick", last(id="q2")),
+            at("quick", ToolMessage("found", "c1")),
+            at("slow", AIMessageChunk("is.", id="s")),
+            at("slow", last(id="s")),
+        ]
+    )
+    calls = [
+        (event["toolCallId"], event["toolName"], event["input"])
+        for event in events
+        if event["type"] == "tool-input-available"
+    ]
+    assert calls == [("c1", "search", {"q": 1}), ("c2", "fetch", {"u": 2})]
+    assert [event["delta"] for event in events if event["type"] == "text-delta"] == ["It ", "is."]
+    assert types_of(events).count("start-step") == 1
