@@ -24,6 +24,7 @@ import httpx2
 import msgspec
 from msgspec import structs
 
+from broadcaster.client.address import checked_url, key_headers
 from broadcaster.client.documents import (
     Appended,
     CreatedToken,
@@ -51,11 +52,12 @@ from broadcaster.core.requests.options import (
 )
 
 CONNECT_TIMEOUT_S: Final = 5.0
-LAST_PORT: Final = 65_535
 RETRIES: Final = 2
 _BACK_OFF: Final = BackOff(0.4, 0.8)
 # After a longer delay than this the caller decides whether to retry.
 LONGEST_RETRY_DELAY_S: Final = 5.0
+# ``get`` sends requests that wait no closer together: a front-end that drains responds to each at once.
+WAITING_PACE_S: Final = 1.0
 # Streams each hold one connection; beyond this many a further one waits, and fails after the timeout.
 MAX_CONNECTIONS: Final = 1000
 
@@ -126,11 +128,22 @@ class AsyncClient:
     async def get(self, generation_id: str, *, wait_s: float | None = None) -> Generation:
         """The generation as it stands; with ``wait_s``, as it stands when it has ended or that many seconds passed.
 
-        Raises ClientError ``unknown_stream`` when nothing is known under the id.
+        A request waits for no longer than the front-end allows, and is followed by another one. Raises ClientError
+        ``unknown_stream`` when nothing is known under the id.
         """
-        params = {} if wait_s is None else {"wait_s": f"{wait_s:g}"}
         path = f"/v1/generations/{_in_path(generation_id)}"
-        return await self._fetch(Generation, "GET", path, params=params, wait_s=wait_s or 0.0)
+        if wait_s is None:
+            return await self._fetch(Generation, "GET", path)
+        now = asyncio.get_running_loop().time
+        give_up_at, left_s = now() + wait_s, wait_s
+        while True:
+            next_at = now() + WAITING_PACE_S
+            params = {"wait_s": f"{left_s:g}"}
+            generation = await self._fetch(Generation, "GET", path, params=params, wait_s=left_s)
+            if generation.is_over or now() >= give_up_at:
+                return generation
+            await asyncio.sleep(min(next_at, give_up_at) - now())
+            left_s = max(0.0, give_up_at - now())
 
     async def list(
         self, *, status: Literal["all", "open", "over"] = "all", limit: int | None = None, before: str | None = None
@@ -358,28 +371,6 @@ def _encoded(events: Any) -> bytes:
         return msgspec.json.encode(events)
     except (TypeError, RecursionError) as error:
         raise ValueError(f"an event must be writable as JSON: {error}") from error
-
-
-def checked_url(base_url: str) -> httpx2.URL:
-    """The address of a front-end. Raises ValueError, whose text names the address and what is wrong with it."""
-    try:
-        url = httpx2.URL(base_url)
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"{base_url!r} is not a URL: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{base_url!r} must begin with http:// or https:// and name a host")
-    if url.port is not None and not 0 < url.port <= LAST_PORT:
-        raise ValueError(f"{base_url!r} has a port that is not a number from 1 to {LAST_PORT}")
-    return url
-
-
-def key_headers(api_key: str | None) -> dict[str, str]:
-    """The headers of a caller with this key. Raises ValueError, whose text repeats nothing of it."""
-    if api_key is None:
-        return {}
-    if not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("an API key is one line of printable ASCII")
-    return {"authorization": f"Bearer {api_key}"}
 
 
 def _page_params(status: str, limit: int | None, before: str | None) -> dict[str, str]:

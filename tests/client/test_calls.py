@@ -8,6 +8,7 @@ import json
 import pytest
 
 from broadcaster.client import AsyncClient, BadAnswer, CannotConnect, ClientError, Fault, Generation, JobProgress
+from broadcaster.client import client as client_module
 from broadcaster.client.client import RETRIES
 from broadcaster.core.cursor import Cursor
 from tests.support.servers.sse_server import Exchange, Plan, SseServer
@@ -99,6 +100,26 @@ async def test_get_can_wait_for_the_end_longer_than_other_calls_may_take(server)
     assert generation.is_over
     assert generation.error == Fault("worker_lost", "gone")
     assert server.requests[0].query == {"wait_s": "2.5"}
+
+
+async def test_get_waits_on_where_a_front_end_responds_before_the_end(server, client, monkeypatch):
+    monkeypatch.setattr(client_module, "WAITING_PACE_S", 0.01)
+    documents = [RUNNING, RUNNING, RUNNING | {"status": "finished"}]
+
+    async def next_document(exchange: Exchange) -> None:
+        await answering(documents.pop(0))(exchange)
+
+    server.routes["GET", "/v1/generations/gen_1"] = next_document
+    assert (await client.get("gen_1", wait_s=600)).is_over
+    waits = [float(request.query["wait_s"]) for request in server.requests]
+    assert len(waits) == 3
+    assert 600 == waits[0] > waits[1] > waits[2] > 500
+
+
+async def test_get_returns_a_generation_that_still_runs_when_its_time_is_over(server, client):
+    server.routes["GET", "/v1/generations/gen_1"] = answering(RUNNING)
+    assert (await client.get("gen_1", wait_s=0.05)).status == "running"
+    assert [float(request.query["wait_s"]) for request in server.requests] == [0.05, 0]
 
 
 async def test_list_gives_a_page_and_where_the_next_one_begins(server, client):

@@ -14,7 +14,7 @@ from broadcaster import __version__
 from broadcaster.cli.doctor.machine import provider_of
 from broadcaster.cli.doctor.table import Check, fail, skip, warn
 from broadcaster.cli.terminal.formats import masked, number
-from broadcaster.client.client import checked_url, key_headers
+from broadcaster.client.address import checked_url, key_headers
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec

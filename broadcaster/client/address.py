@@ -1,0 +1,31 @@
+"""The address of a front-end, and the headers of a caller with an API key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httpx2
+
+LAST_PORT: Final = 65_535
+
+
+def checked_url(base_url: str) -> httpx2.URL:
+    """The address of a front-end. Raises ValueError, whose text names the address and what is wrong with it."""
+    try:
+        url = httpx2.URL(base_url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{base_url!r} is not a URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"{base_url!r} must begin with http:// or https:// and name a host")
+    if url.port is not None and not 0 < url.port <= LAST_PORT:
+        raise ValueError(f"{base_url!r} has a port that is not a number from 1 to {LAST_PORT}")
+    return url
+
+
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """The headers of a caller with this key. Raises ValueError, whose text repeats nothing of it."""
+    if api_key is None:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("an API key is one line of printable ASCII")
+    return {"authorization": f"Bearer {api_key}"}
