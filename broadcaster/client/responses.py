@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 import httpx2
@@ -13,6 +15,9 @@ from broadcaster.client.errors import BadAnswer, ClientError
 BUSY_STATUSES: Final = frozenset({408, 425, 429})
 # A longer delay would mean that the server is down.
 MAX_RETRY_AFTER_S: Final = 300.0
+# A problem document is shorter, and there at once. What a proxy sends in its place may not end.
+MAX_ERROR_BYTES: Final = 64 * 2**10
+ERROR_BODY_S: Final = 5.0
 
 
 class _Problem(msgspec.Struct):
@@ -31,9 +36,25 @@ def is_busy(status: int) -> bool:
 
 def error_of(response: httpx2.Response) -> ClientError:
     """The error of this response, whose body was read: from its problem document, or BadAnswer without one."""
+    return _error_in(response, response.content)
+
+
+async def read_error(response: httpx2.Response) -> ClientError:
+    """``error_of`` a response whose body was not read. What is too long, or comes too late, is no problem document."""
+    body = bytearray()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ERROR_BODY_S):
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_ERROR_BYTES:
+                    break
+    return _error_in(response, bytes(body))
+
+
+def _error_in(response: httpx2.Response, body: bytes) -> ClientError:
     status = response.status_code
     try:
-        problem = msgspec.json.decode(response.content, type=_Problem)
+        problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
         if not is_busy(status):
             return BadAnswer(f"HTTP {status} without a problem document: is this a front-end?", status=status)

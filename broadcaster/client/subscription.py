@@ -12,7 +12,7 @@ from typing import Final
 import httpx2
 
 from broadcaster.client.errors import BadAnswer
-from broadcaster.client.responses import error_of, is_busy, retry_after_s
+from broadcaster.client.responses import is_busy, read_error, retry_after_s
 from broadcaster.client.resuming import ResumingReader
 from broadcaster.client.stream import Notice, StreamEvent, StreamTorn
 from broadcaster.core.cursor import Cursor
@@ -70,8 +70,7 @@ class Subscription(ResumingReader):
             if kind.partition(";")[0].strip().lower() != MEDIA_TYPE:
                 raise BadAnswer(f"the answer is {kind or 'untyped'}, not an event stream: is this a front-end?")
             return
-        await response.aread()
-        error = error_of(response)
+        error = await read_error(response)
         if not is_busy(response.status_code):
             raise error
         self._requested_s = retry_after_s(response) or self._requested_s

@@ -18,13 +18,14 @@ from broadcaster.client import (
     Notice,
     Reconnecting,
     StreamClosed,
+    responses,
 )
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.core.sse import encode_comment, encode_frame
 from tests.client.conftest import EPOCH, STORY, as_log, entries_of, read
-from tests.support.servers.sse_server import Exchange, Plan, SseServer, frame
+from tests.support.servers.sse_server import DEADLINE_S, Exchange, Plan, SseServer, frame
 
 LOG = as_log(*STORY)
 HELLO = encode_frame(b'{"id":"s","status":"running"}', event="hub.hello", retry_ms=1)
@@ -196,6 +197,25 @@ async def test_a_call_to_a_busy_server_is_retried(server, client, status):
     received = await read(client)
     assert entries_of(received) == LOG
     assert next(event.reason for event in received if isinstance(event, Reconnecting)) == "it is log_unavailable"
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, GaveUp), (404, BadAnswer)])
+@pytest.mark.parametrize(
+    ("size", "limit_s"), [(1, 0.1), (responses.MAX_ERROR_BYTES + 1, DEADLINE_S)], ids=["slow", "large"]
+)
+async def test_an_error_whose_body_does_not_end_is_given_up(server, monkeypatch, status, error, size, limit_s):
+    monkeypatch.setattr(responses, "ERROR_BODY_S", limit_s)
+
+    async def never_end(exchange: Exchange) -> None:
+        await exchange.open_stream("text/html", status=status)
+        await exchange.send(b"x" * size)
+        await asyncio.Event().wait()
+
+    server.plans.extend([never_end] * 100)
+    async with AsyncClient(server.url, idle_timeout_s=DEADLINE_S, give_up_after_s=0.3) as client:
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(error):
+                await read(client)
 
 
 async def test_a_front_end_that_restarts_costs_no_entry(server, client):

@@ -52,9 +52,9 @@ class Exchange:
         body = json.dumps(document | {"code": code, "retry": retry}).encode()
         await self.answer(status, body, **{"content-type": "application/problem+json"}, **headers)
 
-    async def open_stream(self, content_type: str = "text/event-stream; charset=utf-8") -> None:
+    async def open_stream(self, content_type: str = "text/event-stream; charset=utf-8", *, status: int = 200) -> None:
         fields = {"content-type": content_type, "transfer-encoding": "chunked", "connection": "close"}
-        await self._write(_head(200, fields))
+        await self._write(_head(status, fields))
 
     async def send(self, data: bytes) -> None:
         if data:
