@@ -121,7 +121,7 @@ PAGES: Final = (
 
 INTERNAL: Final[Mapping[str, frozenset[str]]] = {
     "OpenFeed": frozenset({"end_from_outside", "creation", "is_ending", "stopped_for"}),
-    "Publication": frozenset({"cancel_source", "creation"}),
+    "Publication": frozenset({"cancel_nowait", "cancel_source", "creation"}),
     "StreamResult": frozenset({"of"}),
     "Feed": frozenset({"begin_to_leave", "begin_anew"}),
     "Publisher": frozenset({"begin_to_end", "end_in_time", "begin_anew"}),
