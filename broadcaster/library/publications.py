@@ -340,8 +340,10 @@ class Publications:
             await self._wait_for_all(ON_END_S)
             while self._running:
                 for each in self._running:
-                    _log.error("on_end_not_finished", stream=each.id)
+                    if not each.finishing.done():
+                        _log.error("on_end_not_finished", stream=each.id)
                 await end_tasks(*(each.finishing for each in self._running))
+                await asyncio.sleep(0)  # one that is done leaves ``_running`` in the loop's next turn
         finally:
             self._is_closing = False
         await end_tasks(self._watching)

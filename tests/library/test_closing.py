@@ -16,7 +16,7 @@ from broadcaster import Broadcaster
 from broadcaster.client.errors import GaveUp
 from broadcaster.errors import StreamClosed
 from broadcaster.library import publications
-from broadcaster.library.publications import Publication
+from broadcaster.library.publications import Publication, Publications
 from broadcaster.library.results import StreamResult
 from broadcaster.log.redis.connect import LogConnection
 from tests.library.support import DEADLINE_S, until_in_the_log
@@ -186,3 +186,27 @@ asyncio.run(main())
 
 def test_a_call_of_on_end_that_hangs_does_not_keep_its_program_from_ending(redis_url: str) -> None:
     subprocess.run([sys.executable, "-c", PROGRAM, redis_url], check=True, timeout=DEADLINE_S)
+
+
+async def test_a_closing_ends_when_on_end_ends_in_the_turn_in_which_its_time_is_over(
+    closing: Broadcaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publication that is done leaves the list of running ones in the loop's next turn."""
+    over, wait_for_all = asyncio.Event(), Publications._wait_for_all
+
+    async def until_done(self: Publications, limit_s: float) -> None:
+        if not self._is_closing:
+            return await wait_for_all(self, limit_s)
+        over.set()
+        while not all(each.finishing.done() for each in self._running):
+            await asyncio.sleep(0)
+        return None
+
+    async def wait(_: StreamResult) -> None:
+        await over.wait()
+
+    monkeypatch.setattr(Publications, "_wait_for_all", until_done)
+    await closing.publish_nowait(HeldSource("a"), on_end=wait).created()
+    async with asyncio.timeout(DEADLINE_S):
+        await closing.aclose(drain_s=0)
+    assert closing.statistics().publishing == 0
