@@ -351,9 +351,11 @@ class Runner:
             limit_reached("DRAIN_S")
         for attempt in self.attempts.values():
             attempt.hand_back()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=HAND_BACK_S)
-            await end_tasks(*late)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_BACK_S):
+                while self._tasks:  # an attempt that ends meanwhile has tokens to count
+                    await asyncio.wait(self._tasks)
+        await end_tasks(*self._tasks)
 
     async def _give_back_unbegun(self) -> None:
         """Give back the jobs that were delivered to this worker and that it has not begun."""

@@ -34,15 +34,18 @@ class CountedUsage:
 
     def __init__(self, *, error: Exception | None = None, hangs: bool = False) -> None:
         self.added: list[Any] = []
+        self.counted: list[Any] = []
+        self.opened = asyncio.Event()
         self._error = error
         self._hangs = hangs
 
     async def add(self, spender: Any, usage: Any) -> None:
         self.added.append(usage)
         if self._hangs:
-            await asyncio.Event().wait()
+            await self.opened.wait()
         if self._error is not None:
             raise self._error
+        self.counted.append(usage)
 
 
 @pytest.fixture
@@ -137,3 +140,18 @@ async def test_a_drain_gives_back_what_runs_while_the_count_of_tokens_hangs(
         await runner.drain(grace_s=0, hurried=asyncio.Event())
         (_, fields), *others = await world.redis.xrange(world.keys.ready_hi)
         assert (fields[b"id"].decode(), others) == (stream_id, [])
+
+
+async def test_a_drain_waits_for_the_counts_of_what_it_gives_back(world: World) -> None:
+    usage = CountedUsage(hangs=True)
+    async with generating(world, usage) as (runner, provider, stream_id):
+        provider.given.put_nowait([TextStart(id="0"), TextDelta(id="0", delta="half")])
+        await until(lambda: runner.attempts[stream_id].writer.acked_seq == 2)
+        draining = asyncio.create_task(runner.drain(grace_s=0, hurried=asyncio.Event()))
+        await until(lambda: not runner.attempts and len(usage.added) == 1)
+        async with asyncio.timeout(20):
+            while not await world.redis.xlen(world.keys.ready_hi):
+                await asyncio.sleep(0.01)
+        usage.opened.set()
+        await draining
+        assert len(usage.counted) == 1
