@@ -214,24 +214,32 @@ class EmbeddedServer:
             await asyncio.sleep(pause_s)
 
     async def _until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        """While it loads its data it may take any time: it reports that."""
+        has_reported = False
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while not await asyncio.to_thread(self._answers):
+            async with asyncio.timeout(START_TIMEOUT_S) as silence:
+                while not (reply := await asyncio.to_thread(self._reply)).startswith(b"+PONG"):
                     if process.poll() is not None:
                         raise SetupError(f"the embedded server ended at its start: {self._end_of_log()}")
+                    if reply.startswith(b"-LOADING"):
+                        silence.reschedule(asyncio.get_running_loop().time() + START_TIMEOUT_S)
+                        if not has_reported:
+                            _log.info("embedded_redis_loads", folder=str(self._data_dir))
+                        has_reported = True
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise SetupError(f"the embedded server did not answer: {self._end_of_log()}") from None
 
-    def _answers(self) -> bool:
+    def _reply(self) -> bytes:
+        """What it replies to PING; nothing when it does not answer."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1.0)
             try:
                 probe.connect(str(self._socket))
                 probe.sendall(b"PING\r\n")
-                return probe.recv(16).startswith(b"+PONG")
+                return probe.recv(16)
             except OSError:
-                return False
+                return b""
 
     def _cut(self, pause_ms: int) -> None:
         commands = ("CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub", f"CLIENT PAUSE {pause_ms} ALL")

@@ -165,3 +165,35 @@ async def test_a_start_that_is_cancelled_leaves_no_server(tmp_path: Path) -> Non
     pid = int((tmp_path / "pid").read_text())
     await end_tasks(starting)
     assert not alive(pid)
+
+
+async def test_a_server_that_loads_for_longer_than_a_start_may_take_is_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of 4096 keys takes half a millisecond, and after every 1024 of them it replies that it is loading."""
+    program, marker = tmp_path / "server", tmp_path / "is-slow"
+    real = server_binary() or find_server()
+    program.write_text(f'#!/bin/sh\n[ -f {marker} ] && set -- "$@" --key-load-delay 500\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    server = EmbeddedServer(tmp_path / "data", binary=program)
+    await server.start()
+    async with LogConnection(server.url) as connection:
+        pipeline = connection.redis.pipeline()
+        for number in range(4096):
+            pipeline.set(f"k{number}", "v")
+        await pipeline.execute()
+        await connection.redis.config_set("appendfsync", "always")
+        await connection.redis.set("last", "v")
+    marker.touch()
+    monkeypatch.setattr(embedded, "START_TIMEOUT_S", 1.2)
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    async with running(server.supervise()):
+        with structlog.testing.capture_logs() as lines:
+            await until(lambda: any(line["event"] == "embedded_redis_started" for line in lines))
+    assert [line["event"] for line in lines] == [
+        "embedded_redis_died",
+        "embedded_redis_loads",
+        "embedded_redis_started",
+    ]
+    await server.stop()
