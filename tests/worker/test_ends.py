@@ -133,7 +133,7 @@ async def test_a_job_is_settled_whatever_becomes_of_the_count_of_its_tokens(worl
 async def test_a_drain_gives_back_what_runs_while_the_count_of_tokens_hangs(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "HAND_BACK_S", 0.5)
+    monkeypatch.setattr(runner_module, "HAND_BACK_S", 2.0)
     async with generating(world, CountedUsage(hangs=True)) as (runner, provider, stream_id):
         provider.given.put_nowait([TextStart(id="0"), TextDelta(id="0", delta="half")])
         await until(lambda: runner.attempts[stream_id].writer.acked_seq == 2)

@@ -59,6 +59,8 @@ class CommandConnection(AbstractConnection):
                 raise reply[0] if type(reply) is list else reply
             else:
                 replies.append(reply)
+        if self.health_check_interval:
+            self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """The command as RESP. Raises redis's DataError for what is neither text, bytes nor a number."""

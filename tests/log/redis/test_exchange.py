@@ -190,3 +190,40 @@ async def test_connections_are_given_out_in_order_and_none_is_lost_with_what_wai
     assert not late.done()
     pool.put_back(first)
     assert await late is first
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "commands"), [(0, [b"GET", b"GET"]), (60, [b"PING", b"GET", b"GET", b"PING", b"GET"])]
+)
+async def test_an_idle_connection_is_checked_as_often_as_the_url_requests(
+    interval_s: int, commands: list[bytes]
+) -> None:
+    received: list[bytes] = []
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            for command in data.split(b"*")[1:]:
+                received.extend(name for name in (b"GET", b"PING") if name in command)
+                writer.write(b"+PONG\r\n" if b"PING" in command else b"+OK\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(reply, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    node = Node.of_url(f"redis://127.0.0.1:{port}/?health_check_interval={interval_s}", NodeLimits(5, 5, 1))
+    await node.send([Command(("GET", "k"))])
+    await node.send([Command(("GET", "k"))])
+    if interval_s:
+        connection = await node.pool.acquire()
+        connection.next_health_check -= interval_s + 1
+        node.pool.put_back(connection)
+        await node.send([Command(("GET", "k"))])
+    assert received == commands
+    await node.aclose()
+    server.close()
+
+
+async def test_a_server_that_accepts_and_sends_nothing_is_described() -> None:
+    async with served() as (node, _):
+        node.pool.connection_kwargs["redis_connect_func"] = None
+        with pytest.raises(rex.ConnectionError, match=r"it: .*\w"):
+            await node.send([PING])

@@ -114,6 +114,8 @@ class Node:
                 connection = await self.pool.acquire()
                 if not connection.is_idle:
                     await self.pool.ensure_connection(connection)
+                if connection.health_check_interval:  # an option of the URL
+                    await connection.check_health()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
                 is_ready = True
                 replies = await self._exchange(connection, commands, is_migrating=is_migrating)
         except BaseException as error:
@@ -134,7 +136,8 @@ class Node:
             return NotSent(f"{self.name}: No connection available") if isinstance(error, TimeoutError) else error
         if not is_ready:
             is_unsent = isinstance(error, rex.RedisError | OSError) and not isinstance(error, _REFUSALS)
-            return NotSent(f"{self.name}: {error}") if is_unsent else error
+            reason = str(error) or f"no connection within {self._timeout_s:g} s"
+            return NotSent(f"{self.name}: {reason}") if is_unsent else error
         if isinstance(error, TimeoutError):
             return rex.TimeoutError(f"{self.name} did not reply within {self._timeout_s:g} s")
         if isinstance(error, OSError):
