@@ -44,8 +44,10 @@ class KeyedFrontEnd:
 
 @pytest.fixture
 def settings(connection: LogConnection) -> Settings:
+    """With a long lease: after a stand-still of a quarter of it "unknown" is not certain, and is not the answer."""
     keys = json.dumps({"mine": [MINE], "others": [OTHERS]})
-    return Settings.model_validate({"redis_url": connection.url, "auth": "keys", "api_keys": keys, "retry_ms": 100})
+    fields = {"auth": "keys", "api_keys": keys, "retry_ms": 100, "lease_ttl_s": 40}
+    return Settings.model_validate({"redis_url": connection.url, **fields})
 
 
 @pytest.fixture
