@@ -144,7 +144,7 @@ class Publication:
             await self._operations.stop_creation(self.id, self._feed.creation)
 
     async def cancel_source(self, *, reason: str) -> None:
-        """Cancel the source, and wait a moment until the stream has ended. A stream that was joined goes on."""
+        """Cancel the source, and wait at most CANCELLED_S for the end of the stream. A joined stream is left alone."""
         if self.is_joined:
             return
         self.cancel_nowait(reason=reason)

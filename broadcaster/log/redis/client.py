@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,17 +16,17 @@ from broadcaster.log.redis.topology.nodes import Command, Node
 class LogRedis(Redis):
     """What the clients of all kinds of Redis have in common."""
 
+    @abstractmethod
     async def send_all(self, commands: Sequence[Command]) -> list[Any]:
         """The reply to each, or its exception, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def servers_of(self, keys: Sequence[str]) -> list[str]:
         """A name for the server of each key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def key_of(self, args: Sequence[Any]) -> bytes:
         """The key by which a command is placed."""
-        raise NotImplementedError
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """One command. Raises the error that the server or the connection gave."""
