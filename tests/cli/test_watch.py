@@ -196,7 +196,7 @@ async def test_ls_shows_a_row_for_each_generation_and_each_feed(server):
             "created_at": time.time() + 60,
             "last_seq": 12,
         },
-        {"id": "nightly", "kind": "feed", "status": "running", "created_at": time.time() - 3.2, "last_seq": 1},
+        {"id": "nightly", "kind": "feed", "status": "running", "created_at": time.time() - 185, "last_seq": 1},
     )
     result = await run("ls")
     rows = [line.split() for line in result.stdout.strip().split("\n")]
@@ -204,7 +204,7 @@ async def test_ls_shows_a_row_for_each_generation_and_each_feed(server):
         ["ID", "KIND", "STATUS", "MODEL", "AGE", "EVENTS", "VIEWERS"],
         ["gen_a", "generation", "running", "[red]x", "2m", "7", "2"],
         ["gen_b", "generation", "finished", "local\N{REPLACEMENT CHARACTER}[2J", "0s", "12", "0"],
-        ["nightly", "feed", "running", "3s", "1", "0"],
+        ["nightly", "feed", "running", "3m", "1", "0"],
     ]
 
 
