@@ -129,7 +129,7 @@ class FirstRequestProtocol(asyncio.Protocol):
             return
         self._state.arrivals.head_ends(self)
         self._received = b""
-        if self._direct.admits_at_once:
+        if self._direct.admits_at_once(found):
             with suppress(WouldWait):  # then the task waits
                 self._answer(data, run_at_once(self._direct.join(found)))
                 return

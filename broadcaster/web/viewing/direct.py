@@ -7,8 +7,9 @@ Rules
 1. It admits, and does nothing else. A request that would be refused, or that has more than a path, a cursor and a
    credential, goes to the app, which reads it anew: until then nothing was counted, and nothing of it was kept. One
    exception: if the rate of its tenant ran out while a viewer waited for its turn, it counts as one that came and left.
-2. It is for streams that this front-end follows already: nothing here waits for Redis. The first viewer of a stream
-   comes by way of the app. The only wait is that for a turn of the loop with few arrivals.
+2. A viewer of a stream that this front-end follows waits at most for a turn of the loop with few arrivals. The first
+   viewers of a stream wait for what they would wait for in the app: its meta, and the filling of its room. Where Redis
+   does not answer in time, the app waits once more, and reports it.
 3. It checks by the functions by which the layers of the app check (app.py), in their order. A response is equal to that
    of the app (tests/web/viewing/test_direct.py compares them).
 4. It is for our own app alone: in a host's app a guard of the host stands before the route.
@@ -78,6 +79,7 @@ class PlainRequest(NamedTuple):
     visitor: Visitor
     request_id: bytes
     has_query_token: bool
+    is_followed: bool  # its stream is, by this front-end
 
 
 class Admitted(NamedTuple):
@@ -137,28 +139,28 @@ class DirectViewers:
         given = cursors[0].decode("latin-1") if cursors else ""
         cursor = Cursor.parse(given) if given else None
         visitor, tenant = services.visitor_of(admitted), tenant_of(admitted, None)
-        if self._meta_of(stream_id, tenant, services) is None:
-            return None
+        is_followed = services.known_streams.recall(stream_id, tenant=tenant) is not None
         record = RequestRecord(scope, refusals=self._refusals, tracing=self._tracing)
         record.operation, record.surface, record.route = _OPERATION, _SURFACE, _ROUTE
         record.tenant, record.stream, record.status = tenant, showable(stream_id), STATUS
-        return PlainRequest(scope["path"], record, stream_id, cursor, tenant, visitor, request_id, has_query_token)
+        return PlainRequest(
+            scope["path"], record, stream_id, cursor, tenant, visitor, request_id, has_query_token, is_followed
+        )
 
-    @property
-    def admits_at_once(self) -> bool:
-        """Whether ``join`` does not wait for a turn of the loop."""
+    def admits_at_once(self, request: PlainRequest) -> bool:
+        """Whether ``join`` waits for nothing."""
         services = self._mount.services
-        return services is not None and services.hub.admits_at_once
+        return services is not None and request.is_followed and services.hub.admits_at_once
 
     async def join(self, request: PlainRequest) -> Admitted | None:
         """The viewer, to be driven at once; None: the app answers the request."""
         services, tenant, visitor = self._mount.services, request.tenant, request.visitor
         if services is None or not services.rates.admits_request(tenant):
             return None
-        meta = self._meta_of(request.stream_id, tenant, services)
-        if meta is None or not services.hub.admission.has_room(tenant, visitor=visitor):
-            return None
         try:
+            meta = await services.known_streams.find(request.stream_id, tenant=tenant)
+            if not services.hub.admission.has_room(tenant, visitor=visitor):
+                return None
             if visitor.caller is not None:  # it may have lost its right since the request was judged
                 services.check_admitted(visitor.caller)
             with services.hub.reserve(tenant, visitor=visitor) as place:
@@ -169,11 +171,6 @@ class DirectViewers:
         except Exception as error:
             _log.error("direct_viewer_crashed", exc_info=error)
             return None
-
-    def _meta_of(self, stream_id: str, tenant: str, services: Services) -> Meta | None:
-        """The meta of a stream that is followed here (rule 2). One that ended elsewhere must be read."""
-        meta = services.known_streams.recall(stream_id, tenant=tenant)
-        return None if meta is None or meta.is_over else meta
 
     def _begin(self, request: PlainRequest, viewer: Viewer, meta: Meta) -> Admitted:
         """Count the request, and have its line written when the viewer leaves. Raises RateLimited."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from broadcaster.core.events import Finish, TextDelta
@@ -18,126 +16,13 @@ from broadcaster.hub.flusher import ARRIVALS_A_TURN
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.server.first_request import FirstRequestProtocol, WouldWait, run_at_once
 from broadcaster.web.server.http_protocol import FrontEndProtocol
-from broadcaster.web.server.listener import open_listener
-from broadcaster.web.server.runner import FrontEndServer
 from broadcaster.web.services import Services
-from broadcaster.web.viewing.direct import Admitted, DirectViewers, PlainRequest
+from broadcaster.web.viewing.direct import Admitted, PlainRequest
 from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.first_requests import ENDED, LIVE, Clients, Noting, get, serving
 from tests.support.servers.front_end import DEADLINE_S, own_app, until_watched
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-LIVE = b"event: hub.live\n"
-ENDED = b"0\r\n\r\n"
-
-
-def get(id: str, *more: bytes, version: bytes = b"1.1") -> bytes:
-    fields = b"".join(b"%b\r\n" % each for each in (b"Host: localhost", *more))
-    return b"GET /v1/streams/%b/events HTTP/%b\r\n%b\r\n" % (id.encode(), version, fields)
-
-
-class Connection:
-    """One connection, written and read by hand."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def until(self, part: bytes) -> bytes:
-        """All up to this part."""
-        async with asyncio.timeout(DEADLINE_S):
-            return await self.reader.readuntil(part)
-
-    async def to_the_end(self) -> bytes:
-        """All until the server closes; empty after a reset."""
-        async with asyncio.timeout(DEADLINE_S):
-            try:
-                return await self.reader.read()
-            except ConnectionResetError:
-                return b""
-
-
-class Clients:
-    """Connections to one front-end, which is stopped by ``end``."""
-
-    def __init__(self, server: FrontEndServer, direct: Noting) -> None:
-        self.server = server
-        self.direct = direct
-        self._opened: list[Connection] = []
-
-    async def connect(self, sent: bytes = b"") -> Connection:
-        connection = Connection(*await asyncio.open_connection("127.0.0.1", self.server.port))
-        self._opened.append(connection)
-        connection.writer.write(sent)
-        return connection
-
-    async def follow(self) -> None:
-        """A viewer of the stream ``run``, by way of the app: further ones are admitted directly."""
-        await (await self.connect(get("run"))).until(LIVE)
-        assert self.direct.judged == [False]
-
-    def close(self) -> None:
-        for each in self._opened:
-            each.writer.close()
-
-
-class Noting:
-    """``DirectViewers`` that notes what becomes of each request; ``may_join`` holds joins up, and ``admits`` none."""
-
-    def __init__(self, direct: DirectViewers) -> None:
-        self._direct = direct
-        self.judged: list[bool] = []
-        self.joined: list[bool] = []
-        self.admits = True
-        self.joining = 0
-        self.may_join = asyncio.Event()
-        self.may_join.set()
-
-    def judge(self, scope: Any) -> PlainRequest | None:
-        request = self._direct.judge(scope)
-        self.judged.append(request is not None)
-        return request
-
-    @property
-    def admits_at_once(self) -> bool:
-        return self.may_join.is_set() and self._direct.admits_at_once
-
-    async def join(self, request: PlainRequest) -> Admitted | None:
-        self.joining += 1
-        try:
-            if not self.may_join.is_set():
-                await self.may_join.wait()
-            admitted = await self._direct.join(request) if self.admits else None
-        finally:
-            self.joining -= 1
-        self.joined.append(admitted is not None)
-        return admitted
-
-    async def until_joining(self, count: int = 1) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while self.joining != count:
-                await asyncio.sleep(0.001)
-
-
-@asynccontextmanager
-async def serving(app: FastAPI, services: Services, limits: ConnectionLimits | None = None) -> AsyncIterator[Clients]:
-    direct = Noting(app.state.direct)
-    server = FrontEndServer(
-        app,
-        listener=open_listener("127.0.0.1", 0),
-        on_drain=lambda: services.hub.drain(window_s=0),
-        drain_timeout_s=DEADLINE_S,
-        limits=limits,
-        direct=direct,  # type: ignore[arg-type]
-    )
-    task = asyncio.create_task(server.serve())
-    await server.until_started()
-    clients = Clients(server, direct)
-    try:
-        yield clients
-    finally:
-        clients.close()
-        server.request_stop()
-        await task
 
 
 @pytest.fixture
@@ -154,7 +39,7 @@ async def clients(services: Services) -> AsyncIterator[Clients]:
         yield opened
 
 
-async def test_the_first_viewer_of_a_stream_comes_through_the_app_and_the_next_does_not(clients: Clients) -> None:
+async def test_no_viewer_of_a_stream_needs_the_app_not_even_the_first(clients: Clients) -> None:
     await clients.follow()
     for _ in range(2):
         await (await clients.connect(get("run"))).until(LIVE)
@@ -162,12 +47,35 @@ async def test_the_first_viewer_of_a_stream_comes_through_the_app_and_the_next_d
     assert not clients.server._arrivals._heads, "a viewer's head is not due"
 
 
+async def test_viewers_that_come_before_their_stream_is_found_share_its_look_up(
+    clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, look_up, calls = asyncio.Event(), services.known_streams._fetch, list[str]()
+
+    async def late(stream_id: str, tenant: str) -> Any:
+        calls.append(stream_id)
+        await found.wait()
+        return await look_up(stream_id, tenant)
+
+    monkeypatch.setattr(services.known_streams, "_fetch", late)
+    crowd = [await clients.connect(get("run")) for _ in range(5)]
+    await clients.direct.until_joining(len(crowd))
+    crowd.pop().writer.transport.abort()
+    await clients.direct.until_joining(len(crowd))
+    found.set()
+    for each in crowd:
+        await each.until(LIVE)
+    assert clients.direct.joined == [True] * len(crowd)
+    assert calls == ["run"]
+    assert services.hub.admission._taken == len(crowd)
+
+
 async def test_a_turn_that_seemed_free_is_waited_for(
     clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await clients.follow()
     gate = services.hub._flusher.turns.arrivals
-    monkeypatch.setattr(Noting, "admits_at_once", True)
+    monkeypatch.setattr(Noting, "admits_at_once", lambda self, request: True)
     for _ in range(ARRIVALS_A_TURN):
         await gate.enter()
     await (await clients.connect(get("run"))).until(LIVE)
@@ -181,12 +89,22 @@ async def test_a_turn_that_seemed_free_is_waited_for(
     assert services.hub.admission._taken == len(crowd) + 2
 
 
-async def test_a_stream_whose_end_has_not_come_here_yet_is_for_the_app(clients: Clients, world: MemoryWorld) -> None:
+async def test_a_stream_whose_end_has_not_come_here_yet_is_read_before_each_viewer(
+    clients: Clients, services: Services, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its meta says that it is over: whether the log still holds it must be read."""
     world.streams["run"].meta = replace(world.streams["run"].meta, status="finished")
+    read, tails = list[Any](), services.streams.tails
+
+    async def noted(ids: Any) -> Any:
+        read.append(ids)
+        return await tails(ids)
+
+    monkeypatch.setattr(services.streams, "tails", noted)
     await clients.follow()
     await (await clients.connect(get("run"))).until(LIVE)
-    assert clients.direct.judged == [False, False]
+    assert clients.direct.joined == [True]
+    assert read == [["run"], ["run"]]
 
 
 @pytest.mark.parametrize("cut", [1, 20, -1])

@@ -15,8 +15,8 @@ from broadcaster.web.server.socket_driver import SocketDriver
 from broadcaster.web.services import Services
 from tests.hub.support import turns
 from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.first_requests import ENDED, LIVE, Clients, get, serving
 from tests.support.servers.front_end import own_app
-from tests.web.server.test_first_request import ENDED, LIVE, Clients, get, serving
 
 OFFER = (
     b"GET /v1/streams/run/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -93,7 +93,7 @@ async def test_a_credential_that_may_not_watch_the_stream_is_refused_by_the_app(
         for _ in range(2):
             assert (await fetch(client, URL.format("gen_web"), watching)).status == 200
         assert (await fetch(client, URL.format("gen_web"), headers)).status == status
-    assert len(taken) == 1
+    assert len(taken) == 2
 
 
 async def test_a_page_of_another_origin_is_answered_by_the_layer_for_it(services: Services, taken: list[str]) -> None:
@@ -116,7 +116,6 @@ async def test_where_origins_are_listed_a_response_depends_on_the_origin(service
 
 async def test_a_priority_that_there_is_not_is_refused_by_the_app(services: Services, taken: list[str]) -> None:
     async with served(own_app(services), services) as client:
-        await fetch(client, URL.format("gen_run"))
         answered = await fetch(client, URL.format("gen_run"), {"broadcaster-priority": b"urgent"})
     assert answered.status == 400
     assert taken == []
@@ -130,7 +129,7 @@ async def test_a_limit_that_is_met_is_counted_once(services: Services, taken: li
             refused = await fetch(client, URL.format("gen_run"))
     assert '"reason":"limit"' in refused.body
     assert REACHED["MAX_VIEWERS"] == before + 1
-    assert taken == []
+    assert len(taken) == 1
 
 
 async def test_a_credential_that_is_revoked_during_the_wait_for_a_turn_admits_nothing(
@@ -165,7 +164,7 @@ async def test_a_request_is_counted_once_among_those_of_its_tenant_however_it_is
         refused = await fetch(client, URL.format("gen_run"))
     assert statuses == [200, 404, 200, 200]
     assert "hub.bye" in refused.body
-    assert len(taken) == 2
+    assert len(taken) == 3
 
 
 async def test_a_viewer_that_came_directly_is_counted_logged_and_traced_as_one_of_the_route(
@@ -196,4 +195,4 @@ async def test_a_viewer_that_came_directly_is_counted_logged_and_traced_as_one_o
     assert kept[0] == kept[1]
     assert [name for name, _, _ in kept[0][3]] == ["GET /v1/streams/{stream_id}/events"]
     assert kept[0][2] == {("streams", "200"): 1}
-    assert len(taken) == 1
+    assert len(taken) == 2
