@@ -15,14 +15,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from broadcaster.hub.live.group import LiveWrites
 from broadcaster.observability.counting import SHORT_S, Buckets
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
+T = TypeVar("T")
 
 BUSY_S: Final = 0.001
 LONGEST_PAUSE_S: Final = 0.002
@@ -200,13 +200,13 @@ class Flusher:
                 _fail(room)
         writes.write()
         for room in following:
-            guarded(room, partial(room.flush, writes.now))
+            guarded(room, room.flush, writes.now)
 
 
-def guarded(room: Flushable, step: Callable[[], None]) -> None:
+def guarded(room: Flushable, step: Callable[[T], None], argument: T) -> None:
     """Call ``step``, which is a method of the room. If it raises, only this room fails."""
     try:
-        step()
+        step(argument)
     except Exception:
         _fail(room)
 

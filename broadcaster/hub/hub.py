@@ -382,10 +382,10 @@ class Hub:
         if not is_late:
             rooms, writes = self._rooms(), LiveWrites(now)
             for room in rooms:
-                guarded(room, partial(room.beat, writes))
+                guarded(room, room.beat, writes)
             writes.write()
             for room in rooms:
-                guarded(room, partial(room.check, now))
+                guarded(room, room.check, now)
         for tenancy in self._unwatched():
             left_at = tenancy.room.empty_since
             if left_at is not None and now - left_at >= self.limits.linger_s:

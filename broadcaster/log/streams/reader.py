@@ -40,6 +40,7 @@ _SHORT_FIELDS: Final = [
     *("content_type", "media_type", "durable_tail", "ttl_s", "expires_at"),
     *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
 ]
+_SHORT_NAMES: Final = [name.encode() for name in _SHORT_FIELDS]
 _T = TypeVar("_T")
 _Row: TypeAlias = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -290,8 +291,8 @@ def _meta(stream_id: str, row: Mapping[bytes, bytes]) -> Meta | None:
 
 
 def _short_meta(stream_id: str, row: Sequence[bytes | None]) -> Meta | None:
-    named = zip(_SHORT_FIELDS, row, strict=True)
-    return _meta(stream_id, {name.encode(): value for name, value in named if value is not None})
+    named = zip(_SHORT_NAMES, row, strict=True)
+    return _meta(stream_id, {name: value for name, value in named if value is not None})
 
 
 def _brief(row: Sequence[bytes | None]) -> Brief:

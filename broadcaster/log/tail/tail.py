@@ -203,14 +203,14 @@ class LiveTail:
         self._subscriptions.node_responded(node)
         ahead: list[tuple[StreamWatch, Tail]] = []
         for watch, tail in zip(watches, tails, strict=True):
-            if watch.judge(tail) is TailVerdict.HOLE:
+            if (verdict := watch.judge(tail)) is TailVerdict.HOLE:
                 ahead.append((watch, tail))
             else:
-                watch.observe(tail)
+                watch.observe(tail, verdict)
         if ahead:
             await asyncio.sleep(self.times.push_grace_s)  # most of them have received their push by then
             for watch, tail in ahead:
-                watch.observe(tail)
+                watch.observe(tail, watch.judge(tail))
 
     # -- responses and silence
 

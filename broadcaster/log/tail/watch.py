@@ -201,12 +201,10 @@ class StreamWatch:
         self.fast_path.close()
         return self._splice.judge_tail(tail.last or START, has_ended=tail.status in OVER)
 
-    def observe(self, tail: Tail) -> None:
-        """Act on a tail check."""
-        self.fast_path.close()
+    def observe(self, tail: Tail, verdict: TailVerdict) -> None:
+        """Act on a tail check, which was just judged so."""
         if self.is_over:
             return
-        verdict = self.judge(tail)
         if verdict is TailVerdict.HOLE or verdict is TailVerdict.FORK:
             if self._splice.is_live:
                 self._splice.trace() if verdict is TailVerdict.FORK else self._splice.reread()
