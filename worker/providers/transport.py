@@ -71,6 +71,7 @@ async def sent_as_bytes(
     try:
         with connections.noted():
             response = await post(path, cast_to=object, content=content, options={"headers": {**headers, **_AS_BYTES}})
+        connections.read_directly(response.http_response)
         try:
             yield response
         finally:

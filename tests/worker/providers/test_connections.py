@@ -162,3 +162,16 @@ def certificate(folder: Path) -> Path:
     subprocess.run([*command, "-keyout", str(path), "-out", f"{path}.crt"], check=True, capture_output=True)
     path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
     return path
+
+
+@pytest.mark.parametrize("on", [CHAT, ANTHROPIC], ids=str)
+async def test_no_piece_of_an_answer_passes_the_layers_between_aiohttp_and_the_sdk(
+    on: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pass_on(_: Any) -> AsyncIterator[bytes]:
+        raise AssertionError("a layer was used")
+
+    monkeypatch.setattr("httpx2._client.BoundAsyncStream.__aiter__", pass_on)
+    async with ScriptedProvider() as server, provider_at(f"{server.base_url}{on.prefix}", on) as provider:
+        for _ in range(2):
+            assert text_of(await collect(provider, request_for("m"))) == "Hello world."
