@@ -25,6 +25,10 @@ class TokenBucket:
             self._tokens -= count
         return wait_s
 
+    def put_back(self, count: int) -> None:
+        """Return tokens that were taken for nothing."""
+        self._tokens = min(self._most, self._tokens + count)
+
     def wait_s(self, count: int, *, now: float) -> float:
         """In how many seconds ``count`` tokens can be taken; 0: now."""
         self._tokens = min(self._most, self._tokens + max(0.0, now - self._at) * self._per_s)

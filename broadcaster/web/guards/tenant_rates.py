@@ -37,6 +37,12 @@ class TenantRates:
         bucket = self._buckets.get((_REQUESTS, tenant))
         return self.requests_per_s is None or bucket is None or not bucket.wait_s(1, now=time.monotonic())
 
+    def return_request(self, tenant: str) -> None:
+        """A request that was counted will be counted once more: the first time does not count."""
+        bucket = self._buckets.get((_REQUESTS, tenant))
+        if bucket is not None:
+            bucket.put_back(1)
+
     def admit_append(self, tenant: str, events: int) -> None:
         """Count an append of so many events. Raises RateLimited."""
         self._take(tenant, events, per_s=self.appends_per_s, what="events", setting="TENANT_APPENDS_PER_S")

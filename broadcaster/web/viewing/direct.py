@@ -6,7 +6,8 @@
 Rules
 1. It admits, and does nothing else. A request that would be refused, or that has more than a path, a cursor and a
    credential, goes to the app, which reads it anew: until then nothing was counted, and nothing of it was kept. One
-   exception: if the rate of its tenant ran out while a viewer waited for its turn, it counts as one that came and left.
+   exception is the rate of its tenant: a request counts before anything is read for it, and once less if the app
+   answers it.
 2. A viewer of a stream that this front-end follows waits at most for a turn of the loop with few arrivals. The first
    viewers of a stream wait for what they would wait for in the app: its meta, and the filling of its room. Where Redis
    does not answer in time, the app waits once more, and reports it.
@@ -154,9 +155,21 @@ class DirectViewers:
 
     async def join(self, request: PlainRequest) -> Admitted | None:
         """The viewer, to be driven at once; None: the app answers the request."""
-        services, tenant, visitor = self._mount.services, request.tenant, request.visitor
+        services, tenant = self._mount.services, request.tenant
         if services is None or not services.rates.admits_request(tenant):
             return None
+        services.rates.admit_request(tenant)
+        try:
+            admitted = await self._admit_viewer(request, services)
+        except GeneratorExit:  # it would wait, and begins anew in a task
+            services.rates.return_request(tenant)
+            raise
+        if admitted is None:
+            services.rates.return_request(tenant)
+        return admitted
+
+    async def _admit_viewer(self, request: PlainRequest, services: Services) -> Admitted | None:
+        tenant, visitor = request.tenant, request.visitor
         try:
             meta = await services.known_streams.find(request.stream_id, tenant=tenant)
             if not services.hub.admission.has_room(tenant, visitor=visitor):
@@ -173,9 +186,8 @@ class DirectViewers:
             return None
 
     def _begin(self, request: PlainRequest, viewer: Viewer, meta: Meta) -> Admitted:
-        """Count the request, and have its line written when the viewer leaves. Raises RateLimited."""
+        """Count the response, and have its line written when the viewer leaves."""
         try:
-            self._mount.opened().rates.admit_request(request.tenant)  # others may have come during the wait for a turn
             return self._response_of(request, viewer, meta)
         except BaseException:
             viewer.observer = None

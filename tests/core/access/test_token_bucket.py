@@ -29,6 +29,19 @@ def test_a_caller_that_waits_as_long_as_required_is_admitted(per_s: float, count
     assert bucket.take(count, now=wait_s * (1 + 1e-9) + 1e-9) == 0
 
 
+@given(per_s=st.floats(0.01, 1000), taken=st.integers(1, 50), returned=st.integers(1, 50))
+def test_tokens_that_are_returned_can_be_taken_and_never_more_than_a_burst(
+    per_s: float, taken: int, returned: int
+) -> None:
+    bucket = TokenBucket(per_s, now=0.0)
+    bucket.take(taken, now=0.0)
+    bucket.put_back(returned)
+    assert (bucket.wait_s(1, now=0.0) == 0) is (max(1.0, per_s) - taken + returned >= 1 - 1e-9)
+    bucket.put_back(10_000)
+    assert bucket.take(10_000, now=0.0) == 0
+    assert bucket.wait_s(1, now=0.0) > 0
+
+
 def test_a_refusal_takes_nothing() -> None:
     bucket = TokenBucket(2, now=0.0)
     assert bucket.take(2, now=0.0) == 0

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from broadcaster.core.access.callers import Caller
 from broadcaster.core.events import TextDelta
 from broadcaster.errors import Unauthorized
+from broadcaster.log.streams.reader import Meta
 from broadcaster.observability.limits import REACHED
 from broadcaster.observability.tracing.otel import ExportingTracing
 from broadcaster.settings import Settings
@@ -22,6 +23,7 @@ from broadcaster.web.app import create_app
 from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.guards.tokens.presented import COOKIE
 from broadcaster.web.services import Services
+from broadcaster.web.viewing.direct import DirectViewers
 from tests.support.access import token_kit as kit
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.front_end import DEADLINE_S, own_app, served, until_watched
@@ -165,6 +167,43 @@ async def test_a_request_is_counted_once_among_those_of_its_tenant_however_it_is
     assert statuses == [200, 404, 200, 200]
     assert "hub.bye" in refused.body
     assert len(taken) == 3
+
+
+async def test_beyond_the_rate_of_its_tenant_no_stream_is_looked_up_however_slow_redis_is(
+    services: Services, world: MemoryWorld, taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = replace(services, rates=TenantRates(requests_per_s=2))
+    found, look_up, calls = asyncio.Event(), limited.known_streams._fetch, list[str]()
+
+    async def late(stream_id: str, tenant: str) -> Meta:
+        calls.append(stream_id)
+        await found.wait()
+        return await look_up(stream_id, tenant)
+
+    monkeypatch.setattr(limited.known_streams, "_fetch", late)
+    async with served(own_app(limited), limited) as client, asyncio.timeout(DEADLINE_S):
+        viewers = [asyncio.create_task(fetch(client, URL.format(id))) for id in ("gen_run", "a", "b", "c", "d", "e")]
+        while sum(each.done() for each in viewers) < 4:
+            await asyncio.sleep(0.001)
+        assert len(calls) == 2
+        found.set()
+        answered = [await each for each in viewers]
+    assert sorted(each.status for each in answered) == [200, 200, 200, 200, 200, 404]
+    assert sum("hub.bye" in each.body for each in answered) == 4
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize(("id", "status"), [("gen_run", 200), ("nobody", 404)])
+async def test_a_request_counts_once_although_it_begins_anew(
+    services: Services, monkeypatch: pytest.MonkeyPatch, id: str, status: int
+) -> None:
+    """At once it would wait for its stream; what is not there is for the app."""
+    monkeypatch.setattr(DirectViewers, "admits_at_once", lambda self, request: True)
+    limited = own_app(replace(services, rates=TenantRates(requests_per_s=0.001)))
+    async with served(limited, services) as client:
+        answered = [await fetch(client, URL.format(id)) for _ in range(2)]
+    assert answered[0].status == status
+    assert ["hub.bye" in each.body for each in answered] == [False, True]
 
 
 async def test_a_viewer_that_came_directly_is_counted_logged_and_traced_as_one_of_the_route(
