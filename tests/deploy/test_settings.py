@@ -15,6 +15,7 @@ from pydantic_settings import SettingsError
 
 from broadcaster.cli.processes.front_end import DRAIN_MARGIN_S
 from broadcaster.settings import PREFIX, Settings, unknown_variables
+from broadcaster.web.app import create_app
 from broadcaster.web.server.runner import LAST_RESORT_S
 from tests.deploy.files import (
     DEPLOY,
@@ -255,18 +256,34 @@ def test_every_proxy_is_more_patient_than_the_front_ends_and_takes_bodies_as_lar
 ) -> None:
     caddy = (DEPLOY / "caddy" / "Caddyfile").read_text()
     nginx = (DEPLOY / "nginx" / "broadcaster.conf").read_text()
-    ingress = of_kind(resources, "Ingress")["front-end"]["metadata"]["annotations"]
-    ingress_settings = {key.rpartition("/")[2]: value for key, value in ingress.items()}
+    ingresses = of_kind(resources, "Ingress")
+    streams, answers = (
+        {key.rpartition("/")[2]: value for key, value in ingresses[name]["metadata"]["annotations"].items()}
+        for name in ("front-end", "front-end-answers")
+    )
+    nginx_s = [seconds(each) for each in re.findall(r"proxy_read_timeout (\w+);", nginx)]
     patience_s = {
         "caddy": seconds(re.findall(r"response_header_timeout (\w+)", caddy)[0]),
-        "nginx": seconds(re.findall(r"proxy_read_timeout (\w+);", nginx)[0]),
-        "ingress": seconds(ingress_settings["proxy-read-timeout"]),
+        "nginx": nginx_s[0],
+        "ingress": seconds(streams["proxy-read-timeout"]),
     }
+    whole_answer_s = {patience_s["caddy"], nginx_s[1], seconds(answers["proxy-read-timeout"])}
     bodies = {
         "caddy": size(re.findall(r"max_size (\w+)", caddy)[0]),
         "nginx": size(re.findall(r"client_max_body_size (\w+);", nginx)[0]),
-        "ingress": size(ingress_settings["proxy-body-size"]),
+        "ingress": size(streams["proxy-body-size"]),
+        "answers": size(answers["proxy-body-size"]),
     }
     fields = Settings.model_fields
     assert min(patience_s.values()) > max(fields["heartbeat_s"].default, fields["long_poll_timeout_s"].default)
+    assert min(whole_answer_s) > fields["generation_timeout_s"].default
+    (alternatives,) = re.findall(r'location ~ "\^/v1/\((.+)\)\$"', nginx)
+    (rule,) = ingresses["front-end-answers"]["spec"]["rules"]
+    paths = [each["path"] for each in rule["http"]["paths"]]
+    assert paths == [f"/v1/{each}" for each in alternatives.split("|")]
+    served = {
+        (route.path, method) for route in create_app(Settings()).routes for method in getattr(route, "methods", ())
+    }
+    assert {(path, "POST") for path in paths} <= served
+    assert answers | {"proxy-read-timeout": streams["proxy-read-timeout"]} == streams
     assert set(bodies.values()) == {fields["max_body_bytes"].default}

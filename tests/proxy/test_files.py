@@ -114,12 +114,14 @@ def test_the_bounds_of_nginx_fit_the_front_ends(monkeypatch: pytest.MonkeyPatch)
     # The second is in the refusal itself.
     assert [int(each) for each in bodies] == [settings.max_body_bytes, 0]
     # Four heartbeats may be lost, and an answer may be waited for as long as a front-end lets it.
-    assert seconds("proxy_read_timeout") > 4 * settings.heartbeat_s
-    assert seconds("proxy_read_timeout") > settings.long_poll_timeout_s + 10
+    site = (DEPLOY / "broadcaster.conf").read_text()
+    streams, answers = site.split("location / {")
+    assert seconds("proxy_read_timeout", streams) > 4 * settings.heartbeat_s
+    assert seconds("proxy_read_timeout", streams) > settings.long_poll_timeout_s + 10
+    assert seconds("proxy_read_timeout", answers) > settings.generation_timeout_s + 10
     # The front-end is the one that cuts a slow viewer.
     assert seconds("send_timeout") > settings.slow_viewer_s
     # nginx closes an idle connection before the front-end does; the client's own keepalive_timeout is in the server.
-    site = (DEPLOY / "broadcaster.conf").read_text()
     upstream_block = site[site.index("upstream broadcaster {") : site.index("}", site.index("upstream broadcaster {"))]
     assert seconds("keepalive_timeout", upstream_block) < KEEP_ALIVE_S
     # A viewer is two connections.

@@ -46,6 +46,34 @@ async def test_heartbeats_keep_a_quiet_stream_open_for_longer_than_nginxs_read_t
     assert viewer.terminals == other.terminals == 1
 
 
+async def test_an_answer_without_a_stream_may_take_longer_than_a_quiet_stream(
+    tmp_path: Path, stack: Stack, scripted: ScriptedProvider
+) -> None:
+    conversation = scripted.conversation(MODEL)
+    await stack.worker()
+    front_end = await stack.front_end()
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+    edits = {"proxy_read_timeout 75s;": "proxy_read_timeout 300ms;"}
+    async with (
+        open_nginx(tmp_path / "nginx", [front_end.url], edits=edits) as nginx,
+        httpx2.AsyncClient(base_url=nginx.url, trust_env=False, timeout=DEADLINE_S) as http,
+        AsyncClient(front_end.url) as client,
+    ):
+        answering = asyncio.create_task(http.post("/v1/chat/completions", json=body))
+        await conversation.send_text("late")
+        await client.create_stream(ID)
+        viewer = EventSource(nginx.url, events_of(ID))
+        async with watching([viewer]) as audience:
+            await audience.until(lambda each: each.torn >= 2)  # so long, and longer, nothing came
+            await conversation.finish()
+            answer = await answering
+            await client.close(ID)
+            await audience.until_over()
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"] == "late"
+    assert len(scripted.requests) == 1
+
+
 async def test_a_viewer_that_takes_nothing_is_cut_by_its_front_end_although_nginx_stands_between(
     tmp_path: Path, stack: Stack
 ) -> None:

@@ -169,7 +169,7 @@ async def test_a_request_is_counted_once_among_those_of_its_tenant_however_it_is
     assert len(taken) == 3
 
 
-async def test_beyond_the_rate_of_its_tenant_no_stream_is_looked_up_however_slow_redis_is(
+async def test_beyond_the_rate_of_its_tenant_no_stream_is_read_however_slow_redis_is(
     services: Services, world: MemoryWorld, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = replace(services, rates=TenantRates(requests_per_s=2))
