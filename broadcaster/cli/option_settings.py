@@ -10,8 +10,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
-from broadcaster.cli.terminal.formats import masked
 from broadcaster.cli.terminal.usage import expected, quoted
+from broadcaster.core.access.masking import masked
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.telemetry import set_up_logging
 from broadcaster.settings import PREFIX, Settings, describe_error, unknown_variables

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
-from broadcaster.cli.terminal.formats import masked
+from broadcaster.core.access.masking import masked
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.redis import url
 from broadcaster.log.redis.connect import LogConnection

@@ -6,19 +6,22 @@ from typing import Final
 
 import httpx2
 
+from broadcaster.core.access.masking import masked
+
 LAST_PORT: Final = 65_535
 
 
 def checked_url(base_url: str) -> httpx2.URL:
     """The address of a front-end. Raises ValueError, whose text names the address and what is wrong with it."""
+    shown = masked(base_url)
     try:
         url = httpx2.URL(base_url)
     except httpx2.InvalidURL as error:
-        raise ValueError(f"{base_url!r} is not a URL: {error}") from error
+        raise ValueError(f"{shown!r} is not a URL: {error}") from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{base_url!r} must begin with http:// or https:// and name a host")
+        raise ValueError(f"{shown!r} must begin with http:// or https:// and name a host")
     if url.port is not None and not 0 < url.port <= LAST_PORT:
-        raise ValueError(f"{base_url!r} has a port that is not a number from 1 to {LAST_PORT}")
+        raise ValueError(f"{shown!r} has a port that is not a number from 1 to {LAST_PORT}")
     return url
 
 

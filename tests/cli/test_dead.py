@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broadcaster.cli.main import create_app
-from broadcaster.cli.terminal.formats import masked
+from broadcaster.core.access.masking import masked
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import EmbeddedServer
 from tests.conftest import server_binary

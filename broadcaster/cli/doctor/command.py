@@ -25,8 +25,9 @@ from broadcaster.cli.option_settings import with_options
 from broadcaster.cli.redis_access import DataDir, RedisUrl, find_redis
 from broadcaster.cli.running_up import front_end_url
 from broadcaster.cli.terminal.exit_codes import ExitCode
-from broadcaster.cli.terminal.formats import as_json, masked
+from broadcaster.cli.terminal.formats import as_json
 from broadcaster.cli.terminal.screen import Screen, harmless
+from broadcaster.core.access.masking import masked
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.inspection.redis_facts import inspect
 from broadcaster.log.redis.connect import LogConnection

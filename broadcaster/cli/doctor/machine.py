@@ -11,8 +11,9 @@ from pydantic import SecretStr
 
 from broadcaster.cli.doctor.table import Check, fail, skip, warn
 from broadcaster.cli.processes.default_model import INSTALL_LOCAL, has_local_model
-from broadcaster.cli.terminal.formats import masked, number
+from broadcaster.cli.terminal.formats import number
 from broadcaster.core.access.api_keys import Keyring
+from broadcaster.core.access.masking import masked
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import BroadcasterError, SetupError
 from broadcaster.log.redis.embedded import find_server

@@ -13,8 +13,9 @@ import httpx2
 from broadcaster import __version__
 from broadcaster.cli.doctor.machine import provider_of
 from broadcaster.cli.doctor.table import Check, fail, skip, warn
-from broadcaster.cli.terminal.formats import masked, number
+from broadcaster.cli.terminal.formats import number
 from broadcaster.client.address import checked_url, key_headers
+from broadcaster.core.access.masking import masked
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec

@@ -9,6 +9,7 @@ from typing import Final
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.usage import quoted
 from broadcaster.client import BadAnswer, CannotConnect, ClientError, GaveUp, StreamClosed
+from broadcaster.core.access.masking import masked
 
 REMEDIES: Final = {
     # the request
@@ -76,6 +77,7 @@ def client_failure(
 
     It names the stream that is unknown, and a field of the request as it was ``given`` on the command line.
     """
+    address = masked(address)
     if isinstance(error, CannotConnect):
         text = f"cannot connect to {address} ({error.detail}); start one with: broadcaster up, or set --url"
         return CommandFailed(text, ExitCode.CANNOT_CONNECT)

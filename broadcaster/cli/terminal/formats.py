@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,8 +10,6 @@ import msgspec
 _AGES: Final = ((86_400, "d"), (3_600, "h"), (60, "m"))
 _SIZES: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _BRIEF_S: Final = 10.0
-_USER_INFO: Final = re.compile(r"(?<=://)[^\s/]*:\S*@")
-_PASSWORD: Final = re.compile(r"(?<=password=)[^&\s]+")
 
 
 def age(seconds: float) -> str:
@@ -45,11 +42,6 @@ def size(count: int) -> str:
 def number(count: int, noun: str) -> str:
     """``1 stream``, ``2 streams``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def masked(url: str) -> str:
-    """The URL without its secrets."""
-    return _PASSWORD.sub("***", _USER_INFO.sub("***@", url))
 
 
 def as_json(value: Any) -> str:

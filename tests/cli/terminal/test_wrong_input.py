@@ -50,10 +50,18 @@ def test_an_id_that_no_stream_has_is_refused_before_any_call(command: str, id: s
         (("generate", "x", "--metadata", '{"a": 1e999}'), "is no JSON object: Number out of range"),
         (("ls", "--url", "http://127.0.0.1:99999"), "'http://127.0.0.1:99999' has a port that is not a number from 1"),
         (("ls", "--url", "127.0.0.1:8000"), "'127.0.0.1:8000' must begin with http:// or https://"),
+        (("ls", "--url", "ftp://me:secret@h"), "'ftp://***@h' must begin with http:// or https://"),
+        (("ls", "--url", "http://me:secret@h:99999"), "'http://***@h:99999' has a port that is not a number from 1"),
     ],
 )
 def test_what_cannot_be_sent_is_named(arguments: tuple[str, ...], text: str) -> None:
     assert text in refusal(*arguments, stdin="")
+
+
+def test_a_front_end_that_cannot_be_reached_is_named_without_its_password() -> None:
+    arguments = ["ls", "--url", "http://me:secret@127.0.0.1:9"]
+    result = CliRunner().invoke(create_app_for(arguments), arguments)
+    assert result.stderr.startswith("error: cannot connect to http://***@127.0.0.1:9 (")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "127.0.0.1:8000"])
