@@ -9,7 +9,8 @@ all cancellations of a busy task were lost that way, and with them the end of a 
 task for every command.
 
 redis-py closes a connection only after the server has read what was written. A server that stands still never reads it,
-and a call that waits for its reply would not notice the end of its connection: ours are aborted.
+and a call that waits for its reply would not notice the end of its connection: ours are aborted. Each transport is
+aborted once and never closed besides: over TLS, asyncio's (3.11) fails when it is aborted after a second close.
 
 redis-py packs commands in Python although hiredis is installed: an append took 31 us, and takes 6 (the worker's
 profile, ``make bench ONLY=worker``; it was the largest part of a worker's time).
@@ -19,12 +20,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import hiredis
 from redis import exceptions as rex
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
 
 
 class CommandConnection(AbstractConnection):
@@ -76,11 +82,25 @@ class CommandConnection(AbstractConnection):
         """The commands as RESP, for one write. Raises as ``pack_command`` does."""
         return [b"".join([part for command in commands for part in self.pack_command(*command)])]
 
-    async def disconnect(self, *args: Any, **options: Any) -> None:
-        """Close it at once; a call under way on it fails."""
-        if self._writer is not None:
-            self._writer.transport.abort()
-        await super().disconnect(*args, **options)
+    async def disconnect(self, nowait: bool = False, *args: Any, **options: Any) -> None:
+        """Close it at once; a call under way on it fails. Without ``nowait`` it is closed when this returns.
+
+        The call under way does the same when it fails, and may connect anew before this returns.
+        """
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is not None:
+            writer.transport.abort()
+        await super().disconnect(nowait, *args, **options)
+        if writer is not None and not nowait:
+            with suppress(OSError):  # the connection had broken before
+                await writer.wait_closed()
+
+    async def abandon(self) -> None:
+        """Close it because of an error, which stays the one that counts: what goes wrong here is only logged."""
+        try:
+            await self.disconnect(nowait=True)
+        except Exception as error:
+            _log.error("redis_connection_not_closed", exc_info=error)
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         """Write one packed command. Raises redis's TimeoutError or ConnectionError; the connection is closed then."""
@@ -92,14 +112,14 @@ class CommandConnection(AbstractConnection):
             async with asyncio.timeout(self.socket_timeout):
                 await self._send_packed_command(_pieces(command))
         except TimeoutError:
-            await self.disconnect(nowait=True)
+            await self.abandon()
             raise rex.TimeoutError("Timeout writing to socket") from None
         except OSError as error:
-            await self.disconnect(nowait=True)
+            await self.abandon()
             raise rex.ConnectionError(f"Error while writing to socket: {error}") from error
         except BaseException:
             # Half a command may be on the wire: the server would read the next one as its rest.
-            await self.disconnect(nowait=True)
+            await self.abandon()
             raise
 
 

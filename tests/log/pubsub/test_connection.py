@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -41,6 +40,7 @@ from tests.support.log.tail_world import (
     until,
 )
 from tests.support.log.valkey import start_valkey
+from tests.support.servers.certificates import loopback_certificate, serving_with
 from tests.support.servers.redis_relay import open_redis_relay
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -48,18 +48,9 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 @pytest.fixture(scope="module")
 def certificate() -> Iterator[Path]:
-    """A folder with ``cert.pem`` and ``key.pem`` for 127.0.0.1."""
+    """Of 127.0.0.1, with its key."""
     with tempfile.TemporaryDirectory(prefix="bc-") as folder:
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-                *("-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-days", "2"),
-                *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            ],
-            check=True,
-            capture_output=True,
-        )
-        yield Path(folder)
+        yield loopback_certificate(Path(folder))
 
 
 # ------------------------------------------------------------------------------------------------------------ addresses
@@ -126,10 +117,8 @@ async def test_a_wrong_password_is_reported_as_unavailable() -> None:
 
 
 async def test_the_connection_comes_up_over_tls_and_checks_the_certificate(redis_url: str, certificate: Path) -> None:
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    async with open_redis_relay(redis_url, tls=serving) as relay:
-        trusted = f"rediss://127.0.0.1:{relay.port}?ssl_ca_certs={certificate / 'cert.pem'}"
+    async with open_redis_relay(redis_url, tls=serving_with(certificate)) as relay:
+        trusted = f"rediss://127.0.0.1:{relay.port}?ssl_ca_certs={certificate}"
         async with open_tail(redis_url, via=trusted) as world:
             room, _ = await world.watch_live("s")
             await room.holds(await world.writer.append("s"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import uvloop
 from broadcaster.process.tasks import end_tasks
 from broadcaster.testing import ScriptedProvider
 from tests.support.log.log_world import until
+from tests.support.servers.certificates import loopback_certificate, serving_with
 from tests.worker.providers.provider_support import (
     ANTHROPIC,
     CHAT,
@@ -82,9 +82,9 @@ def test_a_stopped_call_whose_request_the_provider_does_not_read_leaves_no_socke
 ) -> None:
     tls = None
     if scheme == "https":
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(certificate(tmp_path))
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
+        certificate = loopback_certificate(tmp_path)
+        tls = serving_with(certificate)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
     async def check() -> None:
         async with unread(tls) as port:
@@ -102,9 +102,9 @@ async def test_a_whole_answer_gives_its_connection_to_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over TLS: a server without it is called with ``Connection: close``."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate(tmp_path))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "both.pem"))
+    certificate = loopback_certificate(tmp_path)
+    tls = serving_with(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     connections = list[asyncio.StreamWriter]()
     body = CHAT.frames("hello")
 
@@ -152,16 +152,6 @@ def unsent_bytes(port: int) -> list[int]:
     """
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [int(row[4].split(":")[0], 16) for row in rows if int(row[2].split(":")[1], 16) == port and row[9] != "0"]
-
-
-def certificate(folder: Path) -> Path:
-    """A self-signed certificate of the loopback, with its key in the same file."""
-    path = folder / "both.pem"
-    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    command = ["openssl", "req", *options.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(path), "-out", f"{path}.crt"], check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
 
 
 @pytest.mark.parametrize("on", [CHAT, ANTHROPIC], ids=str)

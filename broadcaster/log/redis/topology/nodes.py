@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from redis import exceptions as rex
 from redis.asyncio import Redis
@@ -120,7 +120,7 @@ class Node:
                 replies = await self._exchange(connection, commands, is_migrating=is_migrating)
         except BaseException as error:
             if connection is not None:
-                await connection.disconnect(nowait=True)
+                await connection.abandon()
             raised = self._raised(error, is_ready=is_ready, is_free=connection is not None)
             if raised is error:
                 raise
@@ -155,7 +155,7 @@ class Node:
         try:
             await connection.exchange(sent, replies)
         except rex.BusyLoadingError as error:
-            await connection.disconnect(nowait=True)
+            await connection.abandon()
             lost = [error]
         if is_migrating:
             replies = replies[1::2]
@@ -187,7 +187,7 @@ def _create_pool(name: str, url: RedisUrl, limits: NodeLimits, *, verify: Verify
                 await verify(connection)
         except BaseException:
             # A command of the verification may be under way: its reply would be read as that of the first call.
-            await connection.disconnect(nowait=True)
+            await cast(CommandConnection, connection).abandon()
             raise
 
     host, _, port = name.rpartition(":")
