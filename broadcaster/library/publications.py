@@ -9,7 +9,7 @@ Rules
    unread and follows the stream that is there.
 3. Every WATCH_S the streams of all publications are checked in one round trip: a source whose stream was stopped,
    closed, deleted or replaced elsewhere is cancelled, also while it yields nothing. A publication that is writing its
-   own end is left alone: a cancellation would replace its failure.
+   own end is left alone: a cancellation would replace its failure. A check that fails is followed by the next one.
 4. A source that was cancelled has SOURCE_CLOSES_S to close. Then its stream is ended without it, and its task is left.
 5. ``aclose`` also ends what ``on_end`` publishes meanwhile. From the end of the drain such a source is closed unread.
 6. The result is folded from what the source has yielded, so it is known while Redis is away. Only an end that this
@@ -29,7 +29,7 @@ from broadcaster.client.errors import GaveUp
 from broadcaster.core.events import Abort, Error, TerminalEvent, encode_event
 from broadcaster.core.fold import Fold
 from broadcaster.core.requests.publishing import as_mapping, encode_end
-from broadcaster.errors import BroadcasterError, StreamClosed, StreamExists
+from broadcaster.errors import BroadcasterError, Busy, StreamClosed, StreamExists
 from broadcaster.library.feed import CANCELLED_S, OpenFeed, end_after_failure
 from broadcaster.library.publishing import end_without_source, write_source
 from broadcaster.library.results import OnEnd, StreamResult
@@ -314,7 +314,6 @@ class Publications:
             publication.cancel_nowait()  # rule 5
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch(), name="watch publications")
-            self._watching.add_done_callback(_log_watch)
         return publication
 
     def _forget(self, writing: asyncio.Task[StreamResult | None]) -> None:
@@ -357,16 +356,26 @@ class Publications:
 
     async def _watch(self) -> None:
         """Rule 3, for as long as there are publications."""
+        is_failing = False
         while self._running:
             await asyncio.sleep(WATCH_S)
-            writing = {each.creation: each for each in self._running if each.creation is not None}
             try:
-                ended = await self._operations.ended({creation: each.id for creation, each in writing.items()})
-            except BroadcasterError:
+                await self._check()
+            except Busy:
                 continue  # Redis is away: the writers know
-            late = [writing[creation] for creation in ended if writing[creation].creation is not None]
-            for each in late:
-                each.cancel_nowait(reason="stopped")
+            except Exception as error:  # a defect, or a Redis that refuses us: the next check may succeed
+                if not is_failing:
+                    _log.error("publications_not_watched", exc_info=error)
+                is_failing = True
+            else:
+                is_failing = False
+
+    async def _check(self) -> None:
+        writing = {each.creation: each for each in self._running if each.creation is not None}
+        ended = await self._operations.ended({creation: each.id for creation, each in writing.items()})
+        late = [writing[creation] for creation in ended if writing[creation].creation is not None]
+        for each in late:
+            each.cancel_nowait(reason="stopped")
 
 
 def _in_thread(on_end: OnEnd, result: StreamResult) -> asyncio.Future[Any]:
@@ -379,8 +388,3 @@ def _fail(waiting: asyncio.Future[Any], error: BaseException) -> None:
     if not waiting.done():
         waiting.set_exception(error)
         waiting.exception()
-
-
-def _log_watch(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.critical("publications_not_watched", exc_info=error)

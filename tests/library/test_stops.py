@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
+from structlog.testing import capture_logs
 
 from broadcaster import Broadcaster
 from broadcaster.errors import StreamExists
 from broadcaster.library import publications
+from broadcaster.library.writing import PublishChoices, StreamWriting
 from broadcaster.log.redis.connect import LogConnection
 from tests.library.support import DEADLINE_S, raw_events, until_in_the_log
 from tests.library.test_publications import STOPPED, HeldSource
@@ -108,3 +110,32 @@ async def test_a_stop_reaches_its_source_while_another_source_closes_and_interru
     slow.release.set()
     assert (await closing.result()).abort_reason == "stopped"
     assert slow.interruptions == 0
+
+
+class FailingChecks(StreamWriting):
+    """The first checks of its publications fail."""
+
+    def __init__(self, broadcaster: Broadcaster) -> None:
+        super().__init__(broadcaster._open_feeds, tenant=broadcaster.tenant, follow=broadcaster.read)
+        self.failures_left = 3
+
+    async def ended(self, feeds: Mapping[str, str]) -> set[str]:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise RuntimeError("this check fails")
+        return await super().ended(feeds)
+
+
+async def test_checks_that_fail_are_logged_once_and_a_later_one_finds_what_was_stopped(
+    broadcaster: Broadcaster, connection: LogConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publications, "WATCH_S", 0.01)
+    source, writing = HeldSource("a"), FailingChecks(broadcaster)
+    with capture_logs() as lines:
+        await writing.publish(source, PublishChoices("answer", "fail", None, is_awaited=False), {}).created()
+        async with Broadcaster.from_url(connection.url) as other:
+            await other.stop("answer")
+        await until(lambda: source.is_closed)
+    assert writing.failures_left == 0
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["publications_not_watched"]
+    await writing.aclose(drain_s=0)

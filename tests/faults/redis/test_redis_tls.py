@@ -75,6 +75,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.second_engine
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_an_answer_over_tls_outlives_a_primary_that_hangs_and_is_replaced(
     port: int, tmp_path: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]
