@@ -42,6 +42,7 @@ from broadcaster.library.serving import StreamServing
 from broadcaster.library.sources.tee import Item, OnLeave, Tee, TeeIfExists, TeeSource, check_tee_choice
 from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting, refuse_id_first
 from broadcaster.log.feeds.feeds import Feeds
+from broadcaster.log.redis.connect import refusals
 from broadcaster.log.streams.folding import read_folded
 from broadcaster.settings import Settings, read_settings
 from broadcaster.settings.options import SettingOptions
@@ -63,7 +64,10 @@ class BroadcasterStatistics(NamedTuple):
 
 
 class Broadcaster(StreamServing):
-    """Publish, read and generate, over one Redis; see the rules above. Errors are those of `broadcaster.errors`."""
+    """Publish, read and generate, over one Redis; see the rules above. Errors are those of `broadcaster.errors`.
+
+    Every call that sends something raises SetupError while Redis refuses the user.
+    """
 
     def __init__(self, settings: Settings, tenant: str = LOCAL_TENANT) -> None:
         """Opens nothing. ``tenant`` owns what is published here and sees nothing else.
@@ -248,8 +252,9 @@ class Broadcaster(StreamServing):
     async def read(self, stream_id: str) -> StreamResult:
         """What a stream (feed or generation) amounts to so far. Raises UnknownStream, LogUnavailable."""
         services = await self._services.get()
-        meta = await services.feeds.get(stream_id, tenant=self.tenant)
-        state, last, is_whole = await read_folded(services.reader, meta.id)
+        with refusals():
+            meta = await services.feeds.get(stream_id, tenant=self.tenant)
+            state, last, is_whole = await read_folded(services.reader, meta.id)
         return StreamResult.of(stream_id, state, cursor=last or meta.terminal_id, is_whole=is_whole)
 
     async def stop(self, stream_id: str) -> None:
@@ -261,7 +266,8 @@ class Broadcaster(StreamServing):
         """
         if stream_id.startswith(GENERATION_PREFIX):
             services = await self._services.get()
-            await services.generations.stop(stream_id, tenant=self.tenant)
+            with refusals():
+                await services.generations.stop(stream_id, tenant=self.tenant)
         else:
             await self._writing.stop(stream_id)
 
@@ -288,7 +294,8 @@ class Broadcaster(StreamServing):
         body = checked(GenerationBody, fields)
         services = await self._services.get()
         request = generation_request(body, services)
-        created = await services.generations.create(request, tenant=self.tenant, idempotency_key=idempotency_key)
+        with refusals():
+            created = await services.generations.create(request, tenant=self.tenant, idempotency_key=idempotency_key)
         return created.id
 
     async def get(self, generation_id: str, *, wait_s: float | None = None) -> Generation:
@@ -297,11 +304,12 @@ class Broadcaster(StreamServing):
         Raises UnknownStream, LogUnavailable, and GaveUp when it waits.
         """
         services = await self._services.get()
-        if wait_s is not None:
-            await wait_for_end(services, generation_id, tenant=self.tenant, wait_s=wait_s)
-        meta = await services.generations.get(generation_id, tenant=self.tenant)
-        (viewers,) = await count_viewers(services, [meta.id])
-        view = await read_view(services.reader, meta, viewers=viewers)
+        with refusals():
+            if wait_s is not None:
+                await wait_for_end(services, generation_id, tenant=self.tenant, wait_s=wait_s)
+            meta = await services.generations.get(generation_id, tenant=self.tenant)
+            (viewers,) = await count_viewers(services, [meta.id])
+            view = await read_view(services.reader, meta, viewers=viewers)
         return msgspec.convert(view.model_dump(mode="json"), Generation)
 
     # -- what is held

@@ -24,6 +24,7 @@ from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import Busy, LogUnavailable, RateLimited, UnknownStream
 from broadcaster.log.feeds.feeds import KEY_KEPT_MS, AppendResult, FeedConfig
+from broadcaster.log.redis.connect import refusals
 from broadcaster.observability.logs import get_logger
 
 # A minute before the key is forgotten: the last try may wait for its reply, and clocks drift.
@@ -73,8 +74,8 @@ class Outage:
 class Delivery:
     """The calls of one writer to one feed, one append at a time; see the rules above.
 
-    ``is_wanted`` is checked before each repeat. Every method raises the log's refusal, or Busy (LogUnavailable,
-    RateLimited) once it gives up.
+    ``is_wanted`` is checked before each repeat. Every method raises the log's refusal (SetupError when Redis refuses
+    the user), or Busy (LogUnavailable, RateLimited) once it gives up.
     """
 
     def __init__(self, feeds: FeedOperations, stream_id: str, *, tenant: str, outage: Outage | None = None) -> None:
@@ -176,7 +177,8 @@ class Delivery:
         while True:
             trouble: Busy
             try:
-                reply = await call()
+                with refusals():
+                    reply = await call()
             except RateLimited as error:
                 trouble, wait_s = error, error.retry_after_s
             except Busy as error:

@@ -28,6 +28,7 @@ from broadcaster.errors import Busy
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.stop_reasons import Refused
 from broadcaster.hub.viewer import Viewer
+from broadcaster.log.redis.connect import refusals
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.joining import find_stream, join_stream
 
@@ -39,7 +40,7 @@ STALLED: Final = "hub.stalled"
 
 
 class StreamReader(ResumingReader):
-    """A reader through the hub, whose connections are visits. Beside GaveUp, ``run`` raises UnknownStream."""
+    """A reader through the hub; connections are visits. Beside GaveUp, ``run`` raises UnknownStream and SetupError."""
 
     _broken_by = (Busy, StreamTorn)
     _ended_early = "the visit ended before the stream did"
@@ -66,8 +67,9 @@ class StreamReader(ResumingReader):
     async def _connection(self) -> AsyncGenerator[StreamEvent, None]:
         """One visit to the stream's room, until it ends or the stream does."""
         wait_s = max(0.0, self._found_by - self._now())
-        meta = await find_stream(self._services, self._stream_id, tenant=self._tenant, wait_s=wait_s)
-        viewer = await join_stream(self._services, meta, cursor=self._reading.cursor)
+        with refusals():
+            meta = await find_stream(self._services, self._stream_id, tenant=self._tenant, wait_s=wait_s)
+            viewer = await join_stream(self._services, meta, cursor=self._reading.cursor)
         self._pace.connected(self._now())
         self._away_since = None
         if isinstance(viewer, Finished):

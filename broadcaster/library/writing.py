@@ -18,6 +18,7 @@ from broadcaster.library.sources.opening import open_source
 from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.ends import FeedEnd, FeedEnds
 from broadcaster.log.feeds.feeds import Feeds
+from broadcaster.log.redis.connect import refusals
 
 TIMEOUT_S: Final = 30.0
 LEASE_S: Final = 15.0
@@ -95,19 +96,23 @@ class StreamWriting:
 
     async def stop_feed(self, stream_id: str) -> None:
         """End a feed with ``abort``, whichever program writes it. Raises UnknownStream, LogUnavailable."""
-        await FeedEnds(await self._open_feeds()).stop(stream_id, tenant=self._tenant)
+        with refusals():
+            await FeedEnds(await self._open_feeds()).stop(stream_id, tenant=self._tenant)
 
     async def stop_creation(self, stream_id: str, creation: str) -> None:
         """As ``stop_feed``, unless the id belongs to another creation by now. Raises LogUnavailable."""
-        await FeedEnds(await self._open_feeds()).stop_creation(stream_id, creation, tenant=self._tenant)
+        with refusals():
+            await FeedEnds(await self._open_feeds()).stop_creation(stream_id, creation, tenant=self._tenant)
 
     async def read_end(self, stream_id: str, creation: str) -> FeedEnd | None:
         """How the feed of this creation has ended. Raises LogUnavailable."""
-        return await FeedEnds(await self._open_feeds()).read(stream_id, creation, tenant=self._tenant)
+        with refusals():
+            return await FeedEnds(await self._open_feeds()).read(stream_id, creation, tenant=self._tenant)
 
     async def ended(self, feeds: Mapping[str, str]) -> set[str]:
         """Which of these creations, each with its feed's id, take nothing more. Raises LogUnavailable."""
-        return await FeedEnds(await self._open_feeds()).ended(feeds, tenant=self._tenant)
+        with refusals():
+            return await FeedEnds(await self._open_feeds()).ended(feeds, tenant=self._tenant)
 
     def _feed(
         self,

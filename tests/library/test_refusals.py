@@ -2,65 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
 from structlog.testing import capture_logs
 
 from broadcaster import Broadcaster
+from broadcaster.errors import SetupError
 from tests.library.test_publications import HeldSource
 from tests.support.log.log_world import until
+from tests.support.log.refusable_user import RefusableUser
 from tests.support.log.valkey import start_valkey
 
 pytestmark = pytest.mark.second_engine
 
 
-@dataclass(frozen=True)
-class User:
-    """A user of the server at ``server_url``, whose password is "one" until it is refused."""
-
-    server_url: str
-
-    @property
-    def url(self) -> str:
-        return self.server_url.replace("redis://", "redis://app:one@")
-
-    def refuse(self) -> None:
-        """From now on its password is another one."""
-        self._set("resetpass", ">two")
-        self._execute("CLIENT", "KILL", "USER", "app")
-
-    def admit(self) -> None:
-        """Its password is right again."""
-        self._set("resetpass", ">one")
-
-    def _set(self, *rules: str) -> None:
-        self._execute("ACL", "SETUSER", "app", "on", "~*", "&*", "+@all", *rules)
-
-    def _execute(self, *command: str) -> None:
-        with Redis.from_url(self.server_url, driver_info=None) as redis:
-            redis.execute_command(*command)
-
-
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[User]:
+def user(tmp_path: Path) -> Iterator[RefusableUser]:
     with start_valkey(tmp_path, port=0) as running:
-        found = User(running.url)
+        found = RefusableUser(running.url)
         found.admit()
         yield found
 
 
 @pytest.fixture
-async def broadcaster(user: User) -> AsyncIterator[Broadcaster]:
+async def broadcaster(user: RefusableUser) -> AsyncIterator[Broadcaster]:
     async with Broadcaster.from_url(user.url, drain_s=0) as opened:
         yield opened
 
 
 async def test_a_stop_cancels_its_source_after_a_time_in_which_redis_refused_us(
-    broadcaster: Broadcaster, user: User
+    broadcaster: Broadcaster, user: RefusableUser
 ) -> None:
     source = HeldSource("a")
     await broadcaster.publish_nowait(source, id="answer").created()
@@ -71,3 +45,43 @@ async def test_a_stop_cancels_its_source_after_a_time_in_which_redis_refused_us(
         async with Broadcaster.from_url(user.server_url) as other:
             await other.stop("answer")
         await until(lambda: source.is_closed)
+
+
+async def test_a_refusal_in_the_midst_of_an_answer_is_raised_with_its_remedy(
+    broadcaster: Broadcaster, user: RefusableUser
+) -> None:
+    async def tokens() -> AsyncIterator[str]:
+        yield "a"
+        user.refuse()
+        while True:
+            yield "b"
+            await asyncio.sleep(0)
+
+    with pytest.raises(SetupError, match=r"Redis refuses us: .*; correct the user and password"):
+        await broadcaster.publish(tokens(), id="answer")
+
+
+async def _write(broadcaster: Broadcaster) -> None:
+    async with broadcaster.feed("job"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        _write,
+        lambda broadcaster: broadcaster.start("Why?"),
+        lambda broadcaster: broadcaster.get("gen_1"),
+        lambda broadcaster: broadcaster.read("job"),
+        lambda broadcaster: broadcaster.stop("gen_1"),
+        lambda broadcaster: broadcaster.stop("job"),
+        lambda broadcaster: anext(broadcaster.events("job")),
+    ],
+    ids=["feed", "start", "get", "read", "stop of a generation", "stop", "events"],
+)
+async def test_every_call_raises_setup_error_while_redis_refuses_the_user(
+    broadcaster: Broadcaster, user: RefusableUser, call: Callable[[Broadcaster], Awaitable[object]]
+) -> None:
+    user.refuse()
+    with pytest.raises(SetupError, match="refuses us"):
+        await call(broadcaster)

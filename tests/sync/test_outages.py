@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.errors import Busy, LogUnavailable, SetupError
 from broadcaster.library import delivery
 from broadcaster.library.writer import WriterLimits
 from broadcaster.sync import Publisher
 from tests.support.log.held_log import held, numbers, until_so
+from tests.support.log.refusable_user import RefusableUser
 from tests.support.log.valkey import ValkeyServer
 from tests.support.servers.redis_relay import Moment, open_redis_relay
 
@@ -186,3 +187,17 @@ async def test_an_append_that_is_cut_off_comes_once(redis_url: str, stream_id: s
 
         await asyncio.to_thread(work)
     assert numbers(await asyncio.to_thread(held, redis_url, stream_id)) == list(range(30))
+
+
+def test_a_refusal_in_the_midst_of_a_feed_is_raised_with_its_remedy(server: ValkeyServer) -> None:
+    user = RefusableUser(server.url)
+    user.admit()
+    with Publisher.from_url(user.url) as publisher, publisher.feed("job-1") as feed:
+        feed.data("n", 0)
+        feed.flush(20.0)
+        user.refuse()
+        feed.data("n", 1)
+        with pytest.raises(SetupError, match=r"Redis refuses us: .*; correct the user and password"):
+            feed.flush(20.0)
+        user.admit()
+    assert numbers(held(server.url, "job-1")) == [0]

@@ -102,6 +102,17 @@ def log_errors() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the errors of a server that will never serve us as we are into SetupError; let everything else through."""
+    try:
+        yield
+    except _FINAL_TYPES as error:
+        raise SetupError(f"Redis refuses us: {error}; correct the user and password in its URL") from error
+    except rex.InvalidResponse as error:
+        raise SetupError("the server at this address is not a Redis; correct the address") from error
+
+
 async def reply_to(call: Any) -> Any:
     """The reply to a call of redis-py (whose types do not say that it is awaitable). Raises as ``log_errors`` does."""
     with log_errors():
@@ -196,12 +207,8 @@ class LogConnection(AbstractAsyncContextManager["LogConnection"]):
 
     async def check(self) -> None:
         """As ``ping``, and raises SetupError when the server refuses us or is not a Redis."""
-        try:
+        with refusals():
             await self.ping()
-        except _FINAL_TYPES as error:
-            raise SetupError(f"Redis refuses us: {error}; correct the user and password in its URL") from error
-        except rex.InvalidResponse as error:
-            raise SetupError("the server at this address is not a Redis; correct the address") from error
 
     async def aclose(self) -> None:
         """Close every connection."""
