@@ -43,6 +43,7 @@ from broadcaster.library.sources.tee import Item, OnLeave, Tee, TeeIfExists, Tee
 from broadcaster.library.writing import TIMEOUT_S, PublishChoices, StreamWriting, refuse_id_first
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.redis.connect import refusals
+from broadcaster.log.redis.url import RedisUrl
 from broadcaster.log.streams.folding import read_folded
 from broadcaster.settings import Settings, read_settings
 from broadcaster.settings.options import SettingOptions
@@ -72,11 +73,12 @@ class Broadcaster(StreamServing):
     def __init__(self, settings: Settings, tenant: str = LOCAL_TENANT) -> None:
         """Opens nothing. ``tenant`` owns what is published here and sees nothing else.
 
-        "local" is the tenant of a front-end without keys. Raises SetupError when (1) the settings name no Redis,
-        (2) the name is not valid for a tenant.
+        "local" is the tenant of a front-end without keys. Raises SetupError when (1) the settings name no Redis, or
+        its URL or certificates cannot be read, (2) the name is not valid for a tenant.
         """
         if settings.redis_url is None:
             raise SetupError("no Redis to connect to: set BROADCASTER_REDIS_URL, or use Broadcaster.from_url(url)")
+        RedisUrl.parse(settings.redis_url)
         super().__init__()
         self.tenant = check_tenant(tenant)
         self._settings = settings

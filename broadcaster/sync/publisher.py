@@ -65,8 +65,12 @@ class Publisher:
         buffer_events: int = BUFFER_EVENTS,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
-        """Opens nothing. ``buffer_events`` and ``buffer_bytes`` bound what waits for Redis, feed by feed."""
+        """Opens nothing. ``buffer_events`` and ``buffer_bytes`` bound what waits for Redis, feed by feed.
+
+        Raises SetupError when the URL of Redis or its certificates cannot be read.
+        """
         self._loop_side: ModuleType = import_module("broadcaster.sync.session")
+        self._loop_side.check_url(settings)
         self._settings = settings
         self._tenant = check_tenant(tenant)
         self._limits = FeedLimits(

@@ -45,6 +45,7 @@ from broadcaster.library.writer import WriterLimits
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S, FeedConfig
 from broadcaster.log.feeds.fenced import FencedFeeds
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.redis.url import RedisUrl
 from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.loop_thread import loop_thread
@@ -214,6 +215,12 @@ class PublisherSession:
         await end_tasks(*(self._tasks - {asyncio.current_task()}))
         await self._connection.aclose()
         closed.set()
+
+
+def check_url(settings: Settings) -> None:
+    """Raises SetupError when the settings have a Redis URL that cannot be read."""
+    if settings.redis_url is not None:
+        RedisUrl.parse(settings.redis_url)
 
 
 def feed_config(options: FeedOptions, settings: Settings) -> FeedConfig:

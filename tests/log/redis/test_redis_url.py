@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 import pytest
 
+from broadcaster import Broadcaster
 from broadcaster.errors import SetupError
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.url import RedisKind, RedisUrl
+from broadcaster.sync import Publisher
 
 SECRET = "do-not-show-me"
 
@@ -52,3 +56,46 @@ def test_certificates_that_cannot_be_read_are_a_fault_of_the_set_up() -> None:
         RedisUrl.parse(f"rediss+cluster://:{SECRET}@h1?ssl_ca_certs=/nowhere.pem")
 
     assert SECRET not in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://h?ssl_cert_reqs=none", "the option ssl_cert_reqs needs TLS: write rediss:// in place of redis://"),
+        ("unix:///run/redis.sock?ssl_ca_certs=/ca.pem", "the option ssl_ca_certs needs TLS: leave it out"),
+        ("unix:///run/redis.sock?socket_keepalive=true", "the option socket_keepalive is none"),
+        ("redis://h?decode_responses=true", "the option decode_responses is none that a Redis URL can have"),
+        (f"redis://h?db=2&{SECRET}=1", "option 2 after the ? is none that a Redis URL can have"),
+        (f"rediss+cluster://h?ssl_{SECRET}=1", "option 1 after the ? is none"),
+    ],
+)
+def test_an_option_that_connections_do_not_have_is_refused_with_a_remedy(url: str, text: str) -> None:
+    with pytest.raises(SetupError) as refused:
+        RedisUrl.parse(url)
+
+    assert text in refused.value.detail
+    assert "ssl_cert_reqs" in refused.value.detail or not url.startswith("rediss")
+    assert SECRET not in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h?db=3&client_name=x&encoding=latin-1&health_check_interval=1&socket_keepalive=true&protocol=3",
+        "redis://h?socket_timeout=1&max_connections=2&timeout=1&retry_on_timeout=true&empty=",
+        "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=false&ssl_min_version=771&ssl_ciphers=DEFAULT",
+        "unix:///run/redis.sock?db=2&socket_timeout=1",
+        "rediss+sentinel://h/service?sentinel_username=u&ssl_cert_reqs=none",
+    ],
+)
+async def test_options_that_redis_py_takes_from_a_url_are_taken_and_make_a_connection(url: str) -> None:
+    async with LogConnection(url) as connection:
+        assert connection.address == RedisUrl.parse(url)
+        if connection.address.kind is RedisKind.SINGLE:
+            connection.redis.connection_pool.make_connection()
+
+
+@pytest.mark.parametrize("program", [Broadcaster.from_url, Publisher.from_url])
+def test_a_program_with_such_an_option_is_refused_before_its_first_event(program: Callable[[str], object]) -> None:
+    with pytest.raises(SetupError, match="needs TLS"):
+        program("redis://h?ssl_cert_reqs=none")
