@@ -6,18 +6,20 @@ Rules
 2. A caller that stops waiting (KeyboardInterrupt, its deadline, a ``for`` loop left early) cancels the task, and gives
    it CANCEL_S to clean up. The garbage collector may be that caller, on any thread: on the loop's own it only cancels.
 3. A task belongs to the process that began it. A forked child cannot wait for it, and does not touch it.
-4. Code on the loop's thread (a callback) cannot block there: the loop that it waits for would stand still.
+4. A signal handler may raise in any of it. What the loop's thread waits for is never held here (`thread_event`), and a
+   cancellation that was not sent is sent by the next ``leave``.
+5. Code on the loop's thread (a callback) cannot block there: the loop that it waits for would stand still.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 from broadcaster.process.loop_thread import loop_thread, process_identity
+from broadcaster.process.thread_event import Once
 
 CANCEL_S: Final = 5.0
 
@@ -49,16 +51,17 @@ class BackgroundTask(Generic[_T]):
     def __init__(
         self, start: Callable[[], Coroutine[Any, Any, _T]], *, ended: Callable[[], object] = lambda: None
     ) -> None:
-        """``start`` and ``ended`` are called on the loop. Raises RuntimeError on the loop's thread (rule 4)."""
+        """``start`` and ``ended`` are called on the loop. Raises RuntimeError on the loop's thread (rule 5)."""
         self._thread = loop_thread()
         if self._thread.is_current:
             raise RuntimeError("this is the thread of the event loop, where a call cannot block: use the async form")
         self._process = process_identity()
         self._start = start
         self._call_at_end = ended
-        self._has_ended = threading.Event()
+        self._has_ended = Once()
         self._task: asyncio.Task[_T] | None = None
         self._is_left = False
+        self._is_cancelled = False  # touched on the loop alone
         self._thread.call_soon(self._begin)
 
     def outcome(self, limit_s: float | None) -> _T:
@@ -75,8 +78,8 @@ class BackgroundTask(Generic[_T]):
         """Cancel it unless it has ended (rule 2)."""
         if self._is_left or self._has_ended.is_set() or not self.is_of_this_process:
             return
-        self._is_left = True
         self._thread.call_soon(self._cancel)
+        self._is_left = True
         if not (self._thread.is_current or sys.is_finalizing()):
             self._has_ended.wait(CANCEL_S)
 
@@ -96,7 +99,9 @@ class BackgroundTask(Generic[_T]):
 
     def _cancel(self) -> None:
         assert self._task is not None
-        self._task.cancel()
+        if not self._is_cancelled:  # a second one would interrupt its cleaning up
+            self._is_cancelled = True
+            self._task.cancel()
 
     def _end(self, task: asyncio.Task[_T]) -> None:
         if not task.cancelled():

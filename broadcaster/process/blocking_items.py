@@ -17,6 +17,7 @@ from typing import Final, Generic, TypeVar
 
 from broadcaster.process.blocking import BackgroundTask
 from broadcaster.process.loop_thread import loop_thread
+from broadcaster.process.thread_event import Waiters
 
 QUEUED: Final = 64
 CHECK_S: Final = 5.0
@@ -29,7 +30,8 @@ class ItemsForThread(Generic[_T]):
 
     def __init__(self) -> None:
         self._items: deque[_T] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._waiters = Waiters()
         self._has_room = asyncio.Event()
         self._is_full = False
         self._is_over = False
@@ -37,9 +39,9 @@ class ItemsForThread(Generic[_T]):
 
     def take(self, is_alive: Callable[[], bool]) -> deque[_T]:
         """All that wait, at least one; empty: the generator is over."""
-        with self._changed:
-            while not self._items and not self._is_over and is_alive():
-                self._changed.wait(CHECK_S)
+        while not self._has_changed() and is_alive():
+            self._waiters.wait(self._has_changed, CHECK_S)
+        with self._lock:
             taken, self._items = self._items, deque()
             was_full, self._is_full = self._is_full, False
         if was_full:
@@ -55,18 +57,21 @@ class ItemsForThread(Generic[_T]):
 
     def end(self) -> None:
         """No further item comes. On the loop."""
-        with self._changed:
-            self._is_over = True
-            self._changed.notify_all()
+        self._is_over = True
+        self._waiters.wake()
 
     def _put(self, item: _T) -> bool:
-        with self._changed:
+        with self._lock:
             self._items.append(item)
             self._is_full = len(self._items) >= QUEUED
             if self._is_full:
                 self._has_room.clear()
-            self._changed.notify_all()
-            return self._is_full
+            is_full = self._is_full
+        self._waiters.wake()
+        return is_full
+
+    def _has_changed(self) -> bool:
+        return bool(self._items) or self._is_over
 
 
 def iterate_blocking(start: Callable[[], AsyncGenerator[_T, None]]) -> Generator[_T, None, None]:

@@ -66,6 +66,10 @@ class LoopThread:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def end(self) -> None:
+        """End it. Only one that has run nothing: a signal handler made another one meanwhile."""
+        self.call_soon(self._loop.stop)
+
     def stand_still(self) -> threading.Event:
         """Stop the loop between two steps, within STAND_S; it continues when the returned event is set."""
         stands, goes_on = threading.Event(), threading.Event()
@@ -81,13 +85,14 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        self._loop.close()
 
 
 class _ProcessLoop:
     """The thread of this process; reset in a forked child."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make the first call inside another first call
         self._thread: LoopThread | None = None
         self._goes_on: threading.Event | None = None
         self._of_parents: list[LoopThread] = []
@@ -95,9 +100,13 @@ class _ProcessLoop:
 
     def loop_thread(self) -> LoopThread:
         with self._lock:
-            if self._thread is None:
-                self._thread = LoopThread()
-            return self._thread
+            thread = self._thread
+            if thread is None:
+                made = LoopThread()
+                thread = self._thread = self._thread or made
+                if thread is not made:
+                    made.end()
+            return thread
 
     def before_fork(self) -> None:
         self._lock.acquire()
@@ -111,7 +120,7 @@ class _ProcessLoop:
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._goes_on = None
         self.identity = object()
         if self._thread is not None:
