@@ -9,7 +9,9 @@ Rules
 3. An append that was refused changes nothing. If an append may not be in the log, a part that it has opened is not
    continued: the next piece opens another one. The same holds after events of this writer were lost.
 
-Not safe for threads: `sync.Feed` calls it under a lock.
+4. A plan changes nothing. Its writer counts it as written when its events are on their way.
+
+The contexts are for one task or thread at a time. `sync.Feed` uses the plans.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from broadcaster.core.events import REASONING, TEXT, Event, Usage, WrittenEvents
 from broadcaster.errors import BroadcasterError, LogUnavailable
@@ -40,6 +42,24 @@ class _OpenPart:
     id: str
 
 
+class Written(NamedTuple):
+    """What the next append of a writer depends on: its open part, and how many of its events were lost by then."""
+
+    open: _OpenPart | None = None
+    lost: int = 0
+
+    def after(self, lost: int) -> _OpenPart | None:
+        """The part that is still open when so many events are lost (rule 3)."""
+        return self.open if lost == self.lost else None
+
+
+class Plan(NamedTuple):
+    """What to append, and what is written then."""
+
+    events: Given
+    then: Written
+
+
 class Parts:
     """The open part of one writer. Each context gives what to append; leave it by the error if that was refused.
 
@@ -55,10 +75,22 @@ class Parts:
     @contextmanager
     def piece(self, kind: PartKind, text: str, *, lost: int) -> Iterator[Given]:
         """A piece of a part; an empty one appends nothing. Raises TypeError for another type than str."""
+        plan = self.plan_piece(kind, text, written=Written(self._open, self._lost), lost=lost)
+        with self._appending(plan):
+            yield plan.events
+
+    @contextmanager
+    def events(self, *events: Mapping[str, Any] | Event, lost: int) -> Iterator[Given]:
+        """Other events, after the end of the open part; without any, only that end."""
+        plan = self.plan_events(*events, written=Written(self._open, self._lost), lost=lost)
+        with self._appending(plan):
+            yield plan.events
+
+    def plan_piece(self, kind: PartKind, text: str, *, written: Written, lost: int) -> Plan:
+        """As ``piece``, after what is written."""
         if not isinstance(text, str):
             raise TypeError(f"{kind} is a str, not {type(text).__name__}{_REMEDIES.get(type(text), '')}")
-        self._forget_after(lost)
-        before, part = self._open, self._open
+        part = written.after(lost)
         events: list[Event] = []
         if text and (part is None or part.kind != kind):
             events += self._end_of(part)
@@ -67,24 +99,21 @@ class Parts:
             events.append(_WRITTEN[kind].start(id=part.id))
         if text and part is not None:
             events.append(_WRITTEN[kind].delta(id=part.id, delta=text))
-        with self._appending(before, part):
-            yield events
+        return Plan(events, Written(part, lost))
 
-    @contextmanager
-    def events(self, *events: Mapping[str, Any] | Event, lost: int) -> Iterator[Given]:
-        """Other events, after the end of the open part; without any, only that end."""
-        self._forget_after(lost)
-        before = self._open
+    def plan_events(self, *events: Mapping[str, Any] | Event, written: Written, lost: int) -> Plan:
+        """As ``events``, after what is written."""
+        part = written.after(lost)
         if events and all(map(_is_usage, events)):
-            yield events
-            return
-        with self._appending(before, None):
-            yield [*self._end_of(before), *events]
+            return Plan(events, Written(part, lost))
+        return Plan([*self._end_of(part), *events], Written(None, lost))
 
     @contextmanager
-    def _appending(self, before: _OpenPart | None, after: _OpenPart | None) -> Iterator[None]:
+    def _appending(self, plan: Plan) -> Iterator[None]:
         """Rule 3. Another task may have appended meanwhile: then the part is no longer ours to change."""
-        self._open = after
+        after, lost = plan.then
+        before = Written(self._open, self._lost).after(lost)
+        self._open, self._lost = after, lost
         try:
             yield
         except BaseException as error:
@@ -92,10 +121,6 @@ class Parts:
             if self._open is after and after is not before:
                 self._open = before if is_refused else None
             raise
-
-    def _forget_after(self, lost: int) -> None:
-        if lost != self._lost:
-            self._lost, self._open = lost, None
 
     @staticmethod
     def _end_of(part: _OpenPart | None) -> list[Event]:
