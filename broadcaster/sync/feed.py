@@ -13,6 +13,10 @@ Rules
    the publisher's ``on_full_buffer`` decides: "drop" logs it and lets the job continue, "raise" raises Busy or
    LogUnavailable. Waiting events are sent when Redis is back, as long as the process lives.
 5. A forked child writes through a buffer and a connection of its own; it leaves a feed of its parent without ending it.
+6. A signal handler may call the feed inside another call of the main thread, and may raise there. Its events come as a
+   whole before or after those of that call. An event whose call was left by an exception is in the stream, or is not;
+   the feed goes on. A ``close`` that was left so before the end was given is repeated by the next one, or by the
+   block's end.
 """
 
 from __future__ import annotations
@@ -20,7 +24,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, Self
 
@@ -33,9 +36,9 @@ from broadcaster.core.requests.publishing import (
     encode_published,
 )
 from broadcaster.errors import EventTooLarge, InvalidInput
-from broadcaster.library.parts import Given, Parts
+from broadcaster.library.parts import Parts, Plan, Written
 from broadcaster.observability.logs import get_logger
-from broadcaster.sync.buffer import Buffer, Ending
+from broadcaster.sync.buffer import Buffer, Ending, Put
 
 # A ``data-dropped`` may come before them in the same append.
 MOST_APPENDED: Final = MAX_EVENTS_PER_APPEND - 1
@@ -80,34 +83,39 @@ class Feed:
         self._carry = carry
         self._limits = limits
         self.closes = closes  # whether leaving it ends it
-        self.is_left = False  # whether it accepts no more events here
         self._left = left
-        self._lock = threading.Lock()
         self._buffer: Buffer | None = None
         self._parts = Parts()
-        self._appending = threading.Lock()  # over the parts and the order of what is put
+        self._appending = threading.RLock()  # over the order of what threads put: none plans in vain
+        self._was_left = False  # by the parent of this process
+        self._is_end_awaited = False
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it accepts no more events here."""
+        return self._was_left or (self._buffer is not None and self._buffer.ending is not None)
 
     def __enter__(self) -> Self:
-        self._open()
+        self._open().wake()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is None:
-            self._leave(None, is_whole=True)
-            return
-        end = FAILED if isinstance(error, Exception) else Abort(reason="cancelled")
         try:
-            self._leave(end)
-        except Exception as failure:
+            self._leave(None if error is None else _end_after(error), is_whole=error is None)
+        except BaseException as failure:
+            if self._buffer is not None:  # a signal handler may have raised it before the end was given
+                self.begin_to_leave(_end_after(error or failure), closes=self.closes)
+            if error is None or not isinstance(failure, Exception):
+                raise
             _log.warning("feed_failed_too", stream=self.id, error=str(failure))
 
     def text(self, piece: str) -> None:
         """Append a piece of text. Its part opens and closes by itself. Raises as ``append``, TypeError for no str."""
-        self._put(lambda lost: self._parts.piece("text", piece, lost=lost))
+        self._put(lambda written, lost: self._parts.plan_piece("text", piece, written=written, lost=lost))
 
     def reasoning(self, piece: str) -> None:
         """Append a piece of reasoning, as ``text`` does."""
-        self._put(lambda lost: self._parts.piece("reasoning", piece, lost=lost))
+        self._put(lambda written, lost: self._parts.plan_piece("reasoning", piece, written=written, lost=lost))
 
     def data(self, name: str, value: Any) -> None:
         """Append ``{"type": "data-<name>", "data": value}``. Raises as ``append``."""
@@ -131,7 +139,7 @@ class Feed:
         if len(events) > MOST_APPENDED:
             raise InvalidInput(f"one append has at most {MOST_APPENDED} events")
         if events:
-            self._put(lambda lost: self._parts.events(*events, lost=lost))
+            self._put(lambda written, lost: self._parts.plan_events(*events, written=written, lost=lost))
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until all events are in the log, at most ``timeout_s`` (None: the publisher's).
@@ -165,48 +173,54 @@ class Feed:
     def begin_to_leave(
         self, end: TerminalEvent | Mapping[str, Any] | None, *, closes: bool, is_whole: bool = False
     ) -> Buffer | None:
-        """Accept no more events and end the feed; returns the buffer to wait for, None when it was left before.
+        """Accept no more events and end the feed, unless that was done; returns the buffer to wait for.
 
-        ``is_whole``: the open part ends, too.
+        None: the parent of this process has left it. ``is_whole``: the open part ends, too.
         """
-        with self._lock:
-            was_left, self.is_left = self.is_left, True
-        if was_left:
+        if self._was_left:
             return None
-        buffer = self._open()
-        with self._appending, self._parts.events(lost=buffer.dropped) as last:
-            ending = Ending(as_mapping(end or {}) if closes else None)
-            buffer.finish(ending, last=[encode_published(as_mapping(event)) for event in last] if is_whole else ())
+        buffer, ending = self._open(), Ending(as_mapping(end or {}) if closes else None)
+        with self._appending:
+            while buffer.ending is None:
+                written = buffer.written
+                last, then = self._parts.plan_events(written=written, lost=buffer.dropped)
+                raws = [encode_published(as_mapping(event)) for event in last] if is_whole else ()
+                buffer.finish(ending, last=raws, after=written, then=then)
         self._left(self)
         return buffer
 
     def begin_anew(self) -> None:
         """In a forked child: what the parent has opened is the parent's to end (rule 5)."""
-        self._lock = threading.Lock()
-        self._appending = threading.Lock()
+        self._was_left = self.is_left
+        self._appending = threading.RLock()
         self._parts = Parts()
         if self._buffer is not None:
             self._buffer = None
             self.closes = False
 
     def _open(self) -> Buffer:
-        with self._lock:
-            if self._buffer is None:
-                self._buffer = self._carry()
-            return self._buffer
+        if self._buffer is None:
+            self._buffer = self._carry()
+        return self._buffer
 
-    def _put(self, taking: Callable[[int], AbstractContextManager[Given]]) -> None:
-        """Put what ``taking`` gives, which gets the count of events lost so far."""
-        buffer = self._open()
-        with self._appending, taking(buffer.dropped) as given:
-            raws = [encode_published(as_mapping(event)) for event in given]
-            for raw in raws:
-                if len(raw) > self._limits.max_event_bytes:
-                    raise EventTooLarge(
-                        f"the event has {len(raw)} bytes; one event has at most {self._limits.max_event_bytes}"
-                    )
-            is_first_dropped = bool(raws) and buffer.put(raws, drops=self._limits.drops)
-        if is_first_dropped:
+    def _put(self, plan: Callable[[Written, int], Plan]) -> None:
+        """Put what is planned after what is written, and after so many lost events."""
+        buffer, limits = self._open(), self._limits
+        with self._appending:
+            put = Put.OVERTAKEN
+            while put is Put.OVERTAKEN:
+                written = buffer.written
+                events, then = plan(written, buffer.dropped)
+                if not events:
+                    return
+                raws = [encode_published(as_mapping(event)) for event in events]
+                for raw in raws:
+                    if len(raw) > limits.max_event_bytes:
+                        raise EventTooLarge(
+                            f"the event has {len(raw)} bytes; one event has at most {limits.max_event_bytes}"
+                        )
+                put = buffer.put(raws, drops=limits.drops, after=written, then=then)
+        if put is Put.FIRST_DROPPED:
             _log.warning("feed_events_dropped", stream=self.id, buffered_events=self.statistics().buffered_events)
 
     def _leave(
@@ -218,12 +232,18 @@ class Feed:
     ) -> None:
         deadline = time.monotonic() + self._limits.timeout_s
         buffer = self.begin_to_leave(end, closes=self.closes if closes is None else closes, is_whole=is_whole)
-        if buffer is None:
+        if buffer is None or self._is_end_awaited:
             return
         is_in_time = buffer.wait_ended(deadline)
+        self._is_end_awaited = True
         buffer.raise_error()
         if is_in_time:
             return
         if not self._limits.drops:
             raise buffer.log_unavailable(_STILL_SENDING.format(self._limits.timeout_s))
         _log.warning("feed_end_waits", stream=self.id, buffered_events=self.statistics().buffered_events)
+
+
+def _end_after(error: BaseException) -> TerminalEvent:
+    """The end of a feed whose block was left by this exception (rule 2)."""
+    return FAILED if isinstance(error, Exception) else Abort(reason="cancelled")

@@ -15,6 +15,9 @@ Rules
    the lease (``error``, ``writer_lost``). A child of ``multiprocessing`` runs no exit handlers: leave its blocks.
 4. A feed that was left while Redis was unavailable is waited for like an open one, and ends as its block ended. Events
    not appended within the time limit are lost, and logged as ``feed_events_lost``.
+5. A signal handler may call it inside another call of the main thread, and may raise there (`feed`, rule 6). A
+   ``close`` that was left so is continued by the next one. The loop's thread waits for no lock of this module: a
+   handler that waits for the loop may have interrupted the call that holds it.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ class Publisher:
             buffer_bytes=buffer_bytes,
             max_event_bytes=settings.max_event_bytes,
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._session: PublisherSession | None = None
         self._of_parents: list[PublisherSession] = []
         self._made: weakref.WeakSet[Feed] = weakref.WeakSet()
@@ -159,7 +162,7 @@ class Publisher:
         """End every open feed; returns what to wait for, feeds that were left before included."""
         with self._lock:
             self._is_closed = True
-            carried = tuple(self._carried.items())
+            carried = tuple(self._carried.copy().items())
         for feed, _ in carried:
             feed.begin_to_leave(PUBLISHER_CLOSED, closes=feed.closes)
         return carried
@@ -177,18 +180,18 @@ class Publisher:
                 _log.warning("feed_events_lost", stream=feed.id, events=buffer.waiting[0])
                 if not self._limits.drops:
                     failures.append(buffer.log_unavailable("Redis has not replied in time: events are lost"))
-        with self._lock:
-            session, self._session = self._session, None
-            self._carried.clear()
+        session = self._session
         if session is not None:
             session.close(deadline)
+        self._session = None
+        self._carried.clear()
         _process.opened.discard(self)
         if failures:
             raise failures[0]
 
     def begin_anew(self) -> None:
         """In a forked child: nothing of the parent's is used, or closed."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._session is not None:
             self._of_parents.append(self._session)
             self._session = None
@@ -202,29 +205,37 @@ class Publisher:
         return self._limits.timeout_s
 
     def _forget(self, feed: Feed) -> None:
-        """Called when it is left and when it has ended; the second call removes it."""
-        with self._lock:
-            buffer = self._carried.get(feed)
-            if buffer is not None and buffer.has_ended and feed.is_left:
-                del self._carried[feed]
+        """Called when it is left and when it has ended, on any thread; the last call removes it."""
+        buffer = self._carried.get(feed)
+        if buffer is not None and buffer.has_ended and feed.is_left:
+            self._carried.pop(feed, None)
 
     def _carry(self, feed: Feed, config: FeedConfig) -> Buffer:
+        """The buffer of the feed. A signal handler may come in between: what it has made is not made again."""
         with self._lock:
-            if self._is_closed:
-                raise StreamClosed("this publisher was closed")
-            if self._session is None:
-                self._session = self._loop_side.PublisherSession(self._settings, tenant=self._tenant)
-                _process.opened.add(self)
-            assert self._session is not None
-            buffer = self._session.carry(
-                feed.id,
-                config,
-                max_events=self._limits.buffer_events,
-                max_bytes=self._limits.buffer_bytes,
-                ended=lambda: self._forget(feed),
-            )
-            self._carried[feed] = buffer
+            buffer = self._carried.get(feed)
+            if buffer is None:
+                made = self._opened_session().carry(
+                    feed.id,
+                    config,
+                    max_events=self._limits.buffer_events,
+                    max_bytes=self._limits.buffer_bytes,
+                    ended=lambda: self._forget(feed),
+                )
+                if self._is_closed:  # checked last: nothing is called before the buffer is carried
+                    raise StreamClosed("this publisher was closed")
+                buffer = self._carried.setdefault(feed, made)
             return buffer
+
+    def _opened_session(self) -> PublisherSession:
+        if self._is_closed:
+            raise StreamClosed("this publisher was closed")
+        if self._session is None:
+            made = self._loop_side.PublisherSession(self._settings, tenant=self._tenant)
+            _process.opened.add(self)
+            if self._session is None:
+                self._session = made
+        return self._session
 
 
 class _ProcessPublishers:

@@ -18,7 +18,6 @@ Rules
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from copy import deepcopy
@@ -50,6 +49,7 @@ from broadcaster.log.streams.reader import Streams
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.loop_thread import loop_thread
 from broadcaster.process.tasks import end_tasks
+from broadcaster.process.thread_event import Once
 from broadcaster.settings import Settings
 from broadcaster.sync.buffer import Buffer, Ending, Given
 from broadcaster.webhooks.url import WebhookHosts
@@ -73,6 +73,7 @@ class Courier:
     check: Callable[[], Awaitable[None]]
     _unreported: int = field(default=0, init=False)  # lost events that are not yet reported in the stream
     _next_at: float = field(default=0.0, init=False)  # when the next append may be sent
+    is_started: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Until the feed is left or refused, or this is cancelled."""
@@ -175,6 +176,8 @@ class PublisherSession:
         self._tenant = tenant
         self._outage = Outage()
         self._tasks: set[asyncio.Task[None]] = set()  # touched on the loop alone
+        self._closed = Once()
+        self._is_closing = False  # touched on the loop alone
         self._connection = LogConnection(
             settings.redis_url,
             prefix=settings.key_prefix,
@@ -186,24 +189,35 @@ class PublisherSession:
     def carry(
         self, stream_id: str, config: FeedConfig, *, max_events: int, max_bytes: int, ended: Callable[[], None]
     ) -> Buffer:
-        """A buffer whose events go to this feed, which is opened for it; ``ended`` is called on the loop."""
-        wake = asyncio.Event()
+        """A buffer whose events go to this feed, which its first wake opens; ``ended`` is called on the loop.
+
+        A buffer that is dropped before has done nothing.
+        """
         buffer = Buffer(
             max_events=max_events,
             max_bytes=max_bytes,
-            wake=lambda: self._thread.call_soon(wake.set),
+            wake=lambda: self._thread.call_soon(lambda: self._wake(courier, ended)),
             outage=lambda: delivery.trouble or self._outage.error,
         )
         delivery = Delivery(FencedFeeds(self._feeds, config), stream_id, tenant=self._tenant, outage=self._outage)
-        courier = Courier(buffer, delivery, wake=wake, config=config, check=self._connection.check)
-        self._thread.call_soon(lambda: self._start(courier.run(), ended))
+        courier = Courier(buffer, delivery, wake=asyncio.Event(), config=config, check=self._connection.check)
         return buffer
 
     def close(self, deadline: float) -> None:
         """End all of it, and wait until ``deadline`` (monotonic) at most; the rest ends in the background."""
-        closed = threading.Event()
-        self._thread.call_soon(lambda: self._start(self._aclose(closed), lambda: None))
-        closed.wait(max(0.0, deadline - time.monotonic()))
+        self._thread.call_soon(self._begin_to_close)
+        self._closed.wait(max(0.0, deadline - time.monotonic()))
+
+    def _wake(self, courier: Courier, ended: Callable[[], None]) -> None:
+        courier.wake.set()
+        if not courier.is_started and not self._is_closing:
+            courier.is_started = True
+            self._start(courier.run(), ended)
+
+    def _begin_to_close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._start(self._aclose(), lambda: None)
 
     def _start(self, run: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
         task = asyncio.get_running_loop().create_task(run)
@@ -211,10 +225,10 @@ class PublisherSession:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: ended())
 
-    async def _aclose(self, closed: threading.Event) -> None:
+    async def _aclose(self) -> None:
         await end_tasks(*(self._tasks - {asyncio.current_task()}))
         await self._connection.aclose()
-        closed.set()
+        self._closed.set()
 
 
 def check_url(settings: Settings) -> None:
