@@ -8,6 +8,8 @@ Rules
 4. Cancelling ``run`` ends a try or a pause at once.
 5. The ``finish`` of an answer that did not come at the first try names its origin: ``providerMetadata.broadcaster``
    has ``provider``, ``model`` and ``tries``.
+6. A request costs its input once a provider has accepted it. Where the provider has not reported the input, the counts
+   have an estimate of it. A try that was refused, or failed before any event of an answer, costs no input.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Final, TypeAlias
 
 import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event, Finish, Usage
+from broadcaster.core.providers.metering import estimated_input_tokens
 from broadcaster.core.providers.model_routing import ModelTarget
 from broadcaster.core.providers.retrying import Course, RetryBounds, RetryStep
+from broadcaster.core.requests.passed_calls import passed_request
 from broadcaster.errors import ProviderFailed
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
@@ -70,11 +75,29 @@ class ModelAnswer:
         self._stream: ProviderStream | None = None
         self._call: ProviderCall
         self._tried: list[Key] = []
+        self._has_opened = self._costs_input = False
         self.has_begun = False
 
     def usage_so_far(self) -> Usage | None:
-        """The counts of the newest try; None before the first one."""
-        return self._stream.usage_so_far() if self._stream is not None else None
+        """The counts of the newest try (rule 6); None while no provider has accepted it."""
+        if self._stream is None:
+            return None
+        usage = self._stream.usage_so_far()
+        return self._with_input(usage) if self._costs_input else usage
+
+    def _with_input(self, usage: Usage) -> Usage:
+        """Rule 6."""
+        if usage.input_tokens is not None or self._estimated_input is None:
+            return usage
+        return msgspec.structs.replace(usage, input_tokens=self._estimated_input, estimated=True)
+
+    @cached_property
+    def _estimated_input(self) -> int | None:
+        request = self._request
+        if request.call is not None:
+            return estimated_input_tokens(passed_request(request.call, request.extra))
+        read = {"messages": request.messages, "system": request.system, "tools": request.tools}
+        return estimated_input_tokens({**request.extra, **read})
 
     @property
     def received_bytes(self) -> int:
@@ -120,7 +143,7 @@ class ModelAnswer:
         return sorted(routed, key=lambda target: not self._providers.keys_of(target.provider).has_ready())
 
     async def _try(self, target: ModelTarget, give: Give) -> Sequence[Event]:
-        self._stream = None
+        self._stream, self._has_opened = None, False
         keys = self._providers.keys_of(target.provider)
         self._call = self._providers.counted_call(self._request.model, target)
         with keys.taken(but=self._tried) as key, self._call:
@@ -131,11 +154,12 @@ class ModelAnswer:
                 request = replace(self._request, model=model, api_key=key.value, trace=traced.context)
                 try:
                     async with provider.stream(request) as stream:
-                        self._stream = stream
+                        self._stream, self._costs_input = stream, True
                         last = await self._relay(stream, give)
                         traced.last = last[-1]
                         return last
                 except ProviderFailed as failure:
+                    self._costs_input = self._has_opened
                     if failure.reason == "provider_timeout" and failure.refusal is None:
                         limit_reached("PROVIDER_TIMEOUT_S")
                     keys.failed(key, failure, provider=target.provider)
@@ -144,10 +168,11 @@ class ModelAnswer:
                     self._call.usage = traced.usage = self.usage_so_far()
 
     async def _relay(self, stream: ProviderStream, give: Give) -> Sequence[Event]:
-        """Rules 1 and 2."""
+        """Rules 1, 2 and 6."""
         pending: list[Event] = []
         async for events in stream:
             if not self.has_begun:
+                self._has_opened = True
                 pending += events
                 if len(pending) <= MAX_PENDING_EVENTS and not any(map(_is_content, events)):
                     continue
@@ -155,7 +180,7 @@ class ModelAnswer:
                 self._facts.content(events)
                 self._call.content()
             if isinstance(events[-1], _TERMINALS):
-                return events
+                return [self._with_input(event) if isinstance(event, Usage) else event for event in events]
             give(events)
         raise ProviderFailed("the provider's answer ended without its end", reason="provider_truncated", retryable=True)
 

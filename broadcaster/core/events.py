@@ -182,7 +182,7 @@ class File(_Event, frozen=True, tag="file"):
 
 
 class Usage(_Event, frozen=True, tag="usage"):
-    """Token counts so far for the generation; ``estimated`` when the provider never reported the output count."""
+    """Token counts so far for the generation; ``estimated`` when the provider never reported the input or output."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None

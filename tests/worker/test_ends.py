@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -56,9 +56,16 @@ async def world(connection: LogConnection) -> World:
 
 
 @asynccontextmanager
-async def generating(world: World, usage: CountedUsage) -> AsyncIterator[tuple[Runner, HandProvider, str]]:
+async def generating(
+    world: World,
+    usage: CountedUsage,
+    *,
+    provider: HandProvider | None = None,
+    timeout_s: float = 60,
+    request: Mapping[str, Any] | None = None,
+) -> AsyncIterator[tuple[Runner, HandProvider, str]]:
     """A runner that runs one generation, whose provider is the test."""
-    provider, reader = HandProvider(), world.reader()
+    provider, reader = provider or HandProvider(), world.reader()
     async with world.appender() as appender:
         engine = Engine(
             world.queue,
@@ -72,10 +79,10 @@ async def generating(world: World, usage: CountedUsage) -> AsyncIterator[tuple[R
             Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
             usage=cast("DailyUsage", usage),
         )
-        times = RunnerTimes(0.3, 60.0, AttemptTimes(generation_timeout_s=60, append_deadline_s=60))
+        times = RunnerTimes(0.3, 60.0, AttemptTimes(generation_timeout_s=timeout_s, append_deadline_s=60))
         slots = CountedSlots(concurrency=1, buffer_bytes=2 * world.max_bytes, max_bytes=world.max_bytes)
         runner = Runner(engine, slots, times=times, max_bytes=world.max_bytes)
-        stream_id = await world.create()
+        stream_id = await world.create(request=request)
         taking = asyncio.create_task(runner.take_new())
         await until(lambda: set(runner.attempts) == {stream_id})
         try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from broadcaster.core import events as ev
+from broadcaster.core.requests.passed_calls import COUNT_TOKENS, INPUT_TOKENS, call_of
 
 BYTES_PER_TOKEN: Final = 4
 """For the estimate of an answer that was stopped: a token is about four UTF-8 bytes of English, and the error for
@@ -15,6 +16,9 @@ MEDIA_TOKENS: Final = 1600
 in bytes does not indicate its tokens."""
 _MEDIA: Final = frozenset({"data", "file_data", "image_url", "url"})
 """Fields that hold a file, as base64 or as a data URL, or its address."""
+_FREE_CALLS: Final = frozenset({COUNT_TOKENS, INPUT_TOKENS})
+_NOT_READ: Final = frozenset({"model", "metadata", "surface", "max_steps", "max_tokens", "temperature"})
+"""Fields of a stored request that no model reads."""
 _MEDIA_URLS: Final = ("data:", "http://", "https://")
 
 
@@ -55,6 +59,16 @@ def estimated_request_tokens(*parts: Any) -> int:
         elif value is not None:
             meter.count(value if isinstance(value, str) else str(value))
     return meter.estimated_tokens() + media * MEDIA_TOKENS
+
+
+def estimated_input_tokens(request: Mapping[str, Any]) -> int | None:
+    """About how many tokens a provider reads for a stored request; None: it counts tokens, which costs none."""
+    call = call_of(request)
+    if call in _FREE_CALLS:
+        return None
+    if call is not None:
+        return estimated_request_tokens(request["body"])
+    return estimated_request_tokens(*(value for name, value in request.items() if name not in _NOT_READ))
 
 
 def total_usage(counts: Sequence[ev.Usage]) -> ev.Usage:

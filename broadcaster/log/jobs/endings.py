@@ -1,7 +1,8 @@
 """Ending a generation that has no worker: its stop was requested, or its time is up.
 
 The process that ends it writes the ``usage`` event that its worker would have written, before the terminal event. The
-usage is estimated from the last attempt's entries. The answer so far stays.
+usage is estimated from the last attempt's entries, and its input, if no entry has it, from the request. The answer so
+far stays.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from broadcaster.core.events import (
     encode_event,
     read_event,
 )
-from broadcaster.core.providers.metering import OutputMeter
+from broadcaster.core.providers.metering import OutputMeter, estimated_input_tokens
 from broadcaster.log.jobs.claims import Claim, Claims
 from broadcaster.log.streams.pages import read_pages
 from broadcaster.log.streams.reader import Streams
@@ -72,7 +73,10 @@ class Endings:
             return b""
         counted = 0 if reported.estimated else reported.output_tokens or 0
         output_tokens = counted + meter.estimated_tokens()
-        return encode_event(Usage(input_tokens=reported.input_tokens, output_tokens=output_tokens, estimated=True))
+        input_tokens = reported.input_tokens
+        if input_tokens is None and (meta := await self._streams.meta(stream_id)) is not None:
+            input_tokens = estimated_input_tokens(meta.request)
+        return encode_event(Usage(input_tokens=input_tokens, output_tokens=output_tokens, estimated=True))
 
 
 def _written(event: Event) -> str:

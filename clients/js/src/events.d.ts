@@ -154,7 +154,7 @@ export interface FileEvent {
   providerMetadata?: Record<string, Record<string, unknown>>;
 }
 
-/** Token counts so far for the generation; `estimated` when the provider never reported the output count. */
+/** Token counts so far for the generation; `estimated` when the provider never reported the input or output. */
 export interface UsageEvent {
   type: "usage";
   inputTokens?: number;

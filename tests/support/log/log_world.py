@@ -111,10 +111,10 @@ class World:
         """A blocking reader of new jobs."""
         return JobReader(self.connection, consumer=self.worker, block_s=0.05, tenant_running=self.tenant_running)
 
-    async def create(self, *, tenant: str = TENANT, **policies: Any) -> str:
+    async def create(self, *, tenant: str = TENANT, request: Mapping[str, Any] | None = None, **policies: Any) -> str:
         """A queued generation's id."""
-        request = GenerationRequest(model="m", request={"messages": []}, **policies)
-        return (await self.generations.create(request, tenant=tenant)).id
+        generation = GenerationRequest(model="m", request=request or {"messages": []}, **policies)
+        return (await self.generations.create(generation, tenant=tenant)).id
 
     async def die(self, *, times_settled: int = 1, webhook: Mapping[str, Any] | None = None) -> str:
         """A generation that spent its attempts (one, with ``max_attempts=1``) and is among the dead letters."""
