@@ -122,8 +122,8 @@ class GenerationAttempt:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens that it has spent so far; None: its provider has not answered."""
-        return self._answer.usage_so_far()
+        """The tokens that it has spent so far, without repeated steps; None: its provider has not answered."""
+        return self._answer.spent_so_far()
 
     def fail_for_memory(self) -> None:
         """Close the provider and end with an error."""

@@ -85,6 +85,10 @@ class ModelAnswer:
         usage = self._stream.usage_so_far()
         return self._with_input(usage) if self._costs_input else usage
 
+    def spent_so_far(self) -> Usage | None:
+        """The same: one call is all of its answer."""
+        return self.usage_so_far()
+
     def _with_input(self, usage: Usage) -> Usage:
         """Rule 6."""
         if usage.input_tokens is not None or self._estimated_input is None:

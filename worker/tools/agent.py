@@ -90,7 +90,11 @@ class AgentLoop:
         self._has_history = writer.last_seq > 0
         self._messages: list[Mapping[str, Any]] = list(request.messages)
         self._call_ids: set[str] = set()
+        # Both are of the steps before the newest. The answer begins with the steps that earlier attempts recorded, and
+        # each of these has counted its own. What a killed worker recorded is counted by no attempt, as is the rest of
+        # its attempt (log/access/daily_usage.py, rule 2).
         self._counted: ev.Usage | None = None
+        self._spent: ev.Usage | None = None
         self.steps: int = 0  # that this attempt has requested
         self._give: Give = lambda _: None  # before ``run``
 
@@ -100,9 +104,16 @@ class AgentLoop:
         return self._answer.has_begun
 
     def usage_so_far(self) -> ev.Usage | None:
-        """The counts of all steps; None before the first request."""
+        """The counts of the answer, of all its steps; None before the first one."""
+        return self._with_newest(self._counted)
+
+    def spent_so_far(self) -> ev.Usage | None:
+        """What the steps have cost that this attempt requested, and no repeated one; None before the first request."""
+        return self._with_newest(self._spent)
+
+    def _with_newest(self, before: ev.Usage | None) -> ev.Usage | None:
         now = self._answer.usage_so_far() if self._is_requesting else None
-        known = [each for each in (self._counted, now) if each is not None]
+        known = [each for each in (before, now) if each is not None]
         return total_usage(known) if known else None
 
     @property
@@ -154,7 +165,7 @@ class AgentLoop:
         self._is_requesting = True
         last = await self._answer.run(lambda events: self._give(relay.take(events)))
         rest = relay.take(last)
-        self._counted, self._is_requesting = self.usage_so_far(), False
+        self._counted, self._spent, self._is_requesting = self.usage_so_far(), self.spent_so_far(), False
         self._give(rest)
         return step
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from structlog.testing import capture_logs
+
 from broadcaster.core import events as ev
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Cut, Hang, Script, wire
@@ -12,6 +15,8 @@ from tests.worker.providers.provider_support import ANTHROPIC, Wire, on_every_wi
 from tests.worker.tools.agent_support import DONE, OSLO, PARIS, AgentWorld, agent_world, calls, outputs
 from worker.attempt import AttemptEnd
 from worker.tools import ToolContext
+
+IN = wire.DEFAULT_INPUT_TOKENS
 
 
 class Weather:
@@ -171,6 +176,47 @@ async def test_the_counts_continue_from_those_of_the_repeated_steps(connection: 
         state = await given.state()
         assert state.usage is not None
         assert state.usage["inputTokens"] == 2 * wire.DEFAULT_INPUT_TOKENS
+
+
+@pytest.mark.parametrize("end", [AttemptEnd.RETRY, AttemptEnd.HANDED_BACK, AttemptEnd.LOST])
+async def test_the_attempts_together_have_spent_what_the_provider_was_requested(
+    connection: LogConnection, end: AttemptEnd
+) -> None:
+    async with agent_world(connection) as given:
+        Weather(given, repeatable=False)
+        given.policy = {"on_provider_loss": "retry"}
+        given.script(
+            calls(ANTHROPIC, PARIS), Script(ANTHROPIC.half(), Cut() if end is AttemptEnd.RETRY else Hang()), DONE
+        )
+        first = await given.begin()
+        if end is not AttemptEnd.RETRY:
+            await given.until_logged(ev.TextDelta, 2)
+            first.attempt.writer.lose() if end is AttemptEnd.LOST else first.attempt.hand_back()
+        assert await first.over() is end
+        first.attempt.writer.lose()
+        await given.world.lapse(given.stream_id)
+        last = await given.begin()
+        assert await last.over() is AttemptEnd.OVER
+        with capture_logs() as logs:
+            last.attempt.report(AttemptEnd.OVER)
+        spent = [running.attempt.usage for running in (first, last)]
+        assert [usage and usage.input_tokens for usage in spent] == [2 * IN, IN]
+        assert [line["input_tokens"] for line in logs if line["event"] == "attempt_ended"] == [IN]
+        usage = (await given.state()).usage
+        assert usage is not None
+        assert usage["inputTokens"] == 2 * IN  # of the answer: the repeated step and the last one
+
+
+async def test_an_attempt_that_only_repeats_has_spent_nothing(connection: LogConnection) -> None:
+    async with agent_world(connection) as given:
+        written: list[ev.Event] = [
+            *(ev.Start(message_id="m1"), ev.StartStep(), ev.TextStart(id="0"), ev.TextDelta(id="0", delta="sunny")),
+            *(ev.TextEnd(id="0"), ev.Usage(output_tokens=3), ev.FinishStep(finish_reason="stop")),
+        ]
+        await given.record(written)
+        last = await given.begin()
+        assert await last.over() is AttemptEnd.OVER
+        assert last.attempt.usage is None
 
 
 async def test_deltas_are_repeated_as_one(connection: LogConnection) -> None:
