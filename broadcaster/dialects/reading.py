@@ -7,6 +7,7 @@ A decoder of a wire decides what one message means; ``EventStreamDecoder`` does 
 3. The end of the body proves nothing: an incomplete message is dropped, and what the decoder has read decides.
 4. What yields no event is bounded: MAX_IDLE_BYTES of comments and of messages that mean nothing to us, and
    MAX_MESSAGE_VALUES in one message, because a parsed value takes up to a hundred times its bytes.
+5. A character that comes in two halves is one (halves.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.requests.json_values import is_too_deep
 from broadcaster.core.sse import DEFAULT_EVENT, DEFAULT_MAX_EVENT_BYTES, SseDecoder, SseMessage
 from broadcaster.dialects.errors import BAD_DATA
+from broadcaster.dialects.halves import Halves, is_torn, with_pairs
 from broadcaster.errors import BadFrame, ProviderFailed
 
 Json: TypeAlias = dict[str, Any]
@@ -119,6 +121,14 @@ class EventStreamDecoder(ProviderDecoder):
         super().__init__()
         self._sse = SseDecoder()
         self._idle_bytes = 0
+        self._halves: Halves | None = None
+
+    def flush(self) -> list[ev.Event]:
+        """See ProviderDecoder.flush."""
+        out = super().flush()
+        if self._halves is not None:
+            self._halves.end(out)
+        return out
 
     @abstractmethod
     def _read(self, message: SseMessage, out: list[ev.Event]) -> None:
@@ -129,14 +139,33 @@ class EventStreamDecoder(ProviderDecoder):
         messages = self._sse.decode(chunk)
         grown_bytes = self._sse.buffered_bytes - before_bytes
         self.has_advanced = bool(messages) or grown_bytes > 0
-        for message in messages:
-            if not self.terminal_seen:
-                _check_values(message.data)
-                self._read(message, out)
+        try:
+            for message in messages:
+                if not self.terminal_seen:
+                    _check_values(message.data)
+                    self._read(message, out)
+        except ProviderFailed:
+            if self._halves is not None:
+                self._halves.join(out)
+                self._halves.end(out)
+            raise
+        if self._halves is not None:
+            self._halves.join(out)
         # Rule 4; the bytes of an incomplete message count when it is complete.
         self._idle_bytes = 0 if out else self._idle_bytes + len(chunk) - grown_bytes
         if self._idle_bytes > MAX_IDLE_BYTES:
             raise BAD_DATA.failure(detail=f"more than {MAX_IDLE_BYTES} bytes without an event")
+
+    def _torn(self, message: SseMessage) -> Json | None:
+        """The object in a message that ``parse`` has mended, with its halves; None when it has none.
+
+        Put the halves of a delta's text back into it, and nothing else.
+        """
+        if not is_torn(message.data):
+            return None
+        self._halves = self._halves or Halves()
+        whole: Json = json.loads(message.data)
+        return whole
 
 
 def _check_values(data: str) -> None:
@@ -148,8 +177,8 @@ def _check_values(data: str) -> None:
 def parse(message: SseMessage) -> tuple[Json, str]:
     """The object in the data, and its text, mended. Raises ProviderFailed when the data is not an object.
 
-    (1) Servers that cut text by UTF-16 units send halves of a surrogate pair, which have no UTF-8 form: they become
-    "?". (2) Some gateways leave the type to the event's name, as in an empty ``event: ping``.
+    (1) Halves of a surrogate pair, which have no UTF-8 form, become "?"; rule 5 is for the texts of deltas. (2) Some
+    gateways leave the type to the event's name, as in an empty ``event: ping``.
     """
     try:
         whole = json.loads(message.data)
@@ -187,6 +216,7 @@ def tool_input(call: Json, text: str, *, empty: Any) -> ev.ToolInputAvailable | 
 
     ``call`` holds the fields that both events share.
     """
+    text = with_pairs(text)
     if not text.strip():
         return ev.ToolInputAvailable(**call, input=empty)
     try:

@@ -31,8 +31,8 @@ class OutputMeter:
         self.bytes = 0
 
     def count(self, text: str) -> None:
-        """Add the UTF-8 size of a piece that the model wrote."""
-        self.bytes += len(text) if text.isascii() else len(text.encode())
+        """Add the UTF-8 size of a piece that the model wrote; half of a character counts one byte."""
+        self.bytes += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
     def estimated_tokens(self) -> int:
         """One token for every BYTES_PER_TOKEN bytes, rounded up."""

@@ -92,6 +92,8 @@ class AnthropicDecoder(EventStreamDecoder):
             event = _wire_decoder.decode(mended)
         except msgspec.DecodeError:
             raise BAD_DATA.failure(detail=f"a malformed {kind}") from None
+        if isinstance(event, wire.BlockDelta) and (torn := self._torn(message)) is not None:
+            wire.keep_halves(event.delta, torn["delta"])
         _HANDLERS[type(event)](self, event, mended, out=out)
 
     def _on_message_start(self, event: wire.MessageStart, data: str, *, out: list[ev.Event]) -> None:

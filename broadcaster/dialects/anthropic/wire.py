@@ -123,6 +123,17 @@ _FAULTS: Final = by_name(
 )
 
 
+def keep_halves(delta: Delta, torn: Json) -> None:
+    """Put the halves back into the text of a mended delta; ``torn`` is the same delta as it came (halves.py)."""
+    match delta:
+        case AnthropicTextDelta():
+            delta.text = torn["text"]
+        case ThinkingDelta():
+            delta.thinking = torn["thinking"]
+        case InputJsonDelta():
+            delta.partial_json = torn["partial_json"]
+
+
 def fault_of(error_type: str | None) -> ProviderFault | None:
     """The meaning of an error's ``type``; None when the type is not known."""
     return _FAULTS.get(error_type or "")

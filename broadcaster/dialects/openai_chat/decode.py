@@ -31,7 +31,7 @@ from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.dialects.openai.errors import error_in, reported_failure
 from broadcaster.dialects.openai.wire import PASSED_TYPE, extras_in, metadata, usage_of
 from broadcaster.dialects.openai_chat import wire
-from broadcaster.dialects.openai_chat.parts import ChatParts, TextKind, objects, read_delta
+from broadcaster.dialects.openai_chat.parts import ChatParts, TextKind, keep_halves, objects, read_delta
 from broadcaster.dialects.reading import EventStreamDecoder, Json, extras_of, json_in, parse, start_of, token_count
 
 _plain_decoder: Final = msgspec.json.Decoder(wire.PlainChunk)
@@ -64,6 +64,15 @@ class OpenAIChatDecoder(EventStreamDecoder):
         if self.is_whole and not self.terminal_seen:
             self._close(out)
         return out
+
+    def _object_of(self, message: SseMessage) -> Json:
+        """The object in the data; the quick way where nothing has to be mended."""
+        if message.event == DEFAULT_EVENT and isinstance(whole := json_in(message.data), dict):
+            return whole
+        whole, _ = parse(message)
+        if (torn := self._torn(message)) is not None:
+            keep_halves(whole, torn)
+        return whole
 
     def usage_so_far(self) -> ev.Usage:
         """See ProviderDecoder. Most servers count once, at the end; until then the input is unknown."""
@@ -105,7 +114,7 @@ class OpenAIChatDecoder(EventStreamDecoder):
                 raise BAD_DATA.failure(detail=f"{wire.DONE} without a finish_reason")
             self._close(out)
         elif text:
-            whole = _object_of(message)
+            whole = self._object_of(message)
             if (error := _error_of(whole)) is not None:
                 raise reported_failure(error)
             if "choices" in whole or isinstance(whole.get("usage"), dict):
@@ -226,13 +235,6 @@ class Counts:
     @property
     def _output(self) -> int | None:
         return token_count(self._usage.get("completion_tokens"))
-
-
-def _object_of(message: SseMessage) -> Json:
-    """The object in the data; the quick way where nothing has to be mended."""
-    if message.event == DEFAULT_EVENT and isinstance(whole := json_in(message.data), dict):
-        return whole
-    return parse(message)[0]
 
 
 def _error_of(whole: Json) -> object:

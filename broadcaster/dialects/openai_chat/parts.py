@@ -129,6 +129,43 @@ def read_delta(delta: Json, parts: ChatParts, out: list[ev.Event]) -> Json:
     return rest
 
 
+def keep_halves(chunk: Json, torn: Json) -> None:
+    """Put the halves back into the texts of a mended chunk; ``torn`` is the same chunk as it came (halves.py).
+
+    What is an extra, and the choices that are passed on, stay mended.
+    """
+    choices = chunk.get("choices")
+    for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+        match choice:
+            case {"delta": dict(delta)} if choice.get("index") in (0, None):
+                choice["delta"] = _with_halves(delta, torn["choices"][place]["delta"])
+
+
+def _with_halves(delta: Json, torn: Json) -> Json:
+    names = ["content", "refusal"]
+    if len({torn[name] for name in _REASONING_FIELDS if isinstance(torn.get(name), str) and torn[name]}) == 1:
+        names += _REASONING_FIELDS  # rule 4: two values that differ are no text
+    kept = delta | {name: torn[name] for name in names if isinstance(torn.get(name), str)}
+    if isinstance(delta.get("content"), list):
+        for part, torn_part in zip(delta["content"], torn["content"], strict=True):
+            match part:
+                case {"type": "text", "text": str()}:
+                    part["text"] = torn_part["text"]
+                case {"type": "thinking", "thinking": [{"type": "text", "text": str()}]}:
+                    part["thinking"] = torn_part["thinking"]
+    calls = delta.get("tool_calls")
+    for place, call in enumerate(calls if isinstance(calls, list) else ()):
+        match call:
+            case {"function": {"arguments": str()}}:
+                call["function"]["arguments"] = torn["tool_calls"][place]["function"]["arguments"]
+            case {"custom": {"input": str()}} if "function" not in call:
+                call["custom"]["input"] = torn["tool_calls"][place]["custom"]["input"]
+    match delta.get("function_call"):
+        case {"arguments": str()}:
+            delta["function_call"]["arguments"] = torn["function_call"]["arguments"]
+    return kept
+
+
 def _read_content(content: list[Any], parts: ChatParts, out: list[ev.Event]) -> list[Any]:
     """Content in parts, as Mistral's reasoning models send it; returns the parts that events cannot express."""
     rest = []

@@ -19,6 +19,7 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.dialects.errors import BAD_DATA
+from broadcaster.dialects.halves import with_pairs
 from broadcaster.dialects.openai.wire import metadata
 from broadcaster.dialects.openai_chat.wire import CALL_FIELDS
 from broadcaster.dialects.reading import Json, extras_of, tool_input
@@ -87,7 +88,7 @@ class _OpenCall:
         """Rule 4. The input of a custom tool is text and stays it."""
         if not self.is_started:
             self._start(out)
-        text = "".join(self.arguments)
+        text = with_pairs("".join(self.arguments))
         if self.function == "custom":
             out.append(ev.ToolInputAvailable(**self._shared(), input=text))
         else:

@@ -100,6 +100,8 @@ class OpenAIResponsesDecoder(EventStreamDecoder):
             event = _wire_decoder.decode(mended)
         except msgspec.DecodeError:
             raise BAD_DATA.failure(detail=f"a malformed {kind}") from None
+        if isinstance(event, wire.AnyDelta) and (torn := self._torn(message)) is not None:
+            event.delta = torn["delta"]
         if not self._numbers.is_double(event.sequence_number, message.data):
             self._take_event(event, mended, out)
 

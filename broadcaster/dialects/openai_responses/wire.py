@@ -224,6 +224,7 @@ class CodeWhole(OfItem, tag="response.code_interpreter_call_code.done"):
 
 
 InputDelta: TypeAlias = ArgumentsDelta | CustomInputDelta | McpArgumentsDelta | CodeDelta
+AnyDelta: TypeAlias = OutputTextDelta | WrittenDelta | InputDelta
 InputWhole: TypeAlias = ArgumentsWhole | CustomInputWhole | McpArgumentsWhole | CodeWhole
 
 WireEvent: TypeAlias = (

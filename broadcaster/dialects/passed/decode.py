@@ -22,6 +22,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.providers import request_ids
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.core.sse import SseMessage
+from broadcaster.dialects.halves import is_torn
 from broadcaster.dialects.openai.errors import reported_failure
 from broadcaster.dialects.reading import EventStreamDecoder, Json, ProviderDecoder, member, parse, token_count
 from broadcaster.errors import ProviderFailed
@@ -122,7 +123,7 @@ class StreamDecoder(EventStreamDecoder):
         self._usage = _counted(whole.get("usage")) or self._usage
         for text in _texts(whole):
             self._meter.count(text)
-        out.append(ev.DataEvent(type=CARRIED_TYPE, data=mended if _is_torn(message.data) else message.data))
+        out.append(ev.DataEvent(type=CARRIED_TYPE, data=mended if is_torn(message.data) else message.data))
 
 
 def _started(request_id: str | None) -> ev.Start:
@@ -146,8 +147,3 @@ def _texts(chunk: Json) -> list[str]:
     choices = chunk.get("choices")
     choices = choices if isinstance(choices, list) else []
     return [text for each in choices if isinstance(text := member(each, "text"), str)]
-
-
-def _is_torn(text: str) -> bool:
-    r"""Whether it may hold half of a surrogate pair, as an escape (``\ud83d``): that has no UTF-8 form."""
-    return "\\ud" in text or "\\uD" in text

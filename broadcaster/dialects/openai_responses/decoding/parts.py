@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
+from broadcaster.dialects.halves import with_pairs
 from broadcaster.dialects.openai.wire import metadata
 from broadcaster.dialects.reading import Json, Sources, extras_of
 
@@ -81,7 +82,7 @@ class PartDecoder:
         """Compare with the whole text, if there is one; False, once, when it differs from the deltas (rule 1)."""
         if not isinstance(whole, str) or not whole:
             return True
-        given = "".join(self._pieces)
+        given = with_pairs("".join(self._pieces))
         self._pieces = [given]
         if whole.startswith(given) and (self.is_open or whole == given):
             if len(whole) > len(given):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from broadcaster.core import events as ev
+from broadcaster.dialects.halves import with_pairs
 from broadcaster.dialects.openai.wire import metadata
 from broadcaster.dialects.openai_responses.decoding.parts import ResponsesOutput, named
 from broadcaster.dialects.reading import Json, extras_of, tool_input
@@ -118,14 +119,14 @@ class ToolCallDecoder:
             self._grow_to(item.get(self._kind.text), out)
 
     def _grow_to(self, whole: object, out: list[ev.Event]) -> None:
-        given = "".join(self._pieces)
+        given = with_pairs("".join(self._pieces))
         if isinstance(whole, str) and len(whole) > len(given) and whole.startswith(given):
             self.grow(whole[len(given) :], out)
 
     def _give_input(self, out: list[ev.Event], *, whole: object) -> None:
         self._is_available = True
         call = self._call()
-        text = whole if isinstance(whole, str) and whole else "".join(self._pieces)
+        text = whole if isinstance(whole, str) and whole else with_pairs("".join(self._pieces))
         if not self._kind.has_own_name:
             known = _NAMES | self._kind.results
             fields = {name: value for name, value in self._item.items() if name not in known}
