@@ -196,7 +196,8 @@ class Generations:
         dies before its first report.
 
         Raises MetadataTooLarge, BodyTooLarge, QueueFull, TenantLimit, Busy (too many webhooks) and IdempotencyMismatch
-        (same key, another body), without leaving anything behind. A key whose generation was deleted starts a new one.
+        (same key, another body), without leaving anything behind. A key whose generation was deleted or abandoned starts
+        a new one.
         """
         if request.webhook is not None and self.webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
@@ -219,7 +220,7 @@ class Generations:
         """The generation of an earlier request with this key, if it is there. Raises IdempotencyMismatch."""
         generation_id = await self._idempotency.find(tenant, idempotency_key, digest=request.digest())
         meta = None if generation_id is None else await self.streams.meta(generation_id)
-        return None if meta is None or meta.is_deleted else Created(meta.id, created=False)
+        return None if meta is None or meta.is_deleted or meta.is_abandoned else Created(meta.id, created=False)
 
     async def get(self, generation_id: str, *, tenant: str) -> Meta:
         """The generation's meta."""
@@ -286,7 +287,7 @@ class Generations:
         written = await self._write_meta(generation_id, fields, tenant=tenant, is_abandonable=is_abandonable)
         if not written:
             meta = await self.streams.meta(generation_id)
-            if meta is None or meta.is_deleted:
+            if meta is None or meta.is_deleted or meta.is_abandoned:
                 if key is not None and meta is not None:
                     await self._idempotency.forget(tenant, key, generation_id=generation_id)
                 return None

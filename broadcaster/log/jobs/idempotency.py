@@ -4,7 +4,9 @@ Rules
 1. The first create with a key decides which generation it names (SET NX); every later one gets that generation's id.
 2. A key whose create was refused is remembered a few seconds longer (``REFUSED_KEY_MS``), not a day: a caller that got
    the id from it meanwhile must find the same generation when it repeats its create.
-3. A key is shortened, prolonged or forgotten only while it still names the given generation.
+3. A key whose generation is deleted or abandoned is forgotten: the next create with it decides anew. Of several repeats
+   that forget it at once, only those that find the old generation's id still there have an effect.
+4. A key is shortened, prolonged or forgotten only while it still names the given generation.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class IdempotencyKeys:
         await self._retime(tenant, key, generation_id=generation_id, ttl_ms=self._ttl_ms)
 
     async def forget(self, tenant: str, key: str, *, generation_id: str) -> None:
-        """The generation is deleted: the next one with this key starts a new one."""
+        """The generation is deleted or abandoned: the next create with this key starts a new one."""
         await self._retime(tenant, key, generation_id=generation_id, ttl_ms=0)
 
     async def _retime(self, tenant: str, key: str, *, generation_id: str, ttl_ms: int) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
+from broadcaster.core.batching import StopRequest
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import Abort, read_event
 from broadcaster.core.requests.origins import NO_ORIGIN, ORIGIN_FIELDS, Origin
 from broadcaster.core.requests.priorities import Priority, stored_priority
 from broadcaster.core.requests.progress import JobProgress, listed_progress
@@ -25,6 +27,7 @@ from broadcaster.log.streams.tails import Tail, or_unread, read_tails, tail_of
 from broadcaster.log.streams.webhook_meta import WebhookMeta
 
 _FEED: Final = "feed"
+_ABANDONED: Final = StopRequest.ABANDONED.reason
 # The server reads the newest event of each stream, which takes it a millisecond when the event has a megabyte: between
 # two such scripts it serves the others.
 LISTED_AT_ONCE: Final = 10
@@ -93,6 +96,14 @@ class Meta:
     def is_over(self) -> bool:
         """Whether the terminal event is written."""
         return self.status in OVER
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it was, or is being, cut off because it had no viewers: its answer is not whole."""
+        if not self.is_over:
+            return self.stop == _ABANDONED
+        end = None if self.terminal is None else read_event(self.terminal)
+        return isinstance(end, Abort) and end.reason == _ABANDONED
 
     @classmethod
     def from_hash(cls, stream_id: str, fields: Mapping[bytes, bytes]) -> Meta:

@@ -23,7 +23,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=MAX_IDEMPOTENCY_KEY_CHARS,
         pattern=IDEMPOTENCY_KEY,
-        description="the same key and body return the same generation, for a day",
+        description="the same key and body name the same generation, for a day; an abandoned one is begun anew",
     ),
 ]
 

@@ -11,6 +11,7 @@ from broadcaster.errors import IdempotencyMismatch, QueueFull, StopNotDurable, U
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.idempotency import REFUSED_KEY_MS
 from broadcaster.log.jobs.queue import GROUP, SWEPT_AT_ONCE, Settled
+from broadcaster.log.jobs.rescue.accepted import create_meta
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.presence import Presence
@@ -108,7 +109,7 @@ async def test_a_create_that_broke_off_is_completed_by_its_repetition(world: Wor
 
 async def test_create_never_overwrites_a_meta(world: World) -> None:
     stream_id, claim = await world.granted()
-    assert await SCRIPTS["create"].run(world.redis, [world.keys.meta(stream_id)], 1000, "status", "queued") == 0
+    assert not await create_meta(world.connection, stream_id, {"status": "queued"}, ttl_ms=1000)
     meta = await world.streams.meta(stream_id)
     assert meta is not None
     assert (meta.status, meta.epoch) == ("running", claim.epoch)

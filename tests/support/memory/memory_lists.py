@@ -27,3 +27,10 @@ def listed_end(entries: Sequence[Entry]) -> ListedEnd:
     """Where a stream stands in a list."""
     last = entries[-1].cursor if entries else None
     return ListedEnd(last, True, listed_progress(each.event for each in reversed(entries)))
+
+
+def left_of(meta: Meta, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """What a reader finds: of a log that has expired, the terminal event is left in meta."""
+    if entries or meta.terminal is None or meta.terminal_id is None:
+        return entries
+    return [Entry(meta.terminal_id.epoch, meta.terminal_id.seq, meta.terminal)]

@@ -37,7 +37,7 @@ from broadcaster.web.guards.tokens.mint import TokenMint
 from broadcaster.web.known_models import no_lists
 from broadcaster.web.services import Services
 from broadcaster.webhooks.url import WebhookHosts
-from tests.support.memory.memory_lists import listed_end, page_of
+from tests.support.memory.memory_lists import left_of, listed_end, page_of
 from tests.support.memory.memory_operations import MemoryOperations
 from tests.support.memory.memory_usage import MemoryUsage
 from tests.support.memory.unserved_durable import UnservedDurable
@@ -178,10 +178,13 @@ class MemoryWorld:
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         self._answer()
         stream = self.streams.get(stream_id)
-        return [entry for entry in (stream.entries if stream else []) if entry.cursor > after][:count]
+        left = [] if stream is None else left_of(stream.meta, stream.entries)
+        return [entry for entry in left if entry.cursor > after][:count]
 
     async def first(self, stream_id: str) -> Cursor | None:
-        return next((each.cursor for each in await self.read(stream_id, count=1)), None)
+        self._answer()
+        stream = self.streams.get(stream_id)
+        return stream.entries[0].cursor if stream is not None and stream.entries else None
 
     async def tails(self, stream_ids: Sequence[str]) -> list[Tail]:
         self._answer()
@@ -222,7 +225,7 @@ class MemoryWorld:
     async def find(self, request: GenerationRequest, *, tenant: str, idempotency_key: str) -> Created | None:
         self._answer()
         first_id, digest = self._keys.get(idempotency_key, ("", ""))
-        if first_id not in self.streams:
+        if first_id not in self.streams or self.streams[first_id].meta.is_abandoned:
             return None
         if digest != request.digest():
             raise IdempotencyMismatch("this Idempotency-Key was used with another body")
