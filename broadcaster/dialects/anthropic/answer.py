@@ -3,8 +3,7 @@
 Rules
 1. The message is put together from the same wire events, as an SDK would do it.
 2. A stream that ends with an error has no message, but the body and the status of a failed request.
-3. A stream whose beginning has expired has no message either: its end alone would be an empty one.
-4. If the arguments of a call were cut off, its input is as much of the object as came, so that the block stays valid.
+3. If the arguments of a call were cut off, its input is as much of the object as came, so that the block stays valid.
 """
 
 from __future__ import annotations
@@ -41,8 +40,6 @@ _COUNTED: Final = "usage"
 
 def message_of(entries: Sequence[Entry], *, stream_id: str, dialect: AnthropicDialect | None = None) -> Json:
     """The message of a stream that is over, or its ``error`` event; ``type`` distinguishes them."""
-    if entries and entries[0].seq > 1 and not entries[-1].event.startswith(b'{"type":"error"'):
-        return error("not_found_error", "the answer has expired")
     transcript = (dialect or AnthropicDialect()).open(stream_id)
     events = [event for entry in _last_attempt(entries) for event in transcript.encode_entry(entry)]
     if not events or events[-1]["type"] != "message_stop":

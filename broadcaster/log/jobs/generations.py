@@ -196,8 +196,8 @@ class Generations:
         dies before its first report.
 
         Raises MetadataTooLarge, BodyTooLarge, QueueFull, TenantLimit, Busy (too many webhooks) and IdempotencyMismatch
-        (same key, another body), without leaving anything behind. A key whose generation was deleted or abandoned starts
-        a new one.
+        (same key, another body), without leaving anything behind. A key whose generation was deleted or abandoned
+        starts a new one.
         """
         if request.webhook is not None and self.webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")

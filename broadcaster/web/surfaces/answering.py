@@ -28,9 +28,10 @@ from fastapi import Request, Response
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import Error, read_event
 from broadcaster.core.providers.request_ids import request_id_of
 from broadcaster.dialects import Dialect
-from broadcaster.errors import BroadcasterError, Busy, UnknownStream, naming
+from broadcaster.errors import BroadcasterError, Busy, naming
 from broadcaster.hub.places import Place
 from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.stop_reasons import Refused
@@ -41,7 +42,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER
 from broadcaster.web.services import Arrival, Services
 from broadcaster.web.surfaces.sdk_request import SdkRequest
-from broadcaster.web.viewing.joining import created_meta, join_stream
+from broadcaster.web.viewing.joining import EXPIRED, check_kept, created_meta, join_stream
 from broadcaster.web.viewing.sse import EventStreamResponse
 from broadcaster.web.viewing.waiting import end_without_content, wait_for_end
 
@@ -197,9 +198,10 @@ def streamed(viewer: Viewer | Refused, meta: Meta, *, headers: Mapping[str, str]
 
 
 async def whole(services: Services, request: Request, call: StartedGeneration) -> Sequence[Entry]:
-    """All entries of the generation, once it is over (rule 3).
+    """All entries of the generation, once it is over (rule 3); of a failure whose log has expired, its error.
 
-    Raises Busy when this front-end drains; LogUnavailable; UnknownStream.
+    Raises Busy when this front-end drains; LogUnavailable; UnknownStream when the answer of an earlier request with the
+    same key has expired.
     """
     meta, place, stops_on_disconnect = call
     assert place is not None
@@ -207,11 +209,11 @@ async def whole(services: Services, request: Request, call: StartedGeneration) -
         while True:
             # The end is in the log before it is in meta: if the meta read first is over, the log is complete.
             entries = await read_all(services, meta.id)
-            if entries and entries[-1].is_terminal:
+            has_ended = bool(entries) and entries[-1].is_terminal
+            if has_ended or meta.is_over:
+                if not (has_ended and is_failure(entries[-1])):
+                    await check_kept(services, entries[0].cursor if has_ended else None, detail=EXPIRED)
                 return entries
-            if meta.is_over:
-                await services.check_gone()
-                raise UnknownStream("the answer has expired")
             if services.draining.is_set():
                 raise Busy("this front-end is draining; the generation continues")
             if await request.is_disconnected():
@@ -221,6 +223,11 @@ async def whole(services: Services, request: Request, call: StartedGeneration) -
             wait_s = services.long_poll_timeout_s
             await wait_for_end(services, request, generation_id=meta.id, wait_s=wait_s, place=place)
             meta = await services.generations.get(meta.id, tenant=meta.tenant)
+
+
+def is_failure(end: Entry) -> bool:
+    """Whether this terminal event is an error, which is a response without the entries before it."""
+    return isinstance(read_event(end.event), Error)
 
 
 async def read_all(services: Services, stream_id: str) -> list[Entry]:

@@ -25,6 +25,7 @@ from broadcaster.log.streams.pages import PAGE
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import naming_headers, read_all
+from broadcaster.web.viewing import joining
 
 _json: Final = msgspec.json.Encoder(order="deterministic")
 _KNOWN_ENDS: Final = frozenset({"completed", "incomplete"})
@@ -60,13 +61,9 @@ async def entries_of(services: Services, meta: Meta) -> list[Entry]:
 
 
 async def check_kept(services: Services, meta: Meta, first: Cursor | None) -> None:
-    """Raises UnknownStream when the log has expired, LogUnavailable while a lost one may be written again.
-
-    ``first``: the cursor of the first entry that the log holds.
-    """
-    if meta.is_over and (first is None or first.seq > 1):
-        await services.check_gone()
-        raise UnknownStream("the response is no longer stored")
+    """``first``: the cursor of the first entry that the log holds. Raises as ``joining.check_kept`` does."""
+    if meta.is_over:
+        await joining.check_kept(services, first, detail="the response is no longer stored")
 
 
 async def response_of(

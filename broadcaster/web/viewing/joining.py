@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
@@ -30,6 +30,10 @@ from broadcaster.web.viewing.waiting import DISCONNECT_CHECK_S, has_left, leavin
 
 if TYPE_CHECKING:
     from fastapi import Request
+
+
+EXPIRED: Final = "the answer has expired; a request with a new Idempotency-Key gets a new one"
+"""What a request learns that repeats an earlier one too late."""
 
 
 async def created_meta(services: Services, created: Created, *, tenant: str) -> Meta:
@@ -112,6 +116,17 @@ async def join_stream(
             with_snapshot=with_snapshot,
             place=taken_place,
         )
+
+
+async def check_kept(services: Services, first: Cursor | None, *, detail: str) -> None:
+    """Check that the log of an answer that is over still has its beginning; ``first``: the first entry that it has.
+
+    The end alone, which meta keeps longer, would look like an empty answer. Raises UnknownStream with ``detail`` when
+    the log has expired, LogUnavailable while a lost one may be written again.
+    """
+    if first is None or first.seq > 1:
+        await services.check_gone()
+        raise UnknownStream(detail)
 
 
 def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, dialect: Dialect) -> Refused | Finished:

@@ -48,10 +48,3 @@ def test_a_stop_is_an_error_where_the_dialect_requests_it():
 def test_a_stream_without_an_end_is_no_message():
     assert message_of(entries_of(CUT), stream_id="gen_1")["error"]["type"] == "api_error"
     assert message_of([], stream_id="gen_1")["error"]["type"] == "api_error"
-
-
-def test_an_answer_of_which_only_the_end_is_kept_is_no_message():
-    entries = entries_of([ev.TextDelta(id="0", delta="a"), ev.Finish(finish_reason="stop")])
-    assert message_of(entries[1:], stream_id="gen_1")["error"]["type"] == "not_found_error"
-    failed = entries_of([ev.TextDelta(id="0", delta="a"), ev.Error(error_text="no", code="worker_lost")])
-    assert message_of(failed[1:], stream_id="gen_1")["error"]["type"] == "api_error"

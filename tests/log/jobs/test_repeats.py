@@ -1,4 +1,4 @@
-"""A repeated create whose generation was abandoned starts a new one: its answer was cut off because its caller was away."""
+"""A repeated create whose generation was abandoned starts a new one: the answer was cut off without its caller."""
 
 from __future__ import annotations
 

@@ -16,12 +16,9 @@ local function watch()
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  local meta = redis.call('HMGET', KEYS[1], 'status', 'stop')
-  if ARGV[2] == '' or is_over(meta[1]) or meta[2] then return 0 end
-  -- A first write that a full Redis takes: the report passes behind it.
-  redis.call('PEXPIRE', KEYS[2], ARGV[4])
-  -- Where viewers count, the report of a front-end may be of more than one.
-  if read_viewers(KEYS[2], now, ARGV[3]) == 0 then watch() end
+  local is_watched = ARGV[2] ~= '' and not is_over(redis.call('HGET', KEYS[1], 'status'))
+  -- With other viewers nothing is to be written, and this front-end may have reported more than one.
+  if is_watched and read_viewers(KEYS[2], now, ARGV[3]) == 0 then watch() end
   return 0
 end
 local fields = {'created_ms', digits(now - tonumber(ARGV[5]))}
