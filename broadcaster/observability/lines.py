@@ -64,7 +64,7 @@ class EndedRequest(RequestLine):
     event = "request_ended"
     about = "A request has its whole response. Info; warning for a response that was cut; debug for health and pages."
 
-    status: int | None = _means("the status; missing if no response was begun")
+    status: int | None = _means("the status; 499: the client left before it; missing if no response was begun")
     duration_s: float | None = _means("from the request's head to the end of its response")
 
 

@@ -29,7 +29,7 @@ from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.errors import BroadcasterError, InvalidInput, RateLimited
 from broadcaster.observability.logs import get_logger
 from broadcaster.web.documents.problem_table import PROBLEMS
-from broadcaster.web.guards.request_log import record_of
+from broadcaster.web.guards.request_log import CLIENT_LEFT, record_of
 
 GENERATION_ID_HEADER: Final = "Broadcaster-Generation-Id"
 PROVIDER_REQUEST_ID_HEADER: Final = "Broadcaster-Provider-Request-Id"
@@ -107,6 +107,10 @@ class InvalidEvents(InvalidRequest):
     """``400 invalid_event``: some of the events cannot be published; nothing of the batch is."""
 
     code = "invalid_event"
+
+
+class ClientLeft(Exception):
+    """The caller disconnected while it waited for its response: it is not refused."""
 
 
 class CodedResponse(JSONResponse):
@@ -220,6 +224,8 @@ def _escape(step: str) -> str:
 
 def failure_response(error: Exception) -> Response | None:
     """The response to an error of ours or of FastAPI's validation; None for any other error."""
+    if isinstance(error, ClientLeft):
+        return Response(status_code=CLIENT_LEFT)
     if isinstance(error, RequestValidationError):
         return invalid_response(error.errors(), body=error.body)
     if isinstance(error, BodyRefused):

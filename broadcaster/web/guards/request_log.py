@@ -3,7 +3,8 @@
 Rules
 1. A request has exactly one line: ``request_ended``; ``request_refused`` if the response is an error, or sends a viewer
    away; ``viewer_ended`` if its response is a viewer's, written when the viewer leaves. That may be long after the
-   app has returned (server/socket_driver.py). The creation of a stream has a line of its own.
+   app has returned (server/socket_driver.py). A client that leaves while it waits for its response is not refused. The
+   creation of a stream has a line of its own.
 2. A line holds no query (``?token=`` is a key), no header but the request id, and nothing of a body. A path that no
    route of an API matches is cut, and left out if it has other characters than a URL.
 3. Requests for health, metrics and the page are logged at debug.
@@ -38,6 +39,8 @@ _SHOWABLE_NAME: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
 _SHOWABLE_CALLER: Final = re.compile(r"[ !#-&(-\[\]-~]{1,64}", re.ASCII)
 _MAX_PATH: Final = 100
 _SERVER_FAULT: Final = 500
+CLIENT_LEFT: Final = 499
+"""The status in log and counts of a request whose client disconnected while it waited for its response."""
 _TRACE_PARENT: Final = b"traceparent"
 _TRACE_HEADERS: Final = (_TRACE_PARENT, b"tracestate")
 
@@ -158,7 +161,8 @@ class RequestRecord:
         """The app has returned: write the request's line, unless a viewer will (rule 1)."""
         if self.has_viewer:
             return
-        code = self.code or (f"http_{self.status}" if self.status is not None and self.status >= 400 else None)
+        is_error = self.status is not None and self.status >= 400 and self.status != CLIENT_LEFT
+        code = self.code or (f"http_{self.status}" if is_error else None)
         is_quiet = self._is_quiet()
         if not is_quiet:
             self.span.end(self.span_attributes(), name=self.span_name, error=code if self._is_fault else None)

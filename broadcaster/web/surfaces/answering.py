@@ -39,7 +39,7 @@ from broadcaster.hub.viewer import Viewer
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.streams.pages import read_pages
 from broadcaster.log.streams.reader import Meta
-from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER
+from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER, ClientLeft
 from broadcaster.web.services import Arrival, Services
 from broadcaster.web.surfaces.sdk_request import SdkRequest
 from broadcaster.web.viewing.joining import EXPIRED, check_kept, created_meta, join_stream
@@ -200,8 +200,8 @@ def streamed(viewer: Viewer | Refused, meta: Meta, *, headers: Mapping[str, str]
 async def whole(services: Services, request: Request, call: StartedGeneration) -> Sequence[Entry]:
     """All entries of the generation, once it is over (rule 3); of a failure whose log has expired, its error.
 
-    Raises Busy when this front-end drains; LogUnavailable; UnknownStream when the answer of an earlier request with the
-    same key has expired.
+    Raises Busy when this front-end drains; ClientLeft; LogUnavailable; UnknownStream when the answer of an earlier
+    request with the same key has expired.
     """
     meta, place, stops_on_disconnect = call
     assert place is not None
@@ -219,7 +219,7 @@ async def whole(services: Services, request: Request, call: StartedGeneration) -
             if await request.is_disconnected():
                 if stops_on_disconnect:
                     services.departed(meta.id)
-                raise Busy("the client has disconnected")
+                raise ClientLeft
             wait_s = services.long_poll_timeout_s
             await wait_for_end(services, request, generation_id=meta.id, wait_s=wait_s, place=place)
             meta = await services.generations.get(meta.id, tenant=meta.tenant)

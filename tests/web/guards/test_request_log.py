@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 
 import httpx2
 import pytest
@@ -105,6 +106,21 @@ async def test_a_refusal_names_our_code_in_whatever_shape_it_is_sent(
     body = {"content": b"x", "headers": {"content-type": "text/plain"}} if status == 415 else {"json": {"a": 1}}
     line = await line_of(client, method, path, status=status, **body)
     assert (line["event"], line["code"], line["log_level"]) == ("request_refused", code, level)
+
+
+async def test_a_client_that_leaves_before_its_whole_answer_is_not_refused(app: FastAPI, services: Services) -> None:
+    body = {"model": "local", "messages": [{"role": "user", "content": "Hi"}]}
+    heads_before = Counter(app.state.request_counts.heads)
+    async with served(app, services) as client, asyncio.timeout(DEADLINE_S):
+        with capture_logs() as logged:
+            calling = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            while not services.hub.statistics().viewers:  # the answer is waited for
+                await asyncio.sleep(0.001)
+            calling.cancel()
+            while not (found := [line for line in logged if line["event"] in LINES]):
+                await asyncio.sleep(0.001)
+    assert [(line["event"], line["status"], line["log_level"]) for line in found] == [("request_ended", 499, "info")]
+    assert app.state.request_counts.heads - heads_before == {("openai-chat", "499"): 1}
 
 
 async def test_a_viewer_that_is_sent_away_is_a_refusal_with_a_warning(services: Services, world: MemoryWorld) -> None:
