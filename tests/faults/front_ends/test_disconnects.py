@@ -41,6 +41,7 @@ class Caller:
         self._received = asyncio.Event()
         self.provider: Conversation = world.scripted.conversation(model)
         self.stream_id = ""
+        self.text = ""
         self._streamed = streamed
 
     async def begin(self, *, headers: dict[str, str] | None = None) -> Caller:
@@ -51,6 +52,13 @@ class Caller:
             async with asyncio.timeout(DEADLINE_S):
                 await self._received.wait()
         return self
+
+    async def finished(self) -> str:
+        """The whole body, once the provider has finished."""
+        await self.provider.finish()
+        async with asyncio.timeout(DEADLINE_S):
+            await self._task
+        return self.text
 
     async def disconnect(self) -> float:
         """When it did."""
@@ -72,6 +80,7 @@ class Caller:
         ):
             self.stream_id = response.headers["broadcaster-generation-id"]
             async for chunk in response.aiter_text():
+                self.text += chunk
                 if "half" in chunk:
                     self._received.set()
 
@@ -130,3 +139,25 @@ async def test_an_answer_that_its_client_lets_continue_is_whole_after_every_grac
         async with httpx2.AsyncClient(base_url=url) as client:
             ends = [(await client.get(f"/v1/generations/{caller.stream_id}")).json() for caller in continuing]
         assert [end["status"] for end in ends] == ["finished"] * len(ends)
+
+
+async def test_a_call_that_is_repeated_with_its_key_after_it_was_abandoned_gets_a_whole_answer(
+    tmp_path: Path, server: ValkeyServer
+) -> None:
+    async with open_world(tmp_path, redis=server, lease_ttl_s=2, disconnect_grace_s=GRACE_S) as world:
+        await world.worker()
+        here, there = [(await world.front_end()).url for _ in range(2)]
+        for streamed, surface in [(True, "chat"), (False, "messages")]:
+            key = {"idempotency-key": f"{surface} {streamed}"}
+            kind: dict[str, Any] = {"streamed": streamed, "surface": surface}
+            gone = await Caller(world, "claude-again", url=here, **kind).begin(headers=key)
+            await gone.disconnect()
+            assert await gone.is_stopped_within(DEADLINE_S)
+            repeated = await Caller(world, "claude-again", url=there, **kind).begin(headers=key)
+            await repeated.provider.send_text(", and the other half")
+            whole = await repeated.finished()
+            assert "half an answer" in whole
+            assert "and the other half" in whole
+            assert "abandoned" not in whole
+            assert repeated.stream_id != gone.stream_id
+        await world.settle()
