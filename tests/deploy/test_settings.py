@@ -282,7 +282,9 @@ def test_every_proxy_is_more_patient_than_the_front_ends_and_takes_bodies_as_lar
     paths = [each["path"] for each in rule["http"]["paths"]]
     assert paths == [f"/v1/{each}" for each in alternatives.split("|")]
     served = {
-        (route.path, method) for route in create_app(Settings()).routes for method in getattr(route, "methods", ())
+        (getattr(route, "path", ""), method)
+        for route in create_app(Settings()).routes
+        for method in getattr(route, "methods", ())
     }
     assert {(path, "POST") for path in paths} <= served
     assert answers | {"proxy-read-timeout": streams["proxy-read-timeout"]} == streams
