@@ -1,4 +1,4 @@
-"""A blocking call that a signal handler leaves by an exception, and the loop of the process, which goes on."""
+"""A blocking call that a signal handler leaves by an exception, and the loop of the process, which keeps running."""
 
 from __future__ import annotations
 

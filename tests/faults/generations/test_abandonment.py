@@ -303,5 +303,5 @@ async def test_an_abandoned_generation_without_a_worker_is_ended_by_the_sweep_th
     if state != "queued":
         assert before == [
             {"type": "text-delta", "id": "0", "delta": "half an answer"},
-            {"type": "usage", "outputTokens": 4, "estimated": True},
+            {"type": "usage", "inputTokens": 0, "outputTokens": 4, "estimated": True},
         ]

@@ -185,7 +185,7 @@ async def test_a_generation_without_a_worker_is_ended_by_the_stop_itself_and_kee
     assert events[-1] == ABORT
     assert len(events) == STATES[state]
     if state != "queued":
-        assert events[-2] == {"type": "usage", "outputTokens": 4, "estimated": True}
+        assert events[-2] == {"type": "usage", "inputTokens": 0, "outputTokens": 4, "estimated": True}
     await steady.generations.stop(stream, tenant=TENANT)
     assert len(await steady.texts(stream)) == len(events)
     await no_job_is_left(steady, stream)
