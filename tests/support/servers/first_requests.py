@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 
+from broadcaster.log.streams.reader import Meta
 from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.server.listener import open_listener
 from broadcaster.web.server.runner import FrontEndServer
@@ -47,7 +49,7 @@ class Connection:
 
 
 class Clients:
-    """Connections to one front-end, which is stopped by ``end``."""
+    """Connections to one front-end."""
 
     def __init__(self, server: FrontEndServer, direct: Noting) -> None:
         self.server = server
@@ -69,6 +71,25 @@ class Clients:
     def close(self) -> None:
         for each in self._opened:
             each.writer.close()
+
+
+class HeldLookUps:
+    """The look-ups of streams of a front-end wait until ``go_on`` is called; ``ids``: those that have begun."""
+
+    def __init__(self, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ids: list[str] = []
+        self._found = asyncio.Event()
+        self._fetch = services.known_streams._fetch
+        monkeypatch.setattr(services.known_streams, "_fetch", self._look_up)
+
+    def go_on(self) -> None:
+        """All of them find what there is."""
+        self._found.set()
+
+    async def _look_up(self, stream_id: str, tenant: str) -> Meta:
+        self.ids.append(stream_id)
+        await self._found.wait()
+        return await self._fetch(stream_id, tenant)
 
 
 class Noting:

@@ -19,7 +19,7 @@ from broadcaster.web.server.http_protocol import FrontEndProtocol
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.direct import Admitted, PlainRequest
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.first_requests import ENDED, LIVE, Clients, Noting, get, serving
+from tests.support.servers.first_requests import ENDED, LIVE, Clients, HeldLookUps, Noting, get, serving
 from tests.support.servers.front_end import DEADLINE_S, own_app, until_watched
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -50,23 +50,16 @@ async def test_no_viewer_of_a_stream_needs_the_app_not_even_the_first(clients: C
 async def test_viewers_that_come_before_their_stream_is_found_share_its_look_up(
     clients: Clients, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, look_up, calls = asyncio.Event(), services.known_streams._fetch, list[str]()
-
-    async def late(stream_id: str, tenant: str) -> Any:
-        calls.append(stream_id)
-        await found.wait()
-        return await look_up(stream_id, tenant)
-
-    monkeypatch.setattr(services.known_streams, "_fetch", late)
+    look_ups = HeldLookUps(services, monkeypatch)
     crowd = [await clients.connect(get("run")) for _ in range(5)]
     await clients.direct.until_joining(len(crowd))
     crowd.pop().writer.transport.abort()
     await clients.direct.until_joining(len(crowd))
-    found.set()
+    look_ups.go_on()
     for each in crowd:
         await each.until(LIVE)
     assert clients.direct.joined == [True] * len(crowd)
-    assert calls == ["run"]
+    assert look_ups.ids == ["run"]
     assert services.hub.admission._taken == len(crowd)
 
 

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from broadcaster.core.access.callers import Caller
 from broadcaster.core.events import TextDelta
 from broadcaster.errors import Unauthorized
-from broadcaster.log.streams.reader import Meta
 from broadcaster.observability.limits import REACHED
 from broadcaster.observability.tracing.otel import ExportingTracing
 from broadcaster.settings import Settings
@@ -26,6 +25,7 @@ from broadcaster.web.services import Services
 from broadcaster.web.viewing.direct import DirectViewers
 from tests.support.access import token_kit as kit
 from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.first_requests import HeldLookUps
 from tests.support.servers.front_end import DEADLINE_S, own_app, served, until_watched
 from tests.support.whole_answers import fetch, scope_of
 
@@ -173,20 +173,13 @@ async def test_beyond_the_rate_of_its_tenant_no_stream_is_read_however_slow_redi
     services: Services, world: MemoryWorld, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited = replace(services, rates=TenantRates(requests_per_s=2))
-    found, look_up, calls = asyncio.Event(), limited.known_streams._fetch, list[str]()
-
-    async def late(stream_id: str, tenant: str) -> Meta:
-        calls.append(stream_id)
-        await found.wait()
-        return await look_up(stream_id, tenant)
-
-    monkeypatch.setattr(limited.known_streams, "_fetch", late)
+    look_ups = HeldLookUps(limited, monkeypatch)
     async with served(own_app(limited), limited) as client, asyncio.timeout(DEADLINE_S):
         viewers = [asyncio.create_task(fetch(client, URL.format(id))) for id in ("gen_run", "a", "b", "c", "d", "e")]
         while sum(each.done() for each in viewers) < 4:
             await asyncio.sleep(0.001)
-        assert len(calls) == 2
-        found.set()
+        assert len(look_ups.ids) == 2
+        look_ups.go_on()
         answered = [await each for each in viewers]
     assert sorted(each.status for each in answered) == [200, 200, 200, 200, 200, 404]
     assert sum("hub.bye" in each.body for each in answered) == 4

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from broadcaster.webhooks.url import WebhookHosts, WebhookUrl
+from tests.support.servers.certificates import self_signed_certificate, serving_with
 from tests.support.servers.webhook_receiver import Reply, open_receiver
 from worker.webhooks.post import (
     INTERIM_HEADS,
@@ -58,18 +58,8 @@ async def fault_of(url: str, **options: object) -> tuple[str, bool]:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate of hooks.example.com, with its key in the same file."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=hooks.example.com"
-    command = ["openssl", "req", *options.split(), "-addext", "subjectAltName=DNS:hooks.example.com"]
-    subprocess.run([*command, "-keyout", str(path), "-out", f"{path}.crt"], check=True, capture_output=True)
-    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
-    return path
-
-
-def server_tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    folder, host = tmp_path_factory.mktemp("tls"), "hooks.example.com"
+    return self_signed_certificate(folder, name=host, alternative=f"DNS:{host}")
 
 
 async def test_the_call_is_exactly_the_request() -> None:
@@ -115,7 +105,7 @@ async def test_a_connection_goes_to_the_checked_address_although_the_name_resolv
         return ["127.0.0.1"]
 
     trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
-    async with open_receiver(tls=server_tls(certificate)) as receiver:
+    async with open_receiver(tls=serving_with(certificate)) as receiver:
         url = f"https://hooks.example.com:{receiver.port}/h"
         assert (await post(url, resolve=resolve, verify=trusting)).status == 200
     assert lookups == ["hooks.example.com"]
@@ -125,7 +115,7 @@ async def test_a_connection_goes_to_the_checked_address_although_the_name_resolv
 async def test_a_certificate_of_another_name_or_of_an_unknown_issuer_is_refused(certificate: Path) -> None:
     trusting = ssl.create_default_context(cafile=f"{certificate}.crt")
     hosts = WebhookHosts(["other.example.com", "hooks.example.com"])
-    async with open_receiver(tls=server_tls(certificate)) as receiver:
+    async with open_receiver(tls=serving_with(certificate)) as receiver:
         options = {"hosts": hosts, "resolve": resolver("127.0.0.1")}
         other, ours = (f"https://{name}.example.com:{receiver.port}/" for name in ("other", "hooks"))
         assert await fault_of(other, verify=trusting, **options) == ("tls", False)
