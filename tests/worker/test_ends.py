@@ -18,6 +18,7 @@ from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.steadiness import Steadiness
 from broadcaster.log.streams.control import ControlListener
 from broadcaster.observability.limits import REACHED
+from broadcaster.process.tasks import end_tasks
 from tests.support.log.log_world import World, until
 from tests.worker.test_attempt import HandProvider
 from tests.worker.test_runner import Control
@@ -85,11 +86,10 @@ async def generating(
         stream_id = await world.create(request=request)
         taking = asyncio.create_task(runner.take_new())
         await until(lambda: set(runner.attempts) == {stream_id})
+        await end_tasks(taking)  # as before a drain: what is given back must not be taken once more
         try:
             yield runner, provider, stream_id
         finally:
-            taking.cancel()
-            await asyncio.wait({taking})
             runner.draining.set()
             await reader.aclose()
 
