@@ -255,14 +255,16 @@ class Position(Outlet):
             return self._share(found, for_http=self._for_http)
         return found.tail(seq, for_http=self._for_http)
 
-    def _change_to(self, branch: Replay) -> bytes:
-        """Entries are gone that the other viewers were sent."""
+    def _change_to(self, branch: Replay) -> bytes | memoryview:
+        """Entries are gone that the other viewers were sent; this one may have been sent them, too."""
         if branch.gap_frames is None:
             self._end(StopReason.GAP)
             return self._wire(self._farewell(StopReason.GAP))
         self._source.users -= 1
         self._source = branch
         branch.users += 1
+        if self._seq >= branch.begin_seq:
+            return self._entries()
         self._seq = branch.begin_seq
         return self._wire(branch.gap_frames)
 

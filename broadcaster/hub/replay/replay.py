@@ -13,7 +13,8 @@ Rules
    A small one costs little to make again: it is forgotten when a crowd that came together has it.
 6. Only a fork of the head encodes the terminal event: late viewers get a snapshot of what was before it.
 7. Where the sweep finds that entries behind the head are gone, its viewers continue in a replay of their own, whose
-   head begins there: the head of this one has encoded what they miss.
+   head begins there: the head of this one has encoded what they miss. A viewer that has those entries misses none, but
+   its frames cannot be made here any more: it continues there, too, where it stands.
 8. A viewer that knows only an event's number begins at the checkpoint before it, and leaves out what it has seen.
 9. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` releases what can be made again.
 """
@@ -94,8 +95,8 @@ class Replay:
         if stretch is None and after_seq == self._head.seq and not self._head.is_waiting:
             stretch = self._advance(is_kept=True)
         if stretch is None:
-            branch = self._room.replays.branch(self.dialect, after_seq + 1)
-            if branch is not None and branch is not self:
+            branch = self._branch_at(after_seq)
+            if branch is not None:
                 return branch
             self._waiting.setdefault(after_seq, {})[viewer] = None
             self.resume()
@@ -336,9 +337,14 @@ class Replay:
         """Rule 7: viewers that wait there find the branch at their next read."""
         self._sweep = None
         self._room.replays.add_branch(self.dialect, gap)
-        places = [seq for seq in self._waiting if gap.first_seq - 1 <= seq < gap.last_seq]
-        for seq in places:
+        for seq in [seq for seq in self._waiting if self._branch_at(seq) is not None]:
             self._wake(self._waiting.pop(seq))
+
+    def _branch_at(self, seq: int) -> Replay | None:
+        """Where a viewer that has this seq continues, because the way to it does not exist any more."""
+        if seq >= self._head.seq:
+            return None
+        return self._room.replays.branch(self.dialect, seq, begin_seq=self._nearest(seq).seq)
 
     def _stretch(
         self, frames: bytes, transcript: Transcript, *, span: tuple[int, int], ends: array[int] | None = None

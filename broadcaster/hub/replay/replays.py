@@ -47,16 +47,16 @@ class Replays:
         is_error_left = room.is_over and room.status == "failed" and room.last_seq == gap.last_seq + 1
         return b"" if frames is None and gap.first_seq == 1 and is_error_left else frames
 
-    def branch(self, dialect: Dialect, seq: int) -> Replay | None:
-        """Where viewers continue that wait for this seq, which is gone."""
+    def branch(self, dialect: Dialect, seq: int, *, begin_seq: int) -> Replay | None:
+        """Where viewers continue that have this seq; their way begins at ``begin_seq``, and meets a gap."""
         for known, gap, replay in self._branches:
-            if known == dialect and gap.first_seq <= seq <= gap.last_seq:
+            if known == dialect and begin_seq < gap.last_seq and gap.first_seq <= seq + 1:
                 return replay
         return None
 
     def add_branch(self, dialect: Dialect, gap: Gap) -> None:
         """Entries that this dialect's replay has encoded are gone for the viewers behind it."""
-        if self.branch(dialect, gap.last_seq) is None:
+        if self.branch(dialect, gap.first_seq - 1, begin_seq=gap.last_seq - 1) is None:
             self._branches.append(_Branch(dialect, gap, Replay(self._room, dialect, behind=gap)))
 
     def rewind(self, keep_seq: int) -> None:

@@ -257,28 +257,6 @@ async def test_the_more_viewers_there_are_the_smaller_is_what_their_transports_h
     await hub.aclose()
 
 
-async def test_a_viewer_that_misses_what_others_received_is_sent_the_gap_and_continues(tail):
-    hub = Hub(tail, tail, limits=dataclasses.replace(LIMITS, room_bytes=2**17))
-    dialect = TallyDialect(bears_gaps=True)
-    tail.append("g", *texts(5, 1, 3_000, size=100))
-    first = await read(hub, dialect)
-    await settle(first)
-    room = room_of(hub)
-    room.replays.of(dialect)._stretches.keep_through(0)
-    room.replays.of(dialect)._checkpoints.clear()
-    del tail.log["g"][:600]  # trimmed, and its tail does not report that
-    behind = await read(hub, dialect, after="5-50")
-    await settle(behind, first)
-    assert witness_of(behind).gaps == [(1, 600)]
-    assert witness_of(behind).last_seq == 3_000
-    tail.append("g", text(5, 3_001, size=100))
-    await settle(behind, first)
-    assert (witness_of(behind).last_seq, witness_of(first).last_seq) == (3_001, 3_001)
-    expected = sums_of([*texts(5, 1, 3_000, size=100), text(5, 3_001, size=100)])
-    assert witness_of(first).sums == {seq: expected[seq] for seq in witness_of(first).sums}
-    await hub.aclose()
-
-
 async def test_a_gap_in_new_entries_reaches_all_viewers_before_it(hub, tail):
     dialect = TallyDialect(bears_gaps=True)
     tail.append("g", *texts(5, 1, 10))

@@ -49,11 +49,13 @@ async def read(
     return reader
 
 
-async def read_on_socket(hub: Hub, dialect: TallyDialect = TALLY) -> SocketReader:
-    viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=dialect)
+async def read_on_socket(hub: Hub, dialect: TallyDialect = TALLY, *, after: str | None = None) -> SocketReader:
+    cursor = Cursor.parse(after) if after else None
+    viewer = await hub.join("g", cursor=cursor, timeout_s=5, dialect=dialect)
     assert isinstance(viewer, Viewer)
     reader = await open_socket_reader(viewer, cursor=None)
-    reader.witness = TallyWitness(sends_every=dialect.sends_every)  # type: ignore[assignment]
+    witness = TallyWitness(sends_every=dialect.sends_every, last_seq=0 if cursor is None else cursor.seq)
+    reader.witness = witness  # type: ignore[assignment]
     return reader
 
 
