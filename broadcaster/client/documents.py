@@ -54,6 +54,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     reasoning: str = ""
     parts: list[dict[str, Any]] = []
+    truncated: bool = False
+    """Parts of the answer are gone: its log has expired or was trimmed."""
     error: Fault | None = None
     metadata: dict[str, Any] = {}
     """The metadata that the caller stored; lists leave it out."""
@@ -110,7 +112,9 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     reasoning: str = ""
     parts: list[dict[str, Any]] = []
-    """The content (``error`` to ``parts``) is only in a response to ``AsyncClient.stream(id, parts=True)``."""
+    truncated: bool = False
+    """The content (``error`` to ``truncated``) is only in a response to ``AsyncClient.stream(id, parts=True)``. Events
+    of it are gone if it is ``truncated``: the log has expired or was trimmed."""
 
     @property
     def is_over(self) -> bool:

@@ -13,8 +13,8 @@ from broadcaster.log.streams.pages import EntryReader, read_pages
 class FoldedLog(NamedTuple):
     """``last``: the newest entry; None for a log without entries.
 
-    ``is_whole``: no event of the content is missing. A log that begins with an ``attempt`` is whole: the event voids
-    everything before it. Of an expired log only the terminal event is left.
+    ``is_whole``: no event of the content is missing. What is missing before an ``attempt`` does not count: that event
+    voids it. Of an expired log only the terminal event is left; it may expire between two pages.
     """
 
     state: FoldState
@@ -27,11 +27,11 @@ async def read_folded(reader: EntryReader, stream_id: str) -> FoldedLog:
 
     The fold costs some microseconds per event and a page is a round trip, so the loop is never blocked for long.
     """
-    fold, last, is_whole = Fold(), None, True
+    fold, last, seq, is_whole = Fold(), None, 0, True
     async for entries in read_pages(reader, stream_id):
         for entry in entries:
-            if last is None:
-                is_whole = entry.seq == 1 or entry.event.startswith(ATTEMPT_PREFIX)
+            is_whole = (is_whole and entry.seq == seq + 1) or entry.event.startswith(ATTEMPT_PREFIX)
+            seq = entry.seq
             fold.apply(entry.event)
-            last = entry.cursor
+        last = entries[-1].cursor
     return FoldedLog(fold.state, last, is_whole)

@@ -92,6 +92,7 @@ class StreamContentView(StreamView):
     text: str
     reasoning: str
     parts: list[dict[str, Any]] = Field(description="text, data parts, tool calls … in their order")
+    truncated: bool = Field(description="events of the content are gone: the log has expired or was trimmed")
 
 
 @documented_as("JobProgress")

@@ -234,6 +234,7 @@ class GenerationView(GenerationState):
     text: str
     reasoning: str
     parts: list[dict[str, Any]]
+    truncated: bool = Field(description="events of the content are gone: the log has expired or was trimmed")
 
 
 @documented_as("GenerationList")

@@ -22,7 +22,7 @@ async def read_view(reader: EntryReader, meta: Meta, *, viewers: int, base: str 
 
     The end in the log is newer than meta, which was read before it.
     """
-    folded, last, _ = await read_folded(reader, meta.id)
+    folded, last, is_whole = await read_folded(reader, meta.id)
     state = generation_state(meta, last=last, viewers=viewers, base=base)
     # The worker writes it into the end of an answer that took more than one try.
     state["answered_by"] = folded.provider_metadata.get(ANSWERED_BY)
@@ -38,6 +38,7 @@ async def read_view(reader: EntryReader, meta: Meta, *, viewers: int, base: str 
         text=folded.text,
         reasoning=folded.reasoning,
         parts=folded.parts,
+        truncated=not is_whole,
     )
 
 
@@ -100,13 +101,14 @@ def content_type_of(meta: Meta) -> str | None:
 
 async def read_content(reader: EntryReader, stream_id: str) -> dict[str, Any]:
     """The content of a stream, folded from the log. Raises LogUnavailable."""
-    state, *_ = await read_folded(reader, stream_id)
+    state, _, is_whole = await read_folded(reader, stream_id)
     return {
         "error": state.error,
         "usage": state.usage,
         "text": state.text,
         "reasoning": state.reasoning,
         "parts": state.parts,
+        "truncated": not is_whole,
     }
 
 

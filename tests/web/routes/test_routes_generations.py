@@ -195,9 +195,11 @@ async def test_an_answer_of_many_pages_is_folded_whole(client: httpx2.AsyncClien
 async def test_a_log_that_has_expired_leaves_what_meta_knows(client: httpx2.AsyncClient, world: MemoryWorld) -> None:
     world.add("gen_a")
     world.append("gen_a", TextDelta(id="0", delta="blue"), Finish())
+    assert (await client.get(f"{URL}/gen_a")).json()["truncated"] is False
     world.expire("gen_a")
     body = (await client.get(f"{URL}/gen_a")).json()
     assert (body["status"], body["text"], body["last_id"]) == ("finished", "", f"{EPOCH}-2")
+    assert body["truncated"] is True
 
 
 async def test_stop_is_requested_once_or_twice_with_the_same_effect(

@@ -113,8 +113,9 @@ async def test_the_content_of_a_feed_is_folded_on_request(client: httpx2.AsyncCl
     short = (await client.get("/v1/streams/job")).json()
     assert "text" not in short
     whole = (await client.get("/v1/streams/job", params={"parts": True})).json()
-    assert whole == {**short, **{name: whole[name] for name in ("error", "usage", "text", "reasoning", "parts")}}
-    assert (whole["text"], whole["metadata"]) == ("half done", {"by": "me"})
+    content = ("error", "usage", "text", "reasoning", "parts", "truncated")
+    assert whole == {**short, **{name: whole[name] for name in content}}
+    assert (whole["text"], whole["metadata"], whole["truncated"]) == ("half done", {"by": "me"}, False)
     assert [part["type"] for part in whole["parts"]] == ["data-progress", "text"]
     assert (await client.get("/v1/streams/nothing", params={"parts": True})).status_code == 404
 
