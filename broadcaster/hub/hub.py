@@ -140,7 +140,7 @@ class Hub:
                 self.admission.enter(viewer, taken_place)
                 self._all_left.clear()
                 if len(tenancy.room.viewers) == 1:
-                    self._note_turn(stream_id)
+                    self.recount(stream_id)
                 return viewer
 
     def is_open(self, stream_id: str) -> bool:
@@ -172,7 +172,7 @@ class Hub:
         return {stream_id: count for stream_id, count in counts if count}
 
     async def turns(self, timeout_s: float) -> Mapping[str, int]:
-        """Streams that got their first viewer or lost their last since the previous call, with their viewers now.
+        """Streams to be recounted since the previous call, with their viewers now.
 
         Waits for one such stream; empty after ``timeout_s``.
         """
@@ -264,7 +264,7 @@ class Hub:
         reason = viewer.stop_reason or StopReason.CLIENT_GONE
         self.admission.left(viewer, is_gone=reason is StopReason.CLIENT_GONE and not self._is_draining)
         if not room.viewers:
-            self._note_turn(room.stream_id)
+            self.recount(room.stream_id)
             self._closed_rooms.discard(room)
             tenancy = self._tenancies.get(room.stream_id)
             if tenancy is not None and tenancy.room is room:
@@ -274,7 +274,8 @@ class Hub:
 
     # -- rooms
 
-    def _note_turn(self, stream_id: str) -> None:
+    def recount(self, stream_id: str) -> None:
+        """It got its first viewer or lost its last, or one that was counted in advance did not come: see ``turns``."""
         self._turned.add(stream_id)
         self._has_turned.set()
 

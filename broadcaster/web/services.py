@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import operator
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
@@ -185,6 +186,18 @@ class Services:
             )
         self.note_created(created, model=generation.model, key=idempotency_key)
         return created
+
+    @contextmanager
+    def expected(self, stream_id: str) -> Iterator[None]:
+        """For a creator that counts as a viewer from the creation on; not any more where the block fails.
+
+        Otherwise a client that left before it watched would hold its answer until the next report of all viewers.
+        """
+        try:
+            yield
+        except BaseException:
+            self.hub.recount(stream_id)
+            raise
 
     def visitor_of(self, scope: Scope, *, is_hosted: bool = False) -> Visitor:
         """The client of a request. In a host's app the host's guards decide, and no caller is known here."""

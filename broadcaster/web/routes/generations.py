@@ -91,12 +91,13 @@ async def create_generation(
         if not created.created:
             headers["Idempotent-Replayed"] = "true"
         try:
-            meta = await created_meta(services, created, tenant=tenant)
-            if body.stream:
-                return await stream_events(services, meta, cursor=None, headers=headers, place=place)
-            response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
-            if place is not None:
-                meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds, place=place)
+            with services.expected(created.id):
+                meta = await created_meta(services, created, tenant=tenant)
+                if body.stream:
+                    return await stream_events(services, meta, cursor=None, headers=headers, place=place)
+                response.headers.update({**headers, **wait.headers, GENERATION_ID_HEADER: created.id})
+                if place is not None:
+                    meta = await _waited_for(services, request, meta=meta, wait_s=wait.seconds, place=place)
             if wait.is_requested and meta.is_over:
                 response.status_code = 200
                 view = await _show_view(services, meta, base=base)

@@ -115,7 +115,7 @@ async def started(
         if place is not None and as_stream and stops_on_disconnect:
             place.on_gone = partial(services.departed, created.id)
         try:
-            with naming(created.id):
+            with naming(created.id), services.expected(created.id):
                 meta = await created_meta(services, created, tenant=tenant)
                 yield StartedGeneration(meta, place, stops_on_disconnect)
         except Busy as refusal:

@@ -11,7 +11,10 @@ import httpx2
 import pytest
 
 from broadcaster.core.events import Finish, TextDelta
-from broadcaster.web.services import Services
+from broadcaster.log.jobs.generations import GenerationRequest
+from broadcaster.web.documents.problems import ClientLeft
+from broadcaster.web.services import Arrival, Services
+from broadcaster.web.surfaces.answering import started
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.front_end import DEADLINE_S, in_process, own_app, served
 from tests.web.surfaces.calls import REQUEST
@@ -78,6 +81,27 @@ async def test_only_a_client_that_cannot_resume_and_does_not_request_to_wait_aba
         while services.hub.statistics().viewers or len(gone) < leaves:
             await asyncio.sleep(0.001)
     assert gone == (["gen_0001"] if leaves else [])
+
+
+async def test_a_creator_that_left_before_it_watched_does_not_count_as_a_viewer_any_more(services: Services) -> None:
+    generation = GenerationRequest("local", {"messages": REQUEST})
+    with pytest.raises(ClientLeft):
+        async with started(Arrival(services, "local", ""), generation, as_stream=False):
+            raise ClientLeft
+    assert await services.hub.turns(0) == {"gen_0001": 0}
+
+
+async def test_a_creator_whose_stream_cannot_be_read_does_not_count_as_a_viewer_any_more(
+    services: Services, world: MemoryWorld
+) -> None:
+    def fall_silent(id: str) -> None:
+        world.away = True
+
+    world.on_create = fall_silent
+    async with in_process(own_app(services)) as client:
+        answer = await client.post("/v1/generations", json={"prompt": "hi", "stream": False})
+    assert answer.status_code == 503
+    assert await services.hub.turns(0) == {answer.headers["broadcaster-generation-id"]: 0}
 
 
 @pytest.mark.parametrize(("headers", "on_abandon"), [({}, "cancel"), (WAIT, "cancel"), (CONTINUE, "continue")])
