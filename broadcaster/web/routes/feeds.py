@@ -126,7 +126,6 @@ async def create_stream(
     """Opens a stream for all writers of the tenant that know its id. Repeating the same creation only renews the lease
     (`lease_s`)."""
     services, tenant, base = here
-    response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
     owner = None if if_exists is None else idempotency_key or secrets.token_hex(_OWNER_BYTES)
     config = FeedConfig(**(body or schemas.FeedBody()).model_dump(exclude_none=True), owner=owner)
     try:
@@ -135,6 +134,7 @@ async def create_stream(
         if if_exists != "join":
             raise
         response.status_code = 200
+        response.headers["Location"] = f"{base}/v1/streams/{stream_id}"
         return await _show_joined(here, stream_id, taken)
     except InvalidInput as error:
         if error.code != InvalidInput.code:
@@ -143,6 +143,7 @@ async def create_stream(
         place = ("body", f"#/{field}") if field in schemas.FeedBody.model_fields else ("path", "stream_id")
         raise InvalidRequest(error.detail, faults=[RequestFault(*place, error.detail)]) from error
     response.status_code = 201 if is_new or if_exists is not None else 200
+    response.headers["Location"] = f"{base}/v1/streams/{stream_id}"  # an id that was checked: headers are Latin-1
     response.headers["ETag"] = f'"{config.digest()}"'
     if not is_new and if_exists is not None:
         response.headers[REPLAYED] = "true"

@@ -88,7 +88,7 @@ async def test_a_feed_needs_no_body(client: httpx2.AsyncClient) -> None:
     assert (await client.put(URL, json={})).status_code == 200
 
 
-@pytest.mark.parametrize("stream_id", ["gen_1", "gen_", "-x", "x" * 129, "%7Bx%7D", "%C3%A9"])
+@pytest.mark.parametrize("stream_id", ["gen_1", "gen_", "-x", "x" * 129, "%7Bx%7D", "%C3%A9", "%E6%97%A5"])
 async def test_an_id_that_no_feed_may_have_is_an_invalid_request(client: httpx2.AsyncClient, stream_id: str) -> None:
     document = refused(await client.put(f"/v1/streams/{stream_id}"), "invalid_request")
     assert [(fault["in"], fault["name"]) for fault in document["errors"]] == [("path", "stream_id")]
