@@ -115,8 +115,10 @@ class TenantStorage:
         self._accounts: dict[str, _Account] = {}
 
     async def run(self) -> None:
-        """Add and measure, until cancelled."""
+        """Add, measure and read maxmemory, until cancelled."""
         while True:
+            with suppress(LogUnavailable):
+                await self._read_maxmemory()
             await asyncio.sleep(ADDED_EVERY_S)
             now = asyncio.get_running_loop().time()
             for tenant, account in tuple(self._accounts.items()):
@@ -271,14 +273,22 @@ class TenantStorage:
 
     async def _bytes_bound(self, tenant: str) -> int | None:
         """The bound in bytes; None: any. Raises LogUnavailable."""
+        if self._max_feeds is None:
+            return None
+        if tenant != LOCAL_TENANT:
+            await self._read_maxmemory()
+        return self._known_bound(tenant)
+
+    async def _read_maxmemory(self) -> None:
+        """Where it is a bound, read it unless it was read within ``_MAXMEMORY_EVERY_S``. Raises LogUnavailable."""
         now = asyncio.get_running_loop().time()
-        is_by_maxmemory = self._max_feeds is not None and self._max_bytes is None and tenant != LOCAL_TENANT
-        if is_by_maxmemory and (self._maxmemory_at is None or now - self._maxmemory_at > _MAXMEMORY_EVERY_S):
-            with log_errors():
-                infos = [await server.info("memory") for server in (await self._connection.primaries()).values()]
-            sizes = [int(each.get("maxmemory", 0)) for each in infos]
-            self._maxmemory, self._maxmemory_at = (sum(sizes) if all(sizes) else 0), now
-        return None if self._max_feeds is None else self._known_bound(tenant)
+        is_bound = self._max_feeds is not None and self._max_bytes is None
+        if not is_bound or (self._maxmemory_at is not None and now - self._maxmemory_at <= _MAXMEMORY_EVERY_S):
+            return
+        with log_errors():
+            infos = [await server.info("memory") for server in (await self._connection.primaries()).values()]
+        sizes = [int(each.get("maxmemory", 0)) for each in infos]
+        self._maxmemory, self._maxmemory_at = (sum(sizes) if all(sizes) else 0), now
 
 
 def _refusal(detail: str) -> TenantLimit:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
 from tests.support.log.log_world import World
+from tests.support.streaming import DEADLINE_S
 
 MIB = 2**20
 A = "a"
@@ -62,6 +65,17 @@ async def refused(call: Awaitable[Any], setting: str) -> None:
     with pytest.raises(TenantLimit, match=setting) as caught:
         await call
     assert caught.value.retry_after_s >= 1
+
+
+@asynccontextmanager
+async def maxmemory_of(connection: LogConnection) -> AsyncIterator[int]:
+    """A server with so much maxmemory: twice the bound of a tenant."""
+    maxmemory = (await connection.redis.info("memory"))["used_memory"] + 64 * MIB
+    await connection.redis.config_set("maxmemory", str(maxmemory))
+    try:
+        yield maxmemory
+    finally:
+        await connection.redis.config_set("maxmemory", "0")
 
 
 async def test_the_most_open_feeds_of_a_tenant_hold_over_all_front_ends_and_for_each_tenant_alone(
@@ -124,16 +138,26 @@ async def test_stored_bytes_of_feeds_requests_and_metadata_are_bounded_and_delet
 async def test_half_of_maxmemory_is_the_bound_unless_one_is_set_but_not_for_the_one_tenant_without_keys(
     connection: LogConnection,
 ) -> None:
-    used = (await connection.redis.info("memory"))["used_memory"]
-    await connection.redis.config_set("maxmemory", str(used + 64 * MIB))
-    try:
-        side, most = Side(connection), (used + 64 * MIB) // 2
+    async with maxmemory_of(connection) as maxmemory:
+        side, most = Side(connection), maxmemory // 2
         await connection.redis.hset(connection.keys.stored(A), "~bytes", most)
         await refused(side.start(), f"{most} is what")
         assert await side.start(tenant="local")
-    finally:
-        await connection.redis.config_set("maxmemory", "0")
     assert await Side(connection).start()
+
+
+async def test_half_of_maxmemory_bounds_a_tenant_that_only_appends_at_a_front_end(connection: LogConnection) -> None:
+    async with maxmemory_of(connection) as maxmemory:
+        await Side(connection).create("f")
+        await connection.redis.hset(connection.keys.stored(A), "~bytes", maxmemory)
+        side = Side(connection)
+        running = asyncio.create_task(side.storage.run())
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(TenantLimit, match=f"{maxmemory // 2} is what"):
+                while True:
+                    await side.feeds.append("f", [event()], tenant=A)
+                    await asyncio.sleep(0.01)
+        running.cancel()
 
 
 async def test_a_running_answer_is_counted_and_not_refused(connection: LogConnection) -> None:
