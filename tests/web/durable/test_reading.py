@@ -6,7 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from broadcaster.core.cursor import START
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
+from broadcaster.errors import UnknownStream
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.web.routes.durable.reading import read_piece
+from broadcaster.web.services import Services
 from tests.web.durable.calls import (
     BEGINNING,
     BYTES,
@@ -100,6 +105,42 @@ async def test_an_offset_that_the_log_does_not_hold_is_gone(client: DurableClien
             assert refused(await client.read(offset=unknown, **live)) == (410, "offset_gone")
     await connection.redis.xtrim(connection.keys.log(ID), maxlen=1, approximate=False)
     assert refused(await client.read(offset=first)) == (410, "offset_gone")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+async def test_a_stream_that_has_lost_its_beginning_is_not_read_as_a_whole_one(
+    client: DurableClient, connection: LogConnection, kept: int
+) -> None:
+    await client.create(b"0")
+    for at in range(3):
+        await client.append(b"%d" % at)
+    await connection.redis.xtrim(connection.keys.log(ID), maxlen=kept, approximate=False)
+    for headers in (TEXT, {**TEXT, **CLOSED}, TEXT):
+        for live in ({}, {"live": "sse"}, {"live": "long-poll"}):
+            assert refused(await client.read(offset="-1", **live)) == (410, "offset_gone")
+        assert (await client.read(offset="now")).status_code == 200
+        await client.append(b"more", headers=headers)
+
+
+async def test_a_stream_that_was_created_over_a_deleted_one_has_lost_its_beginning_without_its_first_entry(
+    client: DurableClient, connection: LogConnection
+) -> None:
+    await client.create(b"old")
+    await client.delete()
+    await client.create(b"new")
+    assert (await client.read(offset="-1")).content == b"new"
+    await connection.redis.xtrim(connection.keys.log(ID), maxlen=1, approximate=False)
+    assert refused(await client.read(offset="-1")) == (410, "offset_gone")
+
+
+async def test_a_stream_that_expires_while_it_is_read_is_unknown(
+    services: Services, client: DurableClient, connection: LogConnection
+) -> None:
+    await client.create(b"x")
+    meta = await services.feeds.get(ID, tenant=LOCAL_TENANT)
+    await connection.redis.delete(connection.keys.log(ID), connection.keys.meta(ID))
+    with pytest.raises(UnknownStream):
+        await read_piece(services, meta, START)
 
 
 async def test_a_tag_names_the_content_and_the_closing(client: DurableClient) -> None:

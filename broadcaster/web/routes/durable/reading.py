@@ -2,7 +2,8 @@
 
 Rules
 1. An offset must name an entry that the log holds: behind one that is gone, or of an earlier stream of the same name,
-   a reader would miss content without noticing it (410).
+   a reader would miss content without noticing it (410). The beginning of a Durable Stream must still be there, too;
+   that of a feed that trims is what it has left.
 2. A piece ends at the end of the log, or once it has ``PIECE_BYTES``.
 3. Whether the stream is closed is read from its entries, not from its meta, which may be newer or older than they are.
 """
@@ -14,6 +15,7 @@ from typing import Final
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import ATTEMPT_PREFIX
 from broadcaster.dialects.durable.contents import DurableContent, decode_event, join_contents
 from broadcaster.dialects.durable.offsets import LivePlace
 from broadcaster.errors import InvalidInput, UnknownStream
@@ -100,3 +102,13 @@ async def _check_place(services: Services, meta: Meta, entries: list[Entry], *, 
             raise UnknownStream("the stream has expired")
     if after not in (START, first):
         raise OffsetGone("the stream does not hold this offset (any more); read from -1")
+    if after == START and meta.durable is not None and not _has_beginning(entries, tail=meta.durable.tail):
+        await services.feeds.get(meta.public_id, tenant=meta.tenant)  # it may have expired since its meta was read
+        raise OffsetGone("the stream has lost its beginning; follow it from now, or delete it")
+
+
+def _has_beginning(entries: list[Entry], *, tail: Cursor) -> bool:
+    """Whether a Durable Stream begins with these: at 1, or with the `attempt` of a creation over a deleted one."""
+    if not entries:
+        return tail == START
+    return entries[0].seq == 1 or entries[0].event.startswith(ATTEMPT_PREFIX)
