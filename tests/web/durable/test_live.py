@@ -15,6 +15,7 @@ from broadcaster.dialects.durable.contents import DurableContent
 from broadcaster.dialects.durable.frames import DurableFrames
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
+from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
 from broadcaster.web.routes.durable import live
 from broadcaster.web.services import Services
@@ -73,6 +74,17 @@ async def test_a_long_poll_without_content_ends_in_time(client: DurableClient, m
     read = await client.read(offset=tail, live="long-poll")
     assert (read.status_code, offset_of(read), read.headers["stream-up-to-date"]) == (204, tail, "true")
     assert read.headers["stream-cursor"].isdigit()
+
+
+async def test_a_long_poll_of_a_stream_that_expires_meanwhile_is_refused(
+    client: DurableClient, services: Services, connection: LogConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LONG_POLL_S", 1.0)
+    tail = offset_of(await client.create(b"x"))
+    poll = asyncio.create_task(client.read(offset=tail, live="long-poll"))
+    await until_watched(services, ID)
+    await connection.redis.delete(*(key(ID) for key in (connection.keys.log, connection.keys.meta)))
+    assert refused(await poll) == (404, "unknown_stream")
 
 
 async def test_a_long_poll_of_a_stream_that_was_created_anew_waits(client: DurableClient, services: Services) -> None:

@@ -40,7 +40,7 @@ _BYE: Final = "hub.bye"
 async def wait_for_content(services: Services, request: Request, meta: Meta, *, after: DurablePiece) -> DurablePiece:
     """What follows an empty piece, once there is some, or the stream is closed; the empty piece when the time is over.
 
-    Raises what `Hub.reserve`, `join_stream` and `read_piece` raise.
+    Raises what `Hub.reserve`, `join_stream` and `read_piece` raise, and UnknownStream if the stream is gone by then.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(LONG_POLL_S, services.long_poll_timeout_s)
@@ -56,12 +56,15 @@ async def wait_for_content(services: Services, request: Request, meta: Meta, *, 
             if viewer.pull(DISCARDED_AT_ONCE) or viewer.is_over:
                 if viewer.seq > seen.seq or viewer.is_over:
                     found = await read_piece(services, meta, after.next)
-                    if found.pieces or found.is_closed or viewer.is_over:
+                    if found.pieces or found.is_closed:
                         return found
+                    if viewer.is_over:
+                        break
                     seen = found.seen
                 continue
             if not await viewer.wait(min(left_s, DISCONNECT_CHECK_S)) and await has_left(request):
                 break
+    await services.feeds.get(meta.public_id, tenant=meta.tenant)  # it may have expired meanwhile, unseen by its viewers
     return after
 
 
