@@ -12,7 +12,8 @@ Two sorted sets hold each tenant's waiting and delivered jobs. The queue's bound
 queue_limits.py).
 
 The open index holds every generation that is not over, scored by the milliseconds of its newest job's entry id. The
-sweep walks it page by page and gives a job to every generation that waits without one. When a generation leaves it, the
+sweep walks it page by page and gives a job to every generation that waits without one, and its place in the two sets
+back to a job that has lost it. When a generation leaves it, the
 same write makes its webhook due first.
 
 On a cluster the queue fails over apart from the streams, and may come back without its newest entries. A worker notices
@@ -169,14 +170,11 @@ class Queue:
     async def enqueue_all(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """``enqueue`` for each, in one pipelined write."""
         name, limits = self._keys, self._limits
-        keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns]
+        keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns, name.running]
+        bounds = [(limits.max_queue, limits.queued_of(job.tenant), limits.shift_ms(job.priority)) for job in jobs]
         calls = [
-            ScriptCall(
-                SCRIPTS["enqueue"],
-                keys,
-                [job.id, job.tenant, limits.max_queue, limits.queued_of(job.tenant), limits.shift_ms(job.priority)],
-            )
-            for job in jobs
+            ScriptCall(SCRIPTS["enqueue"], keys, [job.id, job.tenant, *each, GROUP])
+            for job, each in zip(jobs, bounds, strict=True)
         ]
         return [Enqueued(code) for code in await self._run_all(calls)]
 

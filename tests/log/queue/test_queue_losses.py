@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from broadcaster.core.events import Finish
+from broadcaster.core.requests.priorities import Priority
 from broadcaster.log.jobs.lease import LeaseKeeper
-from broadcaster.log.jobs.queue import GROUP, Job, Settled
+from broadcaster.log.jobs.queue import GROUP, Enqueued, Job, Settled
 from broadcaster.log.jobs.rescue.announcer import NOTICED_AT_MOST, Announcer
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.redis.connect import LogConnection
@@ -65,6 +66,55 @@ def note_a_break(world: World) -> None:
 
 async def members(world: World, key: str) -> list[str]:
     return [each.decode() for each in await world.redis.zrange(key, 0, -1)]
+
+
+async def take(world: World) -> list[Job]:
+    """A new job, by a worker that stays."""
+    reader = world.reader()
+    jobs = await reader.take(1)
+    await reader.aclose()
+    return jobs
+
+
+@pytest.mark.parametrize("memory", ["free", "full"])
+@pytest.mark.parametrize("lost", ["waiting", "turns"])
+async def test_a_job_that_has_lost_its_place_is_delivered_once_the_sweep_has_seen_it(
+    world: World, lost: str, memory: str
+) -> None:
+    stream_id = await world.create(priority=Priority.HIGH)
+    places = await members(world, world.keys.waiting)
+    await world.redis.delete(getattr(world.keys, lost))
+    assert await take(world) == []
+    await world.redis.config_set("maxmemory", int(memory == "full"))
+    try:
+        for _ in range(2):
+            assert await world.queue.enqueue(stream_id, tenant=TENANT) is Enqueued.HAS_JOB
+    finally:
+        await world.redis.config_set("maxmemory", 0)
+    assert await members(world, world.keys.waiting) == places
+    assert [job.generation_id for job in await take(world)] == [stream_id]
+
+
+async def test_a_job_that_a_group_has_delivered_before_it_was_lost_waits_once_the_sweep_has_seen_it(
+    world: World,
+) -> None:
+    stream_id = await world.create()
+    await take(world)
+    await world.redis.xgroup_destroy(world.keys.ready, GROUP)
+    assert await world.queue.enqueue(stream_id, tenant=TENANT) is Enqueued.HAS_JOB
+    assert await members(world, world.keys.running) == []
+    assert [job.generation_id for job in await take(world)] == [stream_id]
+
+
+async def test_a_job_that_a_worker_holds_does_not_wait_once_the_sweep_has_seen_it(world: World) -> None:
+    stream_id = await world.create()
+    await take(world)
+    running = await members(world, world.keys.running)
+    assert await world.queue.enqueue(stream_id, tenant=TENANT) is Enqueued.HAS_JOB
+    assert (await members(world, world.keys.running), await take(world)) == (running, [])
+    await world.redis.delete(world.keys.running)
+    assert await world.queue.enqueue(stream_id, tenant=TENANT) is Enqueued.HAS_JOB
+    assert await take(world) == []
 
 
 @pytest.mark.parametrize("lost", ["the queue", "the delivery of the job"])

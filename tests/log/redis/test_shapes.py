@@ -7,6 +7,7 @@ from typing import Any
 import fakeredis
 import pytest
 
+from broadcaster.log.jobs.queue import GROUP
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.scripts import SCRIPTS
 from broadcaster.log.streams.presence import NO_VIEWERS
@@ -47,9 +48,9 @@ def test_meta_of_another_version_reads_with_neutral_values() -> None:
 
 
 async def test_enqueue_recognizes_its_job(redis: fakeredis.FakeAsyncRedis) -> None:
-    keys = ["ready", "hi", "delayed", "open", "waiting", "turns"]
-    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10, 0) == 1
-    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10, 0) == 0
+    keys = ["ready", "hi", "delayed", "open", "waiting", "turns", "running"]
+    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10, 0, GROUP) == 1
+    assert await SCRIPTS["enqueue"].run(redis, keys, "gen_1", "local", 10, 10, 0, GROUP) == 0
     assert await redis.xlen("ready") == 1
 
 
