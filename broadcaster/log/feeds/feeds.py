@@ -183,7 +183,7 @@ class Feeds:
             await self._storage.created_feed(tenant, stored_id, size=len(request))
             await self._index.created(tenant, stored_id)
         else:
-            await self._index.touched(tenant, stored_id)
+            await self._renewed(stored_id, tenant=tenant)
         return bool(code)
 
     async def get(self, stream_id: str, *, tenant: str) -> Meta:
@@ -225,7 +225,7 @@ class Feeds:
             args = (tenant, self.bounds.live_ttl_ms, creation)
             code = await SCRIPTS["feed_renew"].run(self.connection.redis, keys, *args)
             if code >= 0:
-                await self._index.touched(tenant, stored_id)
+                await self._renewed(stored_id, tenant=tenant)
                 return bool(code)
         raise UnknownStream(NO_SUCH_FEED)
 
@@ -258,6 +258,11 @@ class Feeds:
         await leave_tombstone(self.connection, [key(meta.id) for key in keys])
         self._storage.ended(tenant, meta.id)
         await self._index.deleted(tenant, meta.id)
+
+    async def _renewed(self, stored_id: str, *, tenant: str) -> None:
+        """List and count a feed, where Redis has lost that."""
+        self._storage.appended(tenant, stored_id, size=0)
+        await self._index.touched(tenant, stored_id)
 
     async def _promise(self, stored_id: str, webhook: Mapping[str, Any], *, tenant: str, replaces: bool) -> None:
         """Promise a webhook before its feed is created. One of a feed that is there was admitted then."""

@@ -173,6 +173,65 @@ async def test_a_running_answer_is_counted_and_not_refused(connection: LogConnec
     await refused(side.start(), "TENANT_STORED_BYTES")
 
 
+# -- Redis has lost a key of the counts
+
+
+async def counted_feed(side: Side) -> None:
+    await side.create("f", lease_s=5)
+    await side.feeds.append("f", [event(300_000)], tenant=A)
+    assert (await side.storage.sums(A)).bytes > 300_000
+
+
+async def test_a_stream_that_has_expired_does_not_count_where_the_list_of_those_that_are_due_is_lost(
+    connection: LogConnection,
+) -> None:
+    side, keys = Side(connection), connection.keys
+    await counted_feed(side)
+    await connection.redis.delete(keys.stored_due(A), keys.meta("a~f"), keys.log("a~f"))
+    await side.create("g")
+    assert (await side.storage.sums(A)).feeds == 1
+    assert await connection.redis.hexists(keys.stored(A), "a~f") is False
+
+
+async def test_a_stream_that_is_missing_among_those_that_are_due_is_due_once_it_is_appended_to(
+    connection: LogConnection,
+) -> None:
+    side, due = Side(connection), connection.keys.stored_due(A)
+    await counted_feed(side)
+    await connection.redis.delete(due)
+    await connection.redis.zadd(due, {"a~g": 0})  # by a front-end of an earlier version
+    await side.feeds.append("f", [event()], tenant=A)
+    await side.storage.sums(A)
+    assert await connection.redis.zscore(due, "a~f") is not None
+
+
+async def test_streams_count_once_more_after_they_were_measured_where_the_sums_are_lost(
+    connection: LogConnection,
+) -> None:
+    side = Side(connection)
+    await counted_feed(side)
+    await connection.redis.delete(connection.keys.stored(A))
+    await connection.redis.zadd(connection.keys.stored_due(A), {"a~f": 0})
+    sums = await side.storage.sums(A)
+    assert (sums.bytes > 300_000, sums.feeds) == (True, 1)
+
+
+@pytest.mark.parametrize("by", ["a renewal", "a repeated creation"])
+async def test_a_feed_counts_once_more_after_its_writer_has_renewed_it_where_all_counts_are_lost(
+    connection: LogConnection, by: str
+) -> None:
+    side = Side(connection)
+    await counted_feed(side)
+    await connection.redis.delete(connection.keys.stored(A), connection.keys.stored_due(A))
+    assert await side.storage.sums(A) == (0, 0)
+    if by == "a renewal":
+        assert await side.feeds.renew("f", tenant=A)
+    else:
+        assert not await side.create("f", lease_s=5)
+    sums = await side.storage.sums(A)
+    assert (sums.bytes > 300_000, sums.feeds) == (True, 1)
+
+
 async def test_the_count_is_close_to_what_redis_uses(connection: LogConnection) -> None:
     side, keys = Side(connection), connection.keys
     for at, (events, size, keyed) in enumerate(

@@ -6,6 +6,8 @@
 --      then of each stream: id, bytes (set: below 0 there is none), open feed (0, 1), ms until it is to be measured ('' as
 --      before; a new one now)
 -- Returns {bytes, open feeds, id ...}, or {-1} when Redis is full: nothing was done.
+-- When Redis has lost `due`, all streams of `stored` are due now. When it has lost `stored`, each stream of `due` counts
+-- again once it is measured.
 -- @include clock
 local EACH_FROM, EACH = 5, 4
 local keep_ms, sets = tonumber(ARGV[1]), ARGV[2] == 'set'
@@ -15,6 +17,11 @@ local written = redis.pcall('HSET', KEYS[1], '~bytes', digits(bytes))
 if type(written) == 'table' and written.err then return {-1} end
 local now = read_clock()
 local function ms(at) return digits(at) end
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(id, 1, 1) ~= '~' then redis.call('ZADD', KEYS[2], ms(now), id) end
+  end
+end
 
 for i = EACH_FROM, #ARGV, EACH do
   local id, size, is_feed, wait_ms = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', ARGV[i + 3]
@@ -24,7 +31,7 @@ for i = EACH_FROM, #ARGV, EACH do
     local number, flag = string.match(value, '^(%d+) (%d)$')
     was, was_feed = tonumber(number), flag == '1'
   end
-  if sets and (size < 0 or not value) then
+  if sets and size < 0 then
     redis.call('HDEL', KEYS[1], id)
     redis.call('ZREM', KEYS[2], id)
     size, is_feed = 0, false
@@ -33,8 +40,8 @@ for i = EACH_FROM, #ARGV, EACH do
     redis.call('HSET', KEYS[1], id, string.format('%.0f %d', size, is_feed and 1 or 0))
     if wait_ms ~= '' then
       redis.call('ZADD', KEYS[2], ms(now + tonumber(wait_ms)), id)
-    elseif not value then
-      redis.call('ZADD', KEYS[2], ms(now), id)
+    else
+      redis.call('ZADD', KEYS[2], 'NX', ms(now), id)
     end
   end
   bytes = bytes + size - was
