@@ -85,12 +85,17 @@ class GenerationAttempt:
         agent: AgentSetup | None = None,
         after: GenerationAttempt | None = None,
         tracing: Tracing = UNTRACED,
+        leapt_s: float = 0.0,
     ) -> None:
-        """``agent`` runs the worker's tools; ``after`` is the attempt that ended with RETRY before this one."""
+        """``agent`` runs the worker's tools; ``after`` is the attempt that ended with RETRY before this one.
+
+        ``leapt_s`` is how far Redis's clock has stepped forward meanwhile, which does not count as its time.
+        """
         self.meta: Final = meta
         self.writer: Final = writer
         self._times = times
-        self.deadline: Final = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch)
+        own_deadline = asyncio.get_running_loop().time() + left_s(meta, times, epoch=writer.epoch, leapt_s=leapt_s)
+        self.deadline: Final[float] = own_deadline if after is None else after.deadline
         """When the generation's time ends (loop time)."""
         self._report = AttemptReport(meta, epoch=writer.epoch, tracing=tracing)
         create = partial(
@@ -294,10 +299,10 @@ def _create_run(
     return AgentLoop(request, agent, writer, meta=meta, create_answer=create, facts=facts)
 
 
-def left_s(meta: Meta, times: AttemptTimes, *, epoch: int) -> float:
-    """What is left of a generation's time, by the clock of Redis alone: a granted epoch is the time of its grant."""
+def left_s(meta: Meta, times: AttemptTimes, *, epoch: int, leapt_s: float) -> float:
+    """What is left of a generation's time. A granted epoch is the time of its grant, by Redis's clock."""
     begun_ms = epoch if meta.started_ms is None else meta.started_ms
-    return times.generation_timeout_s - max(0, epoch - begun_ms) / 1000
+    return times.generation_timeout_s - max(0.0, (epoch - begun_ms) / 1000 - leapt_s)
 
 
 def start(coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:

@@ -258,15 +258,18 @@ class Runner:
             attend=self._engine.appender.attend,
             recovery=self._engine.keeper,
         )
+        times = self._times.attempt
+        leapt_s = self._engine.steadiness.leapt_s(times.generation_timeout_s)
         attempt = GenerationAttempt(
             meta,
             writer,
             providers=self._engine.providers,
-            times=self._times.attempt,
+            times=times,
             retry=self._times.retry,
             agent=self._engine.agent,
             after=after,
             tracing=self._engine.tracing,
+            leapt_s=leapt_s,
         )
         self.attempts[job.generation_id] = attempt
         self.counts.begin(claim, meta)

@@ -305,6 +305,17 @@ async def test_an_attempt_in_the_place_of_a_broken_one_is_handed_back_with_it_an
         assert provider.requested == 1
 
 
+async def test_an_attempt_in_the_place_of_a_broken_one_has_the_time_that_is_left_to_that(running: Running) -> None:
+    """Redis's clock has stepped since the generation began: this worker measures its time itself."""
+    first = running.attempt
+    stepped = replace(first.meta, started_ms=first.writer.epoch - 3_600_000)
+    second = GenerationAttempt(
+        stepped, first.writer, providers=running.providers, times=AttemptTimes(60, 5), after=first
+    )
+    assert second.deadline == first.deadline
+    running.task.cancel()
+
+
 async def test_a_model_without_a_route_ends_with_unknown_model(
     connection: LogConnection, provider: HandProvider
 ) -> None:

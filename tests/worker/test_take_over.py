@@ -30,6 +30,8 @@ MANY = 250
 TENANT = "acme"
 LEASE_S = 300.0
 SILENT_MS = 10**6
+HOUR_S = 3600
+TIMEOUT_S = 60
 
 
 @pytest.fixture
@@ -55,6 +57,14 @@ class Steady:
 
     async def confirm(self) -> None:
         """It answers now as well."""
+
+
+class Leapt(Steady):
+    """Its clock made a step forward."""
+
+    def leapt_s(self, within_s: float) -> float:
+        """An hour."""
+        return HOUR_S
 
 
 class SoonSteady(Steady):
@@ -101,7 +111,7 @@ async def running(world: World, *, concurrency: int, steadiness: Steady | None =
             cast("ControlListener", Control()),
             Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
         )
-        times = RunnerTimes(LEASE_S, 0.0, AttemptTimes(generation_timeout_s=60, append_deadline_s=60))
+        times = RunnerTimes(LEASE_S, 0.0, AttemptTimes(generation_timeout_s=TIMEOUT_S, append_deadline_s=60))
         slots = CountedSlots(concurrency=concurrency, buffer_bytes=10**9, max_bytes=world.max_bytes, tenant_share=0.9)
         runner = Runner(engine, slots, times=times, max_bytes=world.max_bytes)
         try:
@@ -133,6 +143,18 @@ async def test_hundreds_of_generations_of_one_tenant_are_taken_over_in_one_turn(
     async with running(world, concurrency=MANY + 1) as runner:
         await runner.take_over()
         await until(lambda: set(runner.attempts) == set(ids))
+
+
+async def test_the_time_of_a_generation_whose_worker_is_lost_is_not_shorter_for_a_step_forward_of_redis_s_clock(
+    world: World,
+) -> None:
+    (silent,) = await lost(world, 1)
+    await world.redis.hincrby(world.keys.meta(silent), "started_ms", -HOUR_S * 1000)
+    async with running(world, concurrency=2, steadiness=Leapt()) as runner:
+        begun_at = asyncio.get_running_loop().time()
+        await runner.take_over()
+        await until(lambda: set(runner.attempts) == {silent})
+        assert runner.attempts[silent].deadline - begun_at > TIMEOUT_S / 2
 
 
 async def test_a_worker_takes_silent_jobs_over_as_soon_as_redis_is_steady_and_not_a_fifth_of_a_lease_later(

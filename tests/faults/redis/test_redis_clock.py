@@ -87,3 +87,26 @@ async def test_a_worker_that_dies_just_after_a_step_back_is_replaced_as_soon_as_
         assert attempts(viewer) == 1
         await world.settle()
         await world.check()
+
+
+async def test_an_answer_whose_worker_dies_after_a_step_forward_is_finished_by_the_next_one(
+    tmp_path: Path, stepping: tuple[ValkeyServer, SteppingClock]
+) -> None:
+    """By Redis's clock it is older than an answer may be, and its log is not too old to be kept."""
+    server, clock = stepping
+    async with open_world(tmp_path, redis=server, lease_ttl_s=2.0) as world:
+        await world.front_end()
+        await world.worker()
+        await world.worker()
+        stream, _ = await torn_then_whole(world)
+        (viewer,) = world.view(stream)
+        worker = await worker_of(world, stream)
+        clock.step(2700)
+        await until(lambda: len(logged(world.workers, "redis_clock_stepped")) == len(world.workers))
+        await worker.kill()
+        await when(viewer, lambda viewer: viewer.is_over.is_set(), deadline_s=20)
+        assert attempts(viewer) == 1
+        async with AsyncClient(world.urls[0]) as client:
+            assert (await client.get(stream)).status == "finished"
+        await world.settle()
+        await world.check()
