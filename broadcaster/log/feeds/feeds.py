@@ -348,10 +348,13 @@ class Feeds:
         if self.lapses is None or meta.lease_ms is None or meta.is_over:
             return False
         try:
-            return await self.lapses.end(meta.id, lease_ms=meta.lease_ms)
+            is_ended = await self.lapses.end(meta.id, lease_ms=meta.lease_ms)
         except LogUnavailable:  # Redis is full: the feed can be read nevertheless
             _log.warning("feed_ended_later", stream=meta.id)
             return False
+        if is_ended:
+            self._storage.ended(meta.tenant, meta.id)
+        return is_ended
 
     def _open_keys(self, stored_id: str) -> list[str]:
         name = self.connection.keys

@@ -258,7 +258,8 @@ class TenantStorage:
     ) -> list[str]:
         keys = [self._keys.stored(tenant), self._keys.stored_due(tenant)]
         flat = [part for row in rows for part in row]
-        reply = await SCRIPTS["stored"].run(self._redis, keys, KEPT_MS, how, hand_out, OPEN_MEASURED_EVERY_MS, *flat)
+        args = (KEPT_MS, how, hand_out, OPEN_MEASURED_EVERY_MS, OVER_MEASURED_WITHIN_MS, *flat)
+        reply = await SCRIPTS["stored"].run(self._redis, keys, *args)
         if reply[0] == _FULL:
             raise LogUnavailable("Redis is full: nothing was counted")
         account.bytes, account.feeds = reply[0], reply[1]

@@ -7,12 +7,14 @@ from typing import Final
 
 import pytest
 
-from broadcaster.errors import RateLimited
+from broadcaster.core.events import Finish, encode_event
+from broadcaster.errors import RateLimited, TenantLimit
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.jobs.webhooks import CHECK_EVERY_MS, WebhookSettled
 from broadcaster.log.streams import terminals
 from broadcaster.log.streams.presence import Abandonment, Presence
+from tests.log.streams.test_tenant_storage import A, Side
 from tests.support.apps.feed_job import ID, Job, note
 from tests.support.log.clock_world import LEASE_MS, redis_time, steady_after, step
 from tests.support.log.log_world import TENANT, World
@@ -156,3 +158,20 @@ async def test_a_feed_whose_writer_died_ends_no_later_for_a_step_back(world: Wor
         while not await lapses.end(ID, lease_ms=2000):
             await asyncio.sleep(0.05)
     assert (await job.held())[-1][1] == terminals.WRITER_LOST
+
+
+async def test_a_feed_that_another_process_has_ended_frees_its_place_no_later_for_a_step_back(
+    world: World, clock: SteppingClock
+) -> None:
+    """That process reports no end: the front-end measures the feed, which was due by the older clock."""
+    front_end, publisher = Side(world.connection, max_feeds=1), Side(world.connection, max_feeds=None)
+    await front_end.create("f0")
+    await step(world, clock, -3600)
+    await publisher.feeds.close("f0", encode_event(Finish()), tenant=A)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await front_end.create("f1")
+                break
+            except TenantLimit:
+                await asyncio.sleep(0.02)

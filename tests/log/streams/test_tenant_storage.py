@@ -13,6 +13,7 @@ from broadcaster.core.events import Finish, encode_event
 from broadcaster.errors import TenantLimit
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
+from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Streams
@@ -22,6 +23,16 @@ from tests.support.streaming import DEADLINE_S
 
 MIB = 2**20
 A = "a"
+
+
+class Answering:
+    """Redis has answered this process for longer than any lease."""
+
+    async def confirm(self) -> None:
+        """It answers now as well."""
+
+    def has_answered_for(self, lease_s: float) -> bool:
+        return True
 
 
 class Side:
@@ -100,6 +111,16 @@ async def test_a_feed_that_has_expired_frees_its_place(connection: LogConnection
     await side.create("f0")
     await connection.redis.delete(connection.keys.meta("a~f0"))
     await connection.redis.zadd(connection.keys.stored_due(A), {"a~f0": 0})
+    assert await side.create("f1")
+
+
+async def test_a_feed_whose_writer_is_lost_frees_its_place_when_a_reader_ends_it(connection: LogConnection) -> None:
+    side, keys = Side(connection, max_feeds=1), connection.keys
+    side.feeds.lapses = Lapses(connection, steadiness=Answering())
+    await side.create("f0", lease_s=2)
+    await connection.redis.delete(keys.lease("a~f0"))
+    await connection.redis.hset(keys.meta("a~f0"), "created_ms", 1)
+    assert (await side.feeds.get("f0", tenant=A)).is_over
     assert await side.create("f1")
 
 

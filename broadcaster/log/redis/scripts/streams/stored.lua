@@ -2,14 +2,15 @@
 -- streams that are due to be measured.
 -- KEYS stored (hash: stream → `<bytes> <1: an open feed, else 0>`; `~bytes` and `~feeds`: the sums), due (sorted set:
 --      stream → when it is to be measured, in milliseconds)
--- ARGV keep_ms, `add` or `set`, most streams to hand out, ms until one is handed out once more,
+-- ARGV keep_ms, `add` or `set`, most streams to hand out, ms until one is handed out once more, longest ms until one is
+--      to be measured,
 --      then of each stream: id, bytes (set: below 0 there is none), open feed (0, 1), ms until it is to be measured ('' as
 --      before; a new one now)
 -- Returns {bytes, open feeds, id ...}, or {-1} when Redis is full: nothing was done.
 -- When Redis has lost `due`, all streams of `stored` are due now. When it has lost `stored`, each stream of `due` counts
 -- again once it is measured.
 -- @include clock
-local EACH_FROM, EACH = 5, 4
+local EACH_FROM, EACH = 6, 4
 local keep_ms, sets = tonumber(ARGV[1]), ARGV[2] == 'set'
 local sums = redis.call('HMGET', KEYS[1], '~bytes', '~feeds')
 local bytes, feeds = tonumber(sums[1] or 0), tonumber(sums[2] or 0)
@@ -50,7 +51,11 @@ end
 redis.call('HSET', KEYS[1], '~bytes', digits(bytes), '~feeds', digits(feeds))
 
 local answer = {bytes, feeds}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ms(now), 'LIMIT', 0, ARGV[3])) do
+local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ms(now), 'LIMIT', 0, ARGV[3])
+-- What is due later than any delay lasts was written before a step back of the clock.
+local ahead = '(' .. ms(now + tonumber(ARGV[5]))
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], ahead, '+inf', 'LIMIT', 0, ARGV[3])) do due[#due + 1] = id end
+for _, id in ipairs(due) do
   redis.call('ZADD', KEYS[2], ms(now + tonumber(ARGV[4])), id)
   answer[#answer + 1] = id
 end
