@@ -29,13 +29,15 @@ class Gap(NamedTuple):
 
     ``at`` is the cursor that delivery continues from. It is sent as the SSE id; otherwise a browser that reconnects
     would meet the same gap each time. ``first_seq`` to ``last_seq`` is the missing range, both included;
-    0 to 0 when it is not known.
+    0 to 0 when it is not known. ``since_epoch``: the stream was created under this epoch, so an older cursor is of
+    another stream that had its id; 0: not known.
     """
 
     reason: GapReason
     at: Cursor
     first_seq: int
     last_seq: int
+    since_epoch: int = 0
 
     @property
     def voids(self) -> bool:

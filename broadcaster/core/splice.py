@@ -24,9 +24,12 @@ Rules
    newer ids do not show which: a feed whose clock stepped back continues a lost tail under any epoch. So it is traced.
 4. A trace keeps what was delivered up to the last id that the log also holds; the rest is void. An empty log proves
    nothing, nor does one whose first entry lies behind everything that was delivered, in seq and epoch: that one was
-   trimmed.
+   trimmed. If the stream was created after the last id, under its ``since_epoch``, all is void.
 5. The first entry of a page that lies further on than the next seq means that the log was trimmed: the missing range is
    announced, and delivery continues behind it.
+6. The driver reads the ``since_epoch`` of a page that ``begins_behind`` everything that was delivered. It reads it
+   after the page, so that it is not older than the page. One above the page's first epoch does not count: it
+   is of a newer stream than the page, or the clock stepped back under a writer of an earlier version.
 """
 
 from __future__ import annotations
@@ -158,13 +161,25 @@ class Splice:
         last = self._delivered.last
         return last if last == START or self._is_last_trimmed else Cursor(last.epoch, last.seq - 1)
 
-    def take(self, entries: Sequence[Entry], *, is_last: bool) -> list[SpliceStep]:
-        """Take the page read after ``next_read()``; ``is_last``: the log held no more. Returns the steps to do."""
+    def begins_behind(self, entries: Sequence[Entry]) -> bool:
+        """Whether the page's log may have been trimmed behind what was delivered: ``take`` needs its since_epoch."""
+        if not entries or self._traced:
+            return False
         if self._phase is _Phase.TRACING:
-            return self._take_traced(entries, is_last=is_last)
+            return self._lies_behind(entries[0])
+        is_at_start = self._delivered.last == START and entries[0].seq > 1
+        return self._is_reading and (is_at_start or self._is_last_trimmed)
+
+    def take(self, entries: Sequence[Entry], *, is_last: bool, since_epoch: int = 0) -> list[SpliceStep]:
+        """Take the page read after ``next_read()``; ``is_last``: the log held no more. Returns the steps to do.
+
+        ``since_epoch``: see rule 6; 0: not known, or not needed.
+        """
+        if self._phase is _Phase.TRACING:
+            return self._take_traced(entries, is_last=is_last, since_epoch=since_epoch)
         if not self._is_reading:
             return []
-        steps = self._take_read(entries)
+        steps = self._take_read(entries, since_epoch)
         if self._is_reading and is_last:
             self._connect_parked(steps)
         if not self.wants_read:
@@ -175,10 +190,13 @@ class Splice:
     def _is_reading(self) -> bool:
         return self._phase is _Phase.READING
 
-    def _take_read(self, entries: Sequence[Entry]) -> list[SpliceStep]:
+    def _take_read(self, entries: Sequence[Entry], since_epoch: int) -> list[SpliceStep]:
         """Deliver what continues the last id (rules 3 and 5)."""
         last = self._delivered.last
         must_begin_with_last = last != START and not self._is_last_trimmed
+        if self._is_last_trimmed and self._is_of_a_newer_stream(entries, since_epoch):
+            self._begin_tracing()
+            return []
         self._is_last_trimmed = False
         if must_begin_with_last and entries:
             if entries[0].cursor != last:
@@ -197,7 +215,7 @@ class Splice:
                     steps.append(Deliver(batch))
                 batch = []
                 before = Cursor(entry.epoch, entry.seq - 1)
-                steps.append(Gap(GapReason.TRIMMED, at=before, first_seq=last.seq + 1, last_seq=before.seq))
+                steps.append(Gap(GapReason.TRIMMED, before, last.seq + 1, before.seq, since_epoch))
                 self._delivered = Lineage()
             self._delivered.append(entry.cursor)
             batch.append(entry)
@@ -237,11 +255,12 @@ class Splice:
 
     def _begin_tracing(self) -> None:
         self._phase = _Phase.TRACING
+        self._is_last_trimmed = False
         self._traced = Lineage()
 
-    def _take_traced(self, entries: Sequence[Entry], *, is_last: bool) -> list[SpliceStep]:
+    def _take_traced(self, entries: Sequence[Entry], *, is_last: bool, since_epoch: int) -> list[SpliceStep]:
         was_cut = False
-        is_trimmed = not self._traced and bool(entries) and self._lies_behind(entries[0])
+        is_trimmed = self.begins_behind(entries) and not self._is_of_a_newer_stream(entries, since_epoch)
         for entry in () if is_trimmed else entries:
             last = self._traced.last
             if last != START and entry.seq <= last.seq:  # the log forked while it was traced: once more
@@ -268,6 +287,10 @@ class Splice:
         """Whether an entry may follow everything that was delivered."""
         last = self._delivered.last
         return entry.seq > last.seq and entry.epoch >= last.epoch
+
+    def _is_of_a_newer_stream(self, entries: Sequence[Entry], since_epoch: int) -> bool:
+        """Whether the stream was created between the last id delivered and the page (rule 4)."""
+        return bool(entries) and self._delivered.last.epoch < since_epoch <= entries[0].epoch
 
     def _park(self, push: Push) -> None:
         self._parked.append(push)

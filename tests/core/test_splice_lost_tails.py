@@ -72,6 +72,45 @@ def test_a_log_that_was_trimmed_and_then_re_created_is_traced_once_more() -> Non
     assert splice.take(entries(2, 1, 2), is_last=True) == [Rewound(START)]
 
 
+def test_a_log_of_a_stream_that_was_created_behind_the_last_entry_voids_all() -> None:
+    splice = live_splice(entries(1, 1, 3))
+    splice.reread()
+    splice.next_read()
+    assert not splice.begins_behind(entries(5, 4, 5))
+    splice.take(entries(5, 4, 5), is_last=True)
+    splice.next_read()
+    assert splice.begins_behind(entries(5, 4, 5))
+
+    assert splice.take(entries(5, 4, 5), is_last=True, since_epoch=3) == [Rewound(START)]
+    splice.next_read()
+    assert splice.begins_behind(entries(5, 4, 5))
+    gap = Gap(GapReason.TRIMMED, Cursor(5, 3), 1, 3, since_epoch=3)
+    assert splice.take(entries(5, 4, 5), is_last=True, since_epoch=3) == [gap, Deliver(entries(5, 4, 5)), CaughtUp()]
+
+
+def test_a_stream_that_is_created_anew_between_a_trace_and_its_next_page_voids_all() -> None:
+    splice = live_splice(entries(1, 1, 3))
+    splice.trace()
+    splice.next_read()
+    splice.take(entries(2, 4, 5), is_last=True, since_epoch=1)
+    splice.next_read()
+    assert splice.begins_behind(entries(5, 4, 5))
+
+    assert splice.take(entries(5, 4, 5), is_last=True, since_epoch=3) == []
+    assert splice.next_read() == START
+    assert splice.take(entries(5, 4, 5), is_last=True, since_epoch=3) == [Rewound(START)]
+
+
+def test_a_creation_that_is_newer_than_the_page_voids_nothing() -> None:
+    splice = live_splice(entries(1, 1, 3))
+    splice.trace()
+    splice.next_read()
+    assert splice.take(entries(2, 6, 7), is_last=True, since_epoch=9) == []
+    splice.next_read()
+    gap = Gap(GapReason.TRIMMED, Cursor(2, 5), 4, 5, since_epoch=9)
+    assert splice.take(entries(2, 6, 7), is_last=True, since_epoch=9) == [gap, Deliver(entries(2, 6, 7)), CaughtUp()]
+
+
 def test_a_trimmed_log_that_begins_under_an_older_epoch_voids_what_it_cannot_follow() -> None:
     splice = live_splice([*entries(1, 1, 2), *entries(11, 3, 3)])
     splice.trace()

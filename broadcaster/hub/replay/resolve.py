@@ -4,7 +4,9 @@ Rules, in this order
 1. No cursor, or seq 0 ("nothing seen"): from the log's first entry.
 2. The log is empty: hold. The first entries show whether the cursor is valid.
 3. The cursor's entry is in the log: behind it. If it is the terminal event, nothing is left to send.
-4. It is before the log's first entry, and no epoch forbids that it was there: from the log's first entry.
+4. It is before the log's first entry, and no epoch forbids that it was there: from the log's first entry. An epoch
+   newer than that entry's forbids it. So does one older than the stream's creation (``since_epoch``): another stream
+   had the id. A creation under a newer epoch than the log's first is not this log's, and does not count.
 5. The next seq is in the log under its epoch: behind it. A gap ends so, before the first entry of a newer epoch.
 6. It is above the last id of an open log, in the epoch that writes it: hold. The log lost its tail; its worker will
    resend it.
@@ -87,7 +89,8 @@ def resolve(cursor: Cursor | None, log: Extent) -> Resolution:
 def _before_first(cursor: Cursor, log: Extent) -> Follow:
     """Epochs rise with seqs: an entry that came before the log's first cannot be of a newer epoch."""
     begin = _before_log(log)
-    if cursor.epoch > begin.epoch:
+    since_epoch = 0 if log.floor is None else log.floor.since_epoch
+    if cursor.epoch > begin.epoch or cursor.epoch < since_epoch <= begin.epoch:
         return _void(cursor, begin)
     if cursor.seq == begin.seq or log.floor is None:
         return Follow(cursor)

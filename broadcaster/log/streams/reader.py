@@ -40,7 +40,7 @@ _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
     *("on_worker_loss", "on_abandon", "on_provider_loss", "created_ms", "started_ms", "ended_ms", "deleted_ms"),
     *("terminal", "terminal_id", "idempotency_key", "dead", *ORIGIN_FIELDS),
-    *("content_type", "media_type", "durable_tail", "ttl_s", "expires_at"),
+    *("content_type", "media_type", "durable_tail", "ttl_s", "expires_at", "since_epoch"),
     *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
 ]
 _SHORT_NAMES: Final = [name.encode() for name in _SHORT_FIELDS]
@@ -81,6 +81,7 @@ class Meta:
     origin: Origin = NO_ORIGIN  # of a generation: the request that created it
     dead: str | None = None  # why it is a dead letter; written with its terminal event, before the letter
     durable: DurableMeta | None = None  # of a Durable Stream
+    since_epoch: int = 0  # of a feed: the entries of this creation have no older epoch; 0: not known
 
     @property
     def public_id(self) -> str:
@@ -147,6 +148,7 @@ class Meta:
             origin=Origin.from_hash(fields),
             dead=text(b"dead") or None,
             durable=DurableMeta.from_hash(fields),
+            since_epoch=number(b"since_epoch") or 0,
         )
 
 

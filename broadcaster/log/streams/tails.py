@@ -16,7 +16,7 @@ from broadcaster.log.redis.scripts import SCRIPTS, ScriptCall, run_all
 _OPEN: Final = ("queued", "running")  # a generation's stored statuses until its end
 _OPEN_FEED: Final = b"queued"  # a feed's stored status until its end (see feeds.py)
 _NO_KEY: Final = -2  # PTTL
-_FIELDS: Final = ("status", "kind", "lease_ms", "leased_ms", "tenant", "model")
+_FIELDS: Final = ("status", "kind", "lease_ms", "leased_ms", "tenant", "model", "since_epoch")
 _T = TypeVar("_T")
 
 
@@ -25,6 +25,7 @@ class Tail(NamedTuple):
 
     ``lease_ms`` is the lease of an open feed (None: it has none), ``lease_left_ms`` what is left of it.
     ``is_overlong``: more is left of its lease than that is long, because the clock has stepped back.
+    ``since_epoch``: the entries of this creation of a feed have no older epoch; 0: not known.
     """
 
     last: Cursor | None
@@ -37,6 +38,7 @@ class Tail(NamedTuple):
     is_overlong: bool = False
     tenant: str = ""
     model: str = ""
+    since_epoch: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -87,7 +89,7 @@ async def _read_by_commands(connection: LogConnection, stream_ids: Sequence[str]
 
 def tail_of(reply: Sequence[Any]) -> Tail:
     """What a reply of ``read_tails`` says."""
-    newest, left_ms, now_ms, (status, kind, lease_ms, leased_ms, tenant, model) = reply
+    newest, left_ms, now_ms, (status, kind, lease_ms, leased_ms, tenant, model, since_epoch) = reply
     length_ms = leased_ms or lease_ms  # of a generation's lease, or a feed's
     return Tail(
         Cursor.parse(newest.decode()) if newest else None,
@@ -100,6 +102,7 @@ def tail_of(reply: Sequence[Any]) -> Tail:
         length_ms is not None and left_ms > int(length_ms),
         (tenant or b"").decode(),
         (model or b"").decode(),
+        int(since_epoch or 0),
     )
 
 

@@ -282,21 +282,23 @@ class StreamWatch:
                 if failures:
                     await asyncio.sleep(supply.times.backoff.pause_s(failures, luck=supply.rng.random()))
                 try:
-                    entries = await self._read_page()
+                    entries, since_epoch = await self._read_page()
                 except LogUnavailable:
                     failures += 1
                     continue
-                failures = 0 if self._hand_on(entries) else failures + 1
+                failures = 0 if self._hand_on(entries, since_epoch) else failures + 1
         finally:
             self._is_repairing = False
 
-    async def _read_page(self) -> list[Entry]:
-        """The next page of the log. Raises LogUnavailable, and nothing else."""
+    async def _read_page(self) -> tuple[list[Entry], int]:
+        """The next page of the log, and its since_epoch where the splice needs it. Raises only LogUnavailable."""
         supply = self._supply
         try:
             async with supply.reads, asyncio.timeout(supply.times.read_s):
                 after = self._splice.next_read()
                 entries = await supply.log.read(self.stream_id, after=after, count=supply.limits.page)
+                is_needed = self._splice.begins_behind(entries)
+                since_epoch = (await supply.log.tails([self.stream_id]))[0].since_epoch if is_needed else 0
         except LogUnavailable:
             raise
         except TimeoutError as error:
@@ -306,13 +308,13 @@ class StreamWatch:
             raise LogUnavailable("the log could not be read") from error
         supply.on_response(self.stream_id)
         supply.counts.pages += 1
-        return entries
+        return entries, since_epoch
 
-    def _hand_on(self, entries: Sequence[Entry]) -> bool:
+    def _hand_on(self, entries: Sequence[Entry], since_epoch: int) -> bool:
         """Do what follows from a page; False when the sink raised."""
         splice = self._splice
         before = splice.last
-        steps = splice.take(entries, is_last=len(entries) < self._supply.limits.page)
+        steps = splice.take(entries, is_last=len(entries) < self._supply.limits.page, since_epoch=since_epoch)
         if self._must_void:
             steps.insert(0, Rewound(START))
         try:

@@ -5,7 +5,8 @@ Rules
    (known_streams.py). A request may wait for a stream that does not exist yet (awaited_streams.py), and a Redis that
    does not know whether it exists (away, or back a moment ago) is read again until that time is over.
 2. A log that has expired while its meta lives still has its end: one gap, then the terminal event from meta. When
-   Redis broke a moment ago, the log may be lost instead, and its worker may write it again: the log is unavailable.
+   Redis broke a moment ago, the log may be lost instead, and its worker may write it again: the log is unavailable. The
+   gap is a reset for a cursor from before the creation of this stream (resolve.py, rule 4).
 """
 
 from __future__ import annotations
@@ -141,8 +142,10 @@ def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, dialect: 
         return Refused(StopReason.TERMINAL, transcript.bye("expired", reconnect=False, retry_ms=retry_ms))
     blocks = [transcript.hello(status=meta.status, retry_ms=retry_ms)]
     seen_seq = cursor.seq if cursor is not None and cursor.seq < end.seq else 0
-    if seen_seq + 1 < end.seq:
-        before_end = Cursor(end.epoch, end.seq - 1)
+    before_end = Cursor(end.epoch, end.seq - 1)
+    if cursor is not None and cursor.seq > 0 and cursor.epoch < meta.since_epoch <= end.epoch:
+        blocks.append(transcript.gap(Gap(GapReason.RESET, before_end, 0, 0)) or b"")
+    elif seen_seq + 1 < end.seq:
         blocks.append(transcript.gap(Gap(GapReason.EXPIRED, before_end, seen_seq + 1, before_end.seq)) or b"")
     blocks.append(transcript.encode([Entry(end.epoch, end.seq, meta.terminal)]))
     return Refused(StopReason.TERMINAL, b"".join(blocks))

@@ -24,6 +24,8 @@ WHOLE = log_of("5-1", "5-2", "7-3", "7-4")
 ENDED = log_of("5-1", "5-2", "7-3", "7-4", is_over=True)
 READ = log_of("5-1", "5-2", "7-3", "7-4", was_read=True)
 TRIMMED = log_of("7-4", "7-5", "8-6")
+RECREATED = log_of("7-4", "7-5", "8-6", floor=Gap(GapReason.TRIMMED, Cursor(7, 3), 1, 3, since_epoch=6))
+REPLACED = log_of("6-4", "7-5", "8-6", floor=Gap(GapReason.TRIMMED, Cursor(6, 3), 1, 3, since_epoch=7))
 EMPTY = log_of()
 EXPIRED = log_of("7-9", is_over=True, floor=Gap(GapReason.EXPIRED, Cursor(7, 8), 1, 8))
 
@@ -76,6 +78,13 @@ def follow(after: str, *gap: object) -> Follow:
         ("of another stream", "4-40", ENDED, follow("5-0", "reset", "5-0", 1, 40)),
         ("no log yet, none", None, EMPTY, Follow(START)),
         ("no log yet: what the cursor is worth will show", "5-2", EMPTY, Hold(Cursor(5, 2))),
+        ("before the creation, right up to the log", "5-3", RECREATED, follow("7-3", "reset", "7-3", 0, 0)),
+        ("before the creation, at an older seq", "5-1", RECREATED, follow("7-3", "reset", "7-3", 0, 0)),
+        ("before the creation, at a seq in the log", "5-5", RECREATED, follow("7-3", "reset", "7-3", 4, 5)),
+        ("since the creation, trimmed away", "6-2", RECREATED, follow("7-3", "trimmed", "7-3", 3, 3)),
+        ("since the creation, trimmed right up to the cursor", "6-3", RECREATED, follow("6-3")),
+        ("none, of a log that was created anew", None, RECREATED, follow("7-3", "trimmed", "7-3", 1, 3)),
+        ("before a creation that is newer than the log", "5-1", REPLACED, follow("6-3", "trimmed", "6-3", 2, 3)),
     ],
 )
 def test_a_cursor_is_resolved_by_the_table(row: str, cursor: str | None, log: Extent, answer: object) -> None:

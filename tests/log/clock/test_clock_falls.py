@@ -26,6 +26,9 @@ DELIVERY_MS: Final = 20_000
 class Always:
     """Implements ``RedisUptime``."""
 
+    async def confirm(self) -> None:
+        """Nothing has changed."""
+
     def has_answered_for(self, lease_s: float) -> bool:
         return True
 
@@ -57,6 +60,24 @@ async def test_a_feed_is_not_closed_to_appends_for_a_step_back(world: World, clo
                 break
             except RateLimited:
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("lapses", [False, True])
+async def test_no_entry_of_a_feed_is_older_than_its_creation_for_a_step_back(
+    world: World, clock: SteppingClock, lapses: bool
+) -> None:
+    """Otherwise its cursors would look like those of another feed that had its id."""
+    job = Job(world.connection)
+    await job.create(lease_s=30.0)
+    since_epoch = (await job.meta()).since_epoch
+    assert since_epoch == (await job.meta()).created_ms
+    await step(world, clock, -600)
+    if lapses:
+        await world.redis.delete(world.keys.lease(ID))
+        assert await Lapses(world.connection, steadiness=Always()).end(ID, lease_ms=30_000)
+    else:
+        await job.append(note(1))
+    assert [cursor.epoch for cursor, _ in await job.held()] == [since_epoch]
 
 
 async def test_a_front_end_that_died_counts_no_longer_for_a_step_back(world: World, clock: SteppingClock) -> None:

@@ -40,6 +40,10 @@ class Watched:
     async def create(self, **config: Any) -> None:
         await self.feeds.create(ID, FeedConfig(**config), tenant=TENANT)
 
+    async def since_epoch(self) -> int:
+        """The least epoch of this creation."""
+        return int(await self.redis.hget(self.keys.meta(ID), "since_epoch"))
+
     async def append(self, *events: bytes) -> list[Entry]:
         taken = await self.feeds.append(ID, events, tenant=TENANT)
         return [Entry(*cursor, event) for cursor, event in zip(taken.ids, events, strict=True)]
@@ -63,6 +67,13 @@ async def watched(redis_url: str) -> AsyncIterator[Watched]:
 
     async with open_tail(redis_url, times=TAILS, wrap_log=counting) as world:
         yield Watched(world, logs[0])
+
+
+async def until_later(redis: Any, epoch: int) -> None:
+    """Until Redis's clock is behind this epoch."""
+    async with asyncio.timeout(5):
+        while (time := await redis.time())[0] * 1000 + time[1] // 1000 <= epoch:
+            await asyncio.sleep(0)
 
 
 class CountingLog:
@@ -101,7 +112,8 @@ async def test_trimmed_entries_are_reported_as_a_gap(watched: Watched) -> None:
     entries = [(await watched.append(note(number)))[0] for number in range(5)]
     room, _ = await watched.world.watch_live(ID)
     await room.holds(entries[3:])
-    assert room.notices == [Gap(GapReason.TRIMMED, entries[3].cursor._replace(seq=3), 1, 3)]
+    before = entries[3].cursor._replace(seq=3)
+    assert room.notices == [Gap(GapReason.TRIMMED, before, 1, 3, await watched.since_epoch())]
 
 
 async def test_a_watch_that_keeps_up_is_sent_nothing_of_a_trim(watched: Watched) -> None:
@@ -125,7 +137,27 @@ async def test_a_watch_that_was_cut_off_during_a_trim_is_sent_the_gap_and_contin
     await watched.redis.xtrim(watched.keys.log(ID), maxlen=2, approximate=False)
     later = [Entry(first.epoch + seq, seq, note(seq)) for seq in (6, 7)]
     await room.holds([first, *later])
-    assert room.notices == [Gap(GapReason.TRIMMED, later[0].cursor._replace(seq=5), 2, 5)]
+    before = later[0].cursor._replace(seq=5)
+    assert room.notices == [Gap(GapReason.TRIMMED, before, 2, 5, await watched.since_epoch())]
+
+
+async def test_a_watch_that_was_cut_off_while_its_feed_was_created_anew_voids_what_it_has(watched: Watched) -> None:
+    await watched.create(max_events=2, on_full="trim")
+    room, _ = await watched.world.watch_live(ID)
+    (old,) = await watched.append(note("old"))
+    await room.holds([old])
+    await until_later(watched.redis, old.epoch)
+    await watched.redis.delete(watched.keys.log(ID), watched.keys.meta(ID))
+    await watched.create(max_events=2, on_full="trim")
+    since = await watched.since_epoch()
+    later = [Entry(since + seq, seq, note(seq)) for seq in (6, 7)]
+    async with watched.redis.pipeline(transaction=True) as pipeline:  # without a push, and what came before is trimmed
+        for entry in later:
+            pipeline.xadd(watched.keys.log(ID), {"e": entry.event, "v": 1, "b": 9}, id=str(entry.cursor))
+        await pipeline.execute()
+    await room.holds(later)
+    gap = Gap(GapReason.TRIMMED, later[0].cursor._replace(seq=5), 1, 5, since)
+    assert room.notices == [("rewound", START), gap]
 
 
 async def test_a_tail_that_redis_lost_and_other_entries_replaced_is_reported_as_void(watched: Watched) -> None:

@@ -11,7 +11,8 @@
 -- an open feed is renewed in every case but the first two: its writer lives.
 -- The left half of an id is max(now, that of the entry before): a seq that is issued twice, because Redis lost the tail,
 -- gets another id and is noticed. meta keeps the last id: a feed whose log has expired goes on behind it, and one whose log
--- lost only its tail gets a newer epoch even within the same millisecond.
+-- lost only its tail gets a newer epoch even within the same millisecond. It is not below meta's since_epoch, so that an
+-- older cursor is known to be of another feed that had the id, also if the clock has stepped back since the creation.
 -- @include clock
 -- @include expiry
 -- @include feed_lease
@@ -23,7 +24,7 @@ local ends = status ~= ''
 local count = #ARGV - EVENTS_FROM + 1
 
 local names = {'kind', 'tenant', 'status', 'last_id', 'max_events', 'max_bytes', 'on_full', 'retention_ms', 'terminal',
-  'tokens', 'tokens_ms', 'lease_ms', 'config', 'webhook', 'content_type', 'expires_ms'}
+  'tokens', 'tokens_ms', 'lease_ms', 'config', 'webhook', 'content_type', 'expires_ms', 'since_epoch'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do meta[names[i]] = value end
 local is_open = meta.status == 'queued'
@@ -85,7 +86,7 @@ if not ends then
   end
 end
 
-local epoch = math.max(now_ms, least_epoch)
+local epoch = math.max(now_ms, least_epoch, tonumber(meta.since_epoch or 0))
 local function id(seq) return string.format('%.0f-%.0f', epoch, seq) end
 local first, last = last_seq + 1, last_seq + count
 for i = EVENTS_FROM, #ARGV do

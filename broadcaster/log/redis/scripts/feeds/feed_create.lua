@@ -20,7 +20,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 local now_ms = digits(read_clock())
 -- Until it ends its status is `queued`: with `running`, front-ends from before feeds would expect a worker's lease.
-local fields = {'kind', 'feed', 'status', 'queued', 'tenant', ARGV[2], 'config', ARGV[3], 'created_ms', now_ms}
+local fields = {'kind', 'feed', 'status', 'queued', 'tenant', ARGV[2], 'config', ARGV[3], 'created_ms', now_ms,
+  'since_epoch', now_ms}
 for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])

@@ -8,7 +8,8 @@
 -- @include expiry
 -- @include feed_tail
 local json = ARGV[1]
-local meta = redis.call('HMGET', KEYS[2], 'kind', 'status', 'lease_ms', 'last_id', 'retention_ms', 'created_ms', 'webhook')
+local meta = redis.call('HMGET', KEYS[2], 'kind', 'status', 'lease_ms', 'last_id', 'retention_ms', 'created_ms', 'webhook',
+  'since_epoch')
 if meta[1] ~= 'feed' or meta[2] ~= 'queued' or not meta[3] then return 0 end
 local lease_ms = tonumber(meta[3])
 if redis.call('EXISTS', KEYS[4]) == 1 then
@@ -29,7 +30,7 @@ if left_ms > 0 and left_ms <= lease_ms then
   return 0
 end
 
-local epoch, seq = math.max(now_ms, least_epoch), last_seq + 1
+local epoch, seq = math.max(now_ms, least_epoch, tonumber(meta[8] or 0)), last_seq + 1
 local id = string.format('%.0f-%.0f', epoch, seq)
 local written = redis.pcall('XADD', KEYS[1], id, 'e', json, 'v', ARGV[2], 'b', digits(bytes + #json))
 if type(written) == 'table' and written.err then return -1 end
