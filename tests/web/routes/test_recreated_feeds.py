@@ -82,9 +82,14 @@ async def create_anew(job: Trimmed, how: str, last: str) -> None:
         case "lost":
             await job.lose(last)
             await job.create()
+        case "replaced":
+            await job.create(if_exists="replace")
+        case "deleted":
+            assert (await job.http.delete(URL)).status_code == 204
+            await job.create(if_exists="replace")
 
 
-HOWS = ["lost"]
+HOWS = ["lost", "replaced", "deleted"]
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -150,6 +155,19 @@ async def test_a_viewer_that_watches_is_notified_that_its_text_is_void(job: Trim
     gaps = [json.loads(message.data)["reason"] for message in received.messages if message.event == "hub.gap"]
     assert gaps[0] == "reset"
     assert received.entries[-1][1] == '{"type":"finish"}'
+
+
+async def test_the_attempt_of_a_replacement_voids_by_itself_until_it_is_trimmed(job: Trimmed) -> None:
+    await job.create()
+    last = await job.write("OLD", 3)
+    await job.create(if_exists="replace")
+    await job.write("NEW", 1)
+    await job.close()
+
+    received = await job.resume(last)
+
+    assert "hub.gap" not in received.names
+    assert json.loads(received.entries[0][1]) == {"type": "attempt", "attempt": 2, "reason": "replaced"}
 
 
 async def test_a_viewer_of_the_same_creation_is_notified_of_nothing_but_the_trim(job: Trimmed) -> None:

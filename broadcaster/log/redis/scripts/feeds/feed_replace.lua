@@ -1,5 +1,6 @@
 -- feed_replace: open a feed under its configuration over whatever feed has the id: open, over or deleted. Its entries go;
 -- the new ones continue its numbers under a newer epoch, behind an `attempt` entry that voids what viewers have seen.
+-- Once that entry is trimmed, meta's since_epoch, which is newer than the entry's, shows that older cursors are void.
 -- Writers of the old one are refused from now on, because they name another configuration (feed_append, feed_renew).
 -- KEYS meta, lease, log, live channel, idem, taken
 -- ARGV ttl_ms, tenant, configuration (a hash of it), field, value ...
@@ -21,7 +22,8 @@ local last_epoch, last_seq, _, _, least_epoch = read_feed_tail(KEYS[3], meta.las
 local epoch = math.max(now_ms, least_epoch + 1, tonumber(meta.epoch or 0))
 local attempt = tonumber(meta.attempts or 1) + 1
 
-local fields = {'kind', 'feed', 'status', 'queued', 'tenant', ARGV[2], 'config', ARGV[3], 'created_ms', digits(now_ms)}
+local fields = {'kind', 'feed', 'status', 'queued', 'tenant', ARGV[2], 'config', ARGV[3], 'created_ms', digits(now_ms),
+  'since_epoch', digits(last_seq > 0 and epoch + 1 or epoch)}
 for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
 if last_seq > 0 then fields[#fields + 1], fields[#fields + 2] = 'attempts', attempt end
 -- First what a full Redis refuses.
