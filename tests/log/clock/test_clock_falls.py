@@ -10,6 +10,7 @@ import pytest
 from broadcaster.core.events import Finish, encode_event
 from broadcaster.errors import RateLimited, TenantLimit
 from broadcaster.log.feeds.lapses import Lapses
+from broadcaster.log.jobs.lists.recents import RECENTS_KEPT, Recents
 from broadcaster.log.jobs.sweeper import Sweeper, SweepTimes
 from broadcaster.log.jobs.webhooks import CHECK_EVERY_MS, WebhookSettled
 from broadcaster.log.streams import terminals
@@ -196,3 +197,19 @@ async def test_a_feed_that_another_process_has_ended_frees_its_place_no_later_fo
                 break
             except TenantLimit:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_new_stream_is_the_newest_of_a_full_list_also_after_a_step_back(
+    world: World, clock: SteppingClock
+) -> None:
+    generations, feeds = Recents(world.connection), Recents(world.connection, of="feeds")
+    now_us = int(await redis_time(world) * 1_000_000)
+    older = {f"gen_{at}": now_us - at for at in range(RECENTS_KEPT)}
+    await world.redis.zadd(world.keys.recent(TENANT), older)
+    await feeds.record(TENANT, "feed", keep_ms=60_000)
+    await step(world, clock, -3600)
+    await generations.record(TENANT, "gen_new", keep_ms=60_000)
+    (newest,) = await generations.page(TENANT, before=None, count=1)
+    (feed,) = await feeds.page(TENANT, before=None, count=1)
+    assert newest.id == "gen_new"
+    assert newest.place > feed.place

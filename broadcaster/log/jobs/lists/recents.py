@@ -16,7 +16,11 @@ RECENTS_KEPT: Final = 1000
 
 
 class Recent(NamedTuple):
-    """A stream's place in the list: ``place`` is unique in it, in microseconds since 1970."""
+    """A stream's place in the list: ``place`` is unique in it.
+
+    Places are microseconds since 1970, but not times: after a step back of Redis's clock a new stream gets the next
+    place after the newest one.
+    """
 
     id: str
     place: int
@@ -35,7 +39,7 @@ class Recents:
     async def record(
         self, tenant: str, stream_id: str, *, keep_ms: int, created_ms: int = 0, is_new: bool = False
     ) -> None:
-        """Put it in, as created now (0) or then; the whole index is kept for ``keep_ms`` at least.
+        """Put it in, as the newest (0) or as created then; the whole index is kept for ``keep_ms`` at least.
 
         ``is_new``: an entry under this id is an earlier stream's, and is replaced.
         """
