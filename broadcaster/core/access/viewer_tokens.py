@@ -11,8 +11,8 @@ Rules
    tenant of its setting, so its tokens name none.
 3. A grant is one stream or one prefix, with actions of ``TOKEN_ACTIONS``. One malformed grant makes the whole token
    invalid: a token that was made by mistake should fail at its first use, and not at the one that matters.
-4. A token that a key requested names that key (``by``), and counts no longer than the key does. A token counts no
-   longer than the key that verifies it.
+4. A token that a key requested names that key (``by``), and counts while that key is one of the token's tenant and has
+   all the token's actions. A token counts no longer than the key that verifies it.
 5. A revocation refuses a token by its id, or all of a subject's tokens that were issued until ``LEEWAY_S`` after it.
 """
 

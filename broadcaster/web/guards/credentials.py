@@ -113,7 +113,7 @@ class Credentials:
         """Whether a caller that was admitted before still is, with all its rights, but for the age of its token."""
         if isinstance(caller, TokenHolder):
             token = caller.token
-            if token.minted_by and self._holder_of(token.minted_by) is None:
+            if token.minted_by and not caller.still(self._holder_of(token.minted_by)):
                 return False
             if caller.signer is not None and not self._tokens.knows(caller.signer):
                 return False

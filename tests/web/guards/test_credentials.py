@@ -16,7 +16,7 @@ import pytest
 from broadcaster.core.access.api_keys import Keyring, read_key
 from broadcaster.core.access.callers import Action, Caller, StreamGrant
 from broadcaster.core.access.viewer_tokens import ViewerToken
-from broadcaster.errors import LogUnavailable, SetupError
+from broadcaster.errors import LogUnavailable, SetupError, TokenRevoked
 from broadcaster.log.access.access_list import AccessList, AccessState, StoredKey
 from broadcaster.web.guards import credentials as credentials_module
 from broadcaster.web.guards.credentials import Credentials
@@ -183,6 +183,18 @@ async def test_a_token_counts_no_longer_than_the_key_that_requested_it() -> None
     assert Credentials(ring(KEY, "web")).admits(token.caller("token:1"))
     assert not Credentials(ring(OTHER, "web")).admits(token.caller("token:1"))
     assert Credentials(ring(OTHER, "web")).admits(replace(token, minted_by="").caller("token:1"))
+
+
+async def test_a_token_counts_while_the_key_that_requested_it_has_its_tenant_and_its_rights() -> None:
+    key = read_key({"sha256": digest(KEY)}, tenant="web").caller
+    grants = (StreamGrant("job-1", frozenset({Action.APPEND})), StreamGrant("gen_1", frozenset({Action.WATCH})))
+    caller = ViewerToken("web", grants, 1.0, 2e9, minted_by=key.credential).caller("token:1")
+    assert Credentials(ring(KEY, "web", rights=["watch", "append"])).admits(caller)
+    for now in (ring(KEY, "web", rights=["watch"]), ring(KEY, "web", rights=["append"]), ring(KEY, "other")):
+        credentials = Credentials(now)
+        assert not credentials.admits(caller)
+        with pytest.raises(TokenRevoked):
+            credentials.check(caller)
 
 
 async def test_a_changed_file_is_reread(tmp_path: Path) -> None:
