@@ -2,7 +2,8 @@
 
 Rules
 1. Keys are stored as their SHA-256. The record of a key is the JSON of `read_key`: rights, name, and its tenant.
-2. Every change raises a version in the same script. A front-end reads the version often, and the list only after it has
+2. Every change raises a version in the same script, by a random number: a failover may lose a change and its version,
+   and the next change must not get the same one. A front-end reads the version often, and the list only after it has
    changed: so a change reaches all front-ends in one interval, and costs nothing else.
 3. A revocation refuses a token by its id, or the tokens of a subject that were issued until then (by a clock that may
    differ: ``CLOCKS_DIFFER_MS``), and lasts until they have expired.
@@ -13,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -32,6 +34,9 @@ PRUNE_MS: Final = 1000
 """A pruning reads all revocations: where there is no room, one is made no more often."""
 # Issuers date their tokens by other clocks than Redis dates a revocation.
 CLOCKS_DIFFER_MS: Final = int(LEEWAY_S * 1000)
+
+# A version has 63 bits: it has room for two thousand million changes. An earlier release raises it by one.
+_MOST_RISE: Final = 2**32
 
 _log = get_logger(__name__)
 
@@ -74,16 +79,17 @@ class AccessList:
 
         Raises TenantLimit when there are ``MAX_KEYS``.
         """
-        added = await SCRIPTS["key_put"].run(
-            self._redis, [self._keys.access_keys, self._keys.access_state], digest, json.dumps(dict(record)), MAX_KEYS
-        )
+        keys = [self._keys.access_keys, self._keys.access_state]
+        args = (digest, json.dumps(dict(record)), MAX_KEYS, _rise())
+        added = await SCRIPTS["key_put"].run(self._redis, keys, *args)
         if added < 0:
             raise TenantLimit(f"{MAX_KEYS} keys are stored, as many as there may be; revoke one first")
         return bool(added)
 
     async def drop_key(self, digest: str) -> bool:
         """Forget a key; False: there was none."""
-        dropped = await SCRIPTS["key_drop"].run(self._redis, [self._keys.access_keys, self._keys.access_state], digest)
+        keys = [self._keys.access_keys, self._keys.access_state]
+        dropped = await SCRIPTS["key_drop"].run(self._redis, keys, digest, _rise())
         return bool(dropped)
 
     async def revoke(self, *, tenant: str, for_s: float, token_id: str = "", subject: str = "") -> None:
@@ -96,13 +102,14 @@ class AccessList:
         name = f"jti {token_id}" if token_id else f"sub {subject}"
         keys = [self._keys.access_revoked, self._keys.access_state]
         bounds = (MAX_REVOCATIONS, MAX_ALL_REVOCATIONS, PRUNE_MS)
-        recorded = await SCRIPTS["token_revoke"].run(self._redis, keys, tenant, name, int(for_s * 1000), *bounds)
+        args = (tenant, name, int(for_s * 1000), *bounds, _rise())
+        recorded = await SCRIPTS["token_revoke"].run(self._redis, keys, *args)
         if recorded < 0:
             held = f"{MAX_REVOCATIONS} revocations of this tenant" if recorded == -1 else "revocations of all tenants"
             raise TenantLimit(f"{held} are recorded, as many as there may be; try again later")
 
     async def version(self) -> int:
-        """The number of changes so far."""
+        """Another number after each change (rule 2); 0: nothing was changed yet."""
         raw = await reply_to(self._redis.hget(self._keys.access_state, "version"))
         return int(raw or 0)
 
@@ -117,6 +124,11 @@ class AccessList:
             tuple(key for key in keys if key is not None),
             {name.decode(): int(value.split()[0]) for name, value in revoked.items()},
         )
+
+
+def _rise() -> int:
+    """By how much a change raises the version."""
+    return 1 + secrets.randbelow(_MOST_RISE)
 
 
 def _stored(digest: str, record: bytes) -> StoredKey | None:

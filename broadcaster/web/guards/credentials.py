@@ -4,7 +4,8 @@ Rules
 1. A key of the setting counts before one of the file, and that before one of Redis: an entry in Redis takes no right
    from a key that the operator has set.
 2. File and Redis are read every ``POLL_S``, an unchanged list by one small call: a change reaches every front-end in
-   less than a second.
+   less than a second. The whole list is read every ``REREAD_S``, too: the version of an earlier release, which counts,
+   may be the same after a failover that lost a change.
 3. While Redis is away the list that was read last stays valid. Before the first read, a key that is unknown here may be
    one of Redis: the request waits a moment, and is then refused as one that may be repeated.
 4. After each change ``changed`` is called, which ends the viewers whose credential is no longer valid.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from broadcaster.web.guards.tokens.issuers import TokenIssuers
 
 POLL_S: Final = 0.4
+REREAD_S: Final = 60.0
 
 _log = get_logger(__name__)
 _VerdictT = TypeVar("_VerdictT")
@@ -63,6 +65,7 @@ class Credentials:
         self._wait_s = wait_s
         self._is_current = asyncio.Event()
         self._is_stale = False
+        self._reread_at = 0.0  # on the loop's clock
         self.state = AccessState()
         """The list of Redis as it was read last; see ``until_read``."""
         if not is_shared:
@@ -161,8 +164,9 @@ class Credentials:
         return read is not None
 
     async def _read_list(self, shared: AccessList) -> bool:
+        now, is_first = asyncio.get_running_loop().time(), not self._is_current.is_set()
         try:
-            if self._is_current.is_set() and await shared.version() == self.state.version:
+            if not is_first and now < self._reread_at and await shared.version() == self.state.version:
                 self._is_stale = False
                 return False
             state = await shared.read()
@@ -171,9 +175,12 @@ class Credentials:
                 self._is_stale = True
                 _log.warning("credentials_stale", since_version=self.state.version)
             return False
+        self._reread_at = now + REREAD_S
+        self._is_stale = False
+        if not is_first and state == self.state:
+            return False
         self.state = state
         self._of_redis = Keyring(stored.key for stored in state.keys)
-        self._is_stale = False
         self._is_current.set()
         _log.info("credentials_read", version=state.version, keys=len(state.keys), revoked=len(state.revoked))
         return True

@@ -133,6 +133,21 @@ async def test_an_unchanged_list_is_read_once() -> None:
         assert (listed.reads, following.changes) == (1, 1)
 
 
+async def test_a_change_without_another_version_is_found_by_the_next_full_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(credentials_module, "REREAD_S", 0.0)
+    listed = Listed(AccessState(1, (stored(KEY, "web"),)))
+    credentials = Credentials(Keyring(), is_shared=True)
+    async with Following(credentials, listed) as following:
+        await following.until_changed()
+        await listed.until_polled(5)
+        assert following.changes == 1
+        listed.state = AccessState(1, (stored(OTHER, "web"),))
+        await following.until_changed()
+        assert [await tenant_of(credentials, key) for key in (KEY, OTHER)] == [None, "web"]
+
+
 async def test_while_redis_is_away_the_last_list_stays_valid() -> None:
     listed = Listed(AccessState(1, (stored(KEY, "web"),)))
     credentials = Credentials(Keyring(), is_shared=True)

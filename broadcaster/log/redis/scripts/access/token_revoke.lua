@@ -1,7 +1,7 @@
 -- token_revoke: refuse tokens that were issued until now, and record it until the last of them has expired anyway.
 -- KEYS revoked, state
 -- ARGV tenant, what is revoked (`jti <id>`, `sub <subject>`), for how many ms, most entries of a tenant, most entries of
--- all, ms between two prunings
+-- all, ms between two prunings, by how much the version rises
 -- Returns 1 recorded; there are as many entries as there may be: -1 of the tenant, -2 of all.
 -- An entry is `<tenant> <what>` → `<now> <until>`, in ms. The state has the number of entries as `revoked`, and that of
 -- a tenant's as `revoked:<tenant>`. A pruning removes the entries that are over and counts the others: at the first call,
@@ -47,5 +47,5 @@ else
   redis.call('HINCRBY', KEYS[2], 'revoked', 1)
 end
 redis.call('HSET', KEYS[1], name, digits(now_ms) .. ' ' .. digits(until_ms))
-redis.call('HINCRBY', KEYS[2], 'version', 1)
+redis.call('HINCRBY', KEYS[2], 'version', ARGV[7])
 return 1
