@@ -5,8 +5,9 @@ Rules
 2. Every change raises a version in the same script, by a random number: a failover may lose a change and its version,
    and the next change must not get the same one. A front-end reads the version often, and the list only after it has
    changed: so a change reaches all front-ends in one interval, and costs nothing else.
-3. A revocation refuses a token by its id, or the tokens of a subject that were issued until then (by a clock that may
-   differ: ``CLOCKS_DIFFER_MS``), and lasts until they have expired.
+3. A revocation refuses a token by its id, or the tokens of a subject that were issued until then. Its caller's clock
+   dates it, as the clocks of front-ends and issuers date tokens; they may differ (``CLOCKS_DIFFER_MS``), and Redis's
+   clock may differ from all of them. It lasts until the tokens have expired. A later one never admits what it refuses.
 4. Revocations are bounded for each tenant, so that no tenant takes the room of others, and for all together.
 5. The version is read before the list: a change between the two is read once more, and never missed.
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -32,7 +34,7 @@ MAX_ALL_REVOCATIONS: Final = 100_000
 """Of all tenants: every front-end reads them all after each change."""
 PRUNE_MS: Final = 1000
 """A pruning reads all revocations: where there is no room, one is made no more often."""
-# Issuers date their tokens by other clocks than Redis dates a revocation.
+# Tokens and revocations are dated by the clocks of several servers.
 CLOCKS_DIFFER_MS: Final = int(LEEWAY_S * 1000)
 
 # A version has 63 bits: it has room for two thousand million changes. An earlier release raises it by one.
@@ -68,9 +70,11 @@ class AccessState:
 class AccessList:
     """Every method raises LogUnavailable while Redis cannot answer."""
 
-    def __init__(self, connection: LogConnection) -> None:
+    def __init__(self, connection: LogConnection, *, clock: Callable[[], float] = time.time) -> None:
+        """``clock``: Unix time in seconds."""
         self._redis = connection.redis
         self._keys = connection.keys
+        self._clock = clock
 
     async def add_key(self, digest: str, record: Mapping[str, Any]) -> bool:
         """Keep a key; False: it was there, and has this record now.
@@ -102,7 +106,7 @@ class AccessList:
         name = f"jti {token_id}" if token_id else f"sub {subject}"
         keys = [self._keys.access_revoked, self._keys.access_state]
         bounds = (MAX_REVOCATIONS, MAX_ALL_REVOCATIONS, PRUNE_MS)
-        args = (tenant, name, int(for_s * 1000), *bounds, _rise())
+        args = (tenant, name, int(for_s * 1000), *bounds, _rise(), int(self._clock() * 1000))
         recorded = await SCRIPTS["token_revoke"].run(self._redis, keys, *args)
         if recorded < 0:
             held = f"{MAX_REVOCATIONS} revocations of this tenant" if recorded == -1 else "revocations of all tenants"

@@ -96,6 +96,26 @@ async def test_a_revocation_refuses_the_tokens_that_were_issued_until_then(share
     assert not state.revokes(**{**token, "tenant": "jobs", "token_id": "t1"}, issued_ms=0)
 
 
+async def test_a_revocation_is_dated_by_the_clock_of_the_caller_as_tokens_are(connection: LogConnection) -> None:
+    clocks = iter((2000.5, 1000.0))
+    shared = AccessList(connection, clock=lambda: next(clocks))
+    await shared.revoke(tenant="web", subject="ann", for_s=60)
+    assert (await shared.read()).revoked == {"web sub ann": 2_000_500}
+    # The next caller's clock is behind: what was refused stays refused.
+    await shared.revoke(tenant="web", subject="ann", for_s=60)
+    assert (await shared.read()).revoked == {"web sub ann": 2_000_500}
+
+
+async def test_the_time_for_which_a_revocation_is_kept_is_measured_by_the_clock_of_redis(
+    connection: LogConnection,
+) -> None:
+    await AccessList(connection, clock=lambda: 1000.0).revoke(tenant="web", subject="ann", for_s=60)
+    raw = await connection.redis.hget(connection.keys.access_revoked, "web sub ann")
+    seconds, micros = await connection.redis.time()
+    assert raw is not None
+    assert 0 <= seconds + micros / 1e6 + 60 - int(raw.split()[1]) / 1000 < 30
+
+
 async def test_a_revocation_needs_a_token_or_a_subject(shared: AccessList) -> None:
     for given in ({}, {"token_id": "t", "subject": "s"}):
         with pytest.raises(InvalidInput, match="exactly one"):

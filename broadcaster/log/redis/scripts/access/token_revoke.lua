@@ -1,15 +1,16 @@
 -- token_revoke: refuse tokens that were issued until now, and record it until the last of them has expired anyway.
 -- KEYS revoked, state
 -- ARGV tenant, what is revoked (`jti <id>`, `sub <subject>`), for how many ms, most entries of a tenant, most entries of
--- all, ms between two prunings, by how much the version rises
+-- all, ms between two prunings, by how much the version rises, the caller's time (ms)
 -- Returns 1 recorded; there are as many entries as there may be: -1 of the tenant, -2 of all.
--- An entry is `<tenant> <what>` → `<now> <until>`, in ms. The state has the number of entries as `revoked`, and that of
+-- An entry is `<tenant> <what>` → `<revoked at> <until>`, in ms: the first by the caller's clock, as tokens are dated by
+-- such clocks, the second by Redis's. The state has the number of entries as `revoked`, and that of
 -- a tenant's as `revoked:<tenant>`. A pruning removes the entries that are over and counts the others: at the first call,
 -- each hour, and when there are too many, then no more often than it is allowed, as it reads them all.
 -- @include clock
 local HOUR_MS = 3600000
 local now_ms = read_clock()
-local until_ms = now_ms + tonumber(ARGV[3])
+local until_ms, revoked_ms = now_ms + tonumber(ARGV[3]), tonumber(ARGV[8])
 local name, own = ARGV[1] .. ' ' .. ARGV[2], 'revoked:' .. ARGV[1]
 local function count(field) return tonumber(redis.call('HGET', KEYS[2], field) or 0) end
 local function refusal()
@@ -36,6 +37,7 @@ end
 local old = redis.call('HGET', KEYS[1], name)
 if old then
   until_ms = math.max(until_ms, tonumber(string.match(old, '%d+$')))
+  revoked_ms = math.max(revoked_ms, tonumber(string.match(old, '^%d+')))
 else
   local pruned_ms = tonumber(redis.call('HGET', KEYS[2], 'pruned_ms') or -HOUR_MS)
   local apart_ms = refusal() and tonumber(ARGV[6]) or HOUR_MS
@@ -46,6 +48,6 @@ else
   redis.call('HINCRBY', KEYS[2], own, 1)
   redis.call('HINCRBY', KEYS[2], 'revoked', 1)
 end
-redis.call('HSET', KEYS[1], name, digits(now_ms) .. ' ' .. digits(until_ms))
+redis.call('HSET', KEYS[1], name, digits(revoked_ms) .. ' ' .. digits(until_ms))
 redis.call('HINCRBY', KEYS[2], 'version', ARGV[7])
 return 1
