@@ -1,7 +1,7 @@
 """Tokens by tenant, credential, model and day: what workers count at the end of each attempt, and what budgets bound.
 
 Rules
-1. A day is one of UTC, by the clock of the process that counts or asks.
+1. A day is one of UTC, by the clock of the process that counts or asks. One reading of it judges and times a refusal.
 2. An attempt counts once, after its end, with the newest counts of its provider, or with their estimate. One whose
    worker is killed before that does not count.
 3. A budget is checked before a generation is created. What runs already is not bounded by it: a key may spend more than
@@ -66,35 +66,45 @@ class DailyUsage:
         """Count an attempt that has ended; ``usage`` None: its provider was never reached."""
         counts = (0, 0) if usage is None else (_tokens(usage.input_tokens), _tokens(usage.output_tokens))
         is_estimated = usage is not None and usage.estimated
-        key = self._keys.usage(spender.tenant, self._day())
+        key = self._keys.usage(spender.tenant, _day(self._clock()))
         names = (spender.credential or _NO_CREDENTIAL, spender.model[:_MAX_NAME_CHARS])
         keep_ms = KEEP_DAYS * _DAY_S * 1000
         await SCRIPTS["usage_add"].run(self._redis, [key], *names, *counts, int(is_estimated), keep_ms, MAX_ROWS)
 
     async def spent(self, tenant: str, credential: str) -> int:
         """The tokens that a credential has spent today."""
-        key, field = self._keys.usage(tenant, self._day()), f"t {credential or _NO_CREDENTIAL}"
-        return int(await reply_to(self._redis.hget(key, field)) or 0)
+        return await self._spent(tenant, credential, day=_day(self._clock()))
 
     async def admit(self, tenant: str, credential: str, *, tokens_per_day: int) -> None:
         """Raises BudgetSpent if the credential has spent its budget of today."""
-        spent = await self.spent(tenant, credential)
-        if spent >= tokens_per_day:
-            raise BudgetSpent(
-                f"{spent} tokens were spent today of a budget of {tokens_per_day} (tokens_per_day of the key, or "
-                "BUDGET_TOKENS_PER_DAY); the next day begins at 00:00 UTC",
-                retry_after_s=_DAY_S - self._clock() % _DAY_S,
-            )
+        now_s = self._clock()
+        spent = await self._spent(tenant, credential, day=_day(now_s))
+        if spent < tokens_per_day:
+            return
+        if _day(self._clock()) != _day(now_s):  # midnight came before Redis's reply: the new day's budget counts
+            await self.admit(tenant, credential, tokens_per_day=tokens_per_day)
+            return
+        raise BudgetSpent(
+            f"{spent} tokens were spent today of a budget of {tokens_per_day} (tokens_per_day of the key, or "
+            "BUDGET_TOKENS_PER_DAY); the next day begins at 00:00 UTC",
+            retry_after_s=_DAY_S - now_s % _DAY_S,
+        )
 
     async def read(self, tenant: str, *, days: int) -> Sequence[UsageRow]:
         """The rows of the newest days, the newest day first."""
-        names = [self._day(before) for before in range(days)]
+        now_s = self._clock()
+        names = [_day(now_s, before=before) for before in range(days)]
         with log_errors():
             found = [await reply_to(self._redis.hgetall(self._keys.usage(tenant, day))) for day in names]
         return [row for day, fields in zip(names, found, strict=True) for row in _rows(day, fields)]
 
-    def _day(self, before: int = 0) -> str:
-        return (datetime.fromtimestamp(self._clock(), tz=UTC) - timedelta(days=before)).strftime("%Y-%m-%d")
+    async def _spent(self, tenant: str, credential: str, *, day: str) -> int:
+        key, field = self._keys.usage(tenant, day), f"t {credential or _NO_CREDENTIAL}"
+        return int(await reply_to(self._redis.hget(key, field)) or 0)
+
+
+def _day(now_s: float, *, before: int = 0) -> str:
+    return (datetime.fromtimestamp(now_s, tz=UTC) - timedelta(days=before)).strftime("%Y-%m-%d")
 
 
 def _tokens(count: float | None) -> int:

@@ -72,6 +72,27 @@ async def test_a_budget_admits_until_it_is_spent_and_once_more_on_the_next_day(u
     assert await usage.read("web", days=1) == []
 
 
+async def test_a_budget_that_is_judged_over_midnight_counts_for_the_new_day(connection: LogConnection) -> None:
+    before = DailyUsage(connection, clock=lambda: MIDNIGHT - 0.25)
+    await before.add(Spender("web", KEY, "m"), Usage(input_tokens=100))
+    at_midnight = iter((MIDNIGHT - 0.25, MIDNIGHT + 0.25))
+    usage = DailyUsage(connection, clock=lambda: next(at_midnight, MIDNIGHT + 0.5))
+    await usage.admit("web", KEY, tokens_per_day=100)
+    at_midnight = iter((MIDNIGHT - 0.25,))
+    with pytest.raises(BudgetSpent, match="0 tokens were spent today of a budget of 0") as refused:
+        await usage.admit("web", KEY, tokens_per_day=0)
+    assert refused.value.retry_after_s == 86_399.5
+
+
+async def test_the_days_that_are_read_are_those_of_one_moment(connection: LogConnection) -> None:
+    for now_s in (MIDNIGHT - 1, MIDNIGHT + 1):
+        await DailyUsage(connection, clock=lambda now_s=now_s: now_s).add(Spender("web", KEY, "m"), None)
+    clock = iter((MIDNIGHT - 1,))
+    usage = DailyUsage(connection, clock=lambda: next(clock, MIDNIGHT + 1))
+    assert [row.day for row in await usage.read("web", days=2)] == ["2026-11-23"]
+    assert [row.day for row in await usage.read("web", days=2)] == ["2026-11-24", "2026-11-23"]
+
+
 async def test_rows_beyond_the_bound_are_counted_together(usage: DailyUsage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daily_usage, "MAX_ROWS", 2)
     for number in range(20):
