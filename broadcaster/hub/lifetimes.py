@@ -4,15 +4,19 @@ Rules
 1. One check of all for each tick of the hub; nothing runs for an event, and no viewer has a timer.
 2. A viewer has one end. A second one that is earlier replaces the first.
 3. A viewer whose end is announced receives the notice once, ``notice_s`` before its end, or at once if less is left.
+4. Ends are on the loop's clock. When the wall clock has moved by ``STEP_S`` against it (a step, a machine that slept),
+   the ends of credentials, which are times of the wall clock, are computed from it once more; none becomes later.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.observability.limits import limit_reached
+
+STEP_S: Final = 1.0
 
 
 class TimedViewer(Protocol):
@@ -39,6 +43,8 @@ class Lifetimes:
     def __init__(self, *, notice_s: float) -> None:
         self._notice_s = notice_s
         self._of: dict[TimedViewer, Lifetime] = {}
+        self._expiries_s: dict[TimedViewer, float] = {}  # by the wall clock
+        self._ahead_s = -math.inf  # the wall clock before the loop's, when the ends were computed
         self._due_at = math.inf  # nothing is due before
 
     def __len__(self) -> int:
@@ -46,6 +52,8 @@ class Lifetimes:
 
     def begin(self, viewer: TimedViewer, lifetime: Lifetime) -> None:
         """The viewer ends then, unless it ends earlier (rule 2). Call ``end`` when it has left."""
+        if lifetime.expires_s is not None:
+            self._expiries_s[viewer] = lifetime.expires_s
         known = self._of.get(viewer)
         if known is None or lifetime.ends_at < known.ends_at:
             self._of[viewer] = lifetime
@@ -54,9 +62,15 @@ class Lifetimes:
     def end(self, viewer: TimedViewer) -> None:
         """The viewer has left."""
         self._of.pop(viewer, None)
+        self._expiries_s.pop(viewer, None)
 
-    def check(self, now: float) -> None:
-        """Send the notices that are due, and stop the viewers whose time is over (``now`` on the loop's clock)."""
+    def check(self, now: float, *, now_s: float) -> None:
+        """Send the notices that are due, and stop the viewers whose time is over.
+
+        ``now``: on the loop's clock; ``now_s``: on the wall clock.
+        """
+        if abs(now_s - now - self._ahead_s) >= STEP_S:
+            self._compute_ends(now_s - now)
         if now < self._due_at:
             return
         for viewer, lifetime in tuple(self._of.items()):
@@ -69,6 +83,15 @@ class Lifetimes:
                 self._of[viewer] = lifetime._replace(expires_s=None)
                 viewer.announce_expiry(lifetime.expires_s)
         self._due_at = min(map(self._next, self._of.values()), default=math.inf)
+
+    def _compute_ends(self, ahead_s: float) -> None:
+        """Rule 4."""
+        self._ahead_s = ahead_s
+        for viewer, expires_s in self._expiries_s.items():
+            known = self._of[viewer]
+            is_announced = known.reason is StopReason.TOKEN_EXPIRED and known.expires_s is None
+            end = Lifetime(expires_s - ahead_s, StopReason.TOKEN_EXPIRED, None if is_announced else expires_s)
+            self.begin(viewer, end)
 
     def _next(self, lifetime: Lifetime) -> float:
         """When there is something to do for it next."""

@@ -9,7 +9,8 @@ Rules
    request that is still on its way to its stream when that happens never watches it.
 5. With ``lifetime_s`` a connection ends after two thirds of it to all of it, where another front-end continues exactly
    where this one stopped: connections spread over front-ends that were added. Others are never ended for their age.
-6. A connection ends when the credential with which it was admitted expires, on every surface.
+6. A connection ends when the credential with which it was admitted expires, on every surface; also when the wall clock
+   steps to that time.
 """
 
 from __future__ import annotations
@@ -100,8 +101,10 @@ class Place:
 class Places:
     """All places of one front-end."""
 
-    def __init__(self, limits: HubLimits) -> None:
+    def __init__(self, limits: HubLimits, *, clock: Callable[[], float] = time.time) -> None:
+        """``clock``: Unix time in seconds."""
         self._limits = limits
+        self._clock = clock
         self._viewers: Counter[str] = Counter()
         self._long_polls: Counter[str] = Counter()
         self._credentials: Counter[str] = Counter()
@@ -153,11 +156,12 @@ class Places:
             )
         if visitor.caller is not None and visitor.caller.expires_s < math.inf:
             expires_s = visitor.caller.expires_s
-            self._lifetimes.begin(viewer, Lifetime(now + expires_s - time.time(), StopReason.TOKEN_EXPIRED, expires_s))
+            ends_at = now + expires_s - self._clock()
+            self._lifetimes.begin(viewer, Lifetime(ends_at, StopReason.TOKEN_EXPIRED, expires_s))
 
     def check(self, now: float) -> None:
         """Stop the viewers whose time is over (rule 5), and announce it. ``now``: on the loop's clock."""
-        self._lifetimes.check(now)
+        self._lifetimes.check(now, now_s=self._clock())
 
     def left(self, viewer: Viewer, *, is_gone: bool) -> None:
         """The viewer has left its place; ``is_gone``: because its client disconnected."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from broadcaster.core.access.callers import Caller
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.lifetimes import Lifetime, Lifetimes
 from broadcaster.hub.limits import HubLimits
-from broadcaster.hub.places import Visitor
+from broadcaster.hub.places import Place, Places, Visitor
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
 from tests.hub.support import DEADLINE_S
@@ -25,6 +26,7 @@ class Recorded:
     """A viewer that records what happens to it."""
 
     def __init__(self) -> None:
+        self.place: Place | None = None
         self.notices: list[float] = []
         self.stops: list[StopReason] = []
 
@@ -39,13 +41,13 @@ def test_the_notice_comes_once_and_the_end_on_time() -> None:
     lifetimes, viewer = Lifetimes(notice_s=30), Recorded()
     lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, expires_s=7.0))
     for now in (0.0, 69.9):
-        lifetimes.check(now)
+        lifetimes.check(now, now_s=now - 93)
         assert (viewer.notices, viewer.stops) == ([], [])
     for now in (70.0, 71.0, 99.9):
-        lifetimes.check(now)
+        lifetimes.check(now, now_s=now - 93)
         assert (viewer.notices, viewer.stops) == ([7.0], [])
-    lifetimes.check(100.0)
-    lifetimes.check(200.0)
+    lifetimes.check(100.0, now_s=7.0)
+    lifetimes.check(200.0, now_s=107.0)
     assert (viewer.notices, viewer.stops, len(lifetimes)) == ([7.0], [EXPIRED], 0)
 
 
@@ -53,8 +55,8 @@ def test_without_a_notice_there_is_only_the_end() -> None:
     for lifetimes, expires_s in ((Lifetimes(notice_s=0), 7.0), (Lifetimes(notice_s=30), None)):
         viewer = Recorded()
         lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, expires_s))
-        lifetimes.check(99.0)
-        lifetimes.check(100.0)
+        lifetimes.check(99.0, now_s=6.0)
+        lifetimes.check(100.0, now_s=7.0)
         assert (viewer.notices, viewer.stops) == ([], [EXPIRED])
 
 
@@ -63,9 +65,9 @@ def test_the_earlier_of_two_ends_counts() -> None:
         lifetimes, viewer = Lifetimes(notice_s=0), Recorded()
         for ends_at in ends:
             lifetimes.begin(viewer, Lifetime(ends_at, EXPIRED))
-        lifetimes.check(49.0)
+        lifetimes.check(49.0, now_s=-44.0)
         assert not viewer.stops
-        lifetimes.check(50.0)
+        lifetimes.check(50.0, now_s=-43.0)
         assert viewer.stops == [EXPIRED]
 
 
@@ -74,8 +76,51 @@ def test_a_viewer_that_has_left_is_forgotten() -> None:
     lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, 7.0))
     lifetimes.end(viewer)
     lifetimes.end(viewer)
-    lifetimes.check(200.0)
+    lifetimes.check(200.0, now_s=107.0)
     assert (viewer.notices, viewer.stops, len(lifetimes)) == ([], [], 0)
+
+
+def test_a_step_of_the_wall_clock_ends_those_whose_token_is_over_by_it() -> None:
+    lifetimes = Lifetimes(notice_s=30)
+    expiring, announced, resuming, aging = viewers = [Recorded() for _ in range(4)]
+    for viewer in viewers[:3]:
+        lifetimes.begin(viewer, Lifetime(410.0, EXPIRED, expires_s=1410.0))
+    lifetimes.begin(expiring, Lifetime(400.0, EXPIRED, expires_s=1400.0))
+    lifetimes.begin(announced, Lifetime(120.0, EXPIRED, expires_s=1120.0))
+    for viewer in (resuming, aging):
+        lifetimes.begin(viewer, Lifetime(390.0, StopReason.LIFETIME))
+    lifetimes.check(100.0, now_s=1100.0)
+    assert [viewer.notices for viewer in viewers] == [[], [1120.0], [], []]
+    lifetimes.check(101.0, now_s=1116.0)
+    assert [viewer.notices for viewer in viewers] == [[], [1120.0], [], []]
+    lifetimes.check(102.0, now_s=1405.0)
+    assert [viewer.stops for viewer in viewers] == [[EXPIRED], [EXPIRED], [], []]
+    assert [viewer.notices for viewer in viewers] == [[], [1120.0], [1410.0], []]
+    lifetimes.check(107.0, now_s=1410.0)
+    assert [viewer.stops for viewer in viewers] == [[EXPIRED], [EXPIRED], [EXPIRED], []]
+
+
+def test_a_wall_clock_that_steps_back_delays_no_end() -> None:
+    lifetimes, viewer = Lifetimes(notice_s=0), Recorded()
+    lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, expires_s=1100.0))
+    lifetimes.check(99.0, now_s=1099.0)
+    lifetimes.check(99.5, now_s=800.0)
+    assert viewer.stops == []
+    lifetimes.check(100.0, now_s=800.5)
+    assert viewer.stops == [EXPIRED]
+
+
+async def test_a_viewer_ends_with_its_token_by_the_wall_clock_that_was_wrong_when_it_came() -> None:
+    wall_s = 1000.0
+    places, viewer = Places(HubLimits(notice_s=0), clock=lambda: wall_s), Recorded()
+    place = places.take("web", waits=False, visitor=Visitor(Caller("web", expires_s=1300.0)))
+    places.enter(cast(Viewer, viewer), place)
+    now = asyncio.get_running_loop().time()
+    places.check(now)
+    assert viewer.stops == []
+    wall_s = 1300.0
+    places.check(now)
+    assert viewer.stops == [EXPIRED]
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=20), st.floats(0, 50))
@@ -86,7 +131,7 @@ def test_at_every_check_exactly_those_have_ended_whose_time_is_over(
     for viewer, (ends_at, is_announced) in zip(viewers, ends, strict=True):
         lifetimes.begin(viewer, Lifetime(ends_at, EXPIRED, ends_at if is_announced else None))
     for now in range(0, 101, 10):
-        lifetimes.check(float(now))
+        lifetimes.check(float(now), now_s=now)
         for viewer, (ends_at, _) in zip(viewers, ends, strict=True):
             assert viewer.stops == ([EXPIRED] if ends_at <= now else [])
 
