@@ -3,21 +3,32 @@
 Rules
 1. Each front-end counts by itself, in memory: a tenant that calls n front-ends may call n times as often.
 2. A refused call takes nothing from the bucket.
-3. The tenants of a front-end are those of its keys, so there are only as many buckets as tenants.
+3. An append that is refused, or repeats an earlier one, takes no events: it counts as a request.
+4. The tenants of a front-end are those of its keys, so there are only as many buckets as tenants.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from broadcaster.core.access.token_bucket import TokenBucket
-from broadcaster.errors import RateLimited
+from broadcaster.errors import BroadcasterError, RateLimited
 from broadcaster.observability.limits import LimitName, limit_reached
 
 _REQUESTS: Final = "requests"
+_EVENTS: Final = "events"
+
+
+@dataclass(slots=True)
+class CountedAppend:
+    """An append that is under way; ``is_new`` False: it has found that it repeats an earlier one, or was refused."""
+
+    is_new: bool = True
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -39,13 +50,34 @@ class TenantRates:
 
     def return_request(self, tenant: str) -> None:
         """A request that was counted will be counted once more: the first time does not count."""
-        bucket = self._buckets.get((_REQUESTS, tenant))
-        if bucket is not None:
-            bucket.put_back(1)
+        self._put_back(tenant, 1, what=_REQUESTS)
 
     def admit_append(self, tenant: str, events: int) -> None:
         """Count an append of so many events. Raises RateLimited."""
-        self._take(tenant, events, per_s=self.appends_per_s, what="events", setting="TENANT_APPENDS_PER_S")
+        self._take(tenant, events, per_s=self.appends_per_s, what=_EVENTS, setting="TENANT_APPENDS_PER_S")
+
+    @contextmanager
+    def appending(self, tenant: str, events: int) -> Iterator[CountedAppend]:
+        """Count the append in the block (rule 3); without events there is nothing to count. Raises RateLimited.
+
+        One that is cancelled stays counted: Redis may have stored its events.
+        """
+        if events:
+            self.admit_append(tenant, events)
+        append = CountedAppend()
+        try:
+            yield append
+        except BroadcasterError:
+            append.is_new = False
+            raise
+        finally:
+            if not append.is_new:
+                self._put_back(tenant, events, what=_EVENTS)
+
+    def _put_back(self, tenant: str, count: int, *, what: str) -> None:
+        bucket = self._buckets.get((what, tenant))
+        if bucket is not None:
+            bucket.put_back(count)
 
     def _take(self, tenant: str, count: int, *, per_s: float | None, what: str, setting: LimitName) -> None:
         if per_s is None:

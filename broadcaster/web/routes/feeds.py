@@ -263,10 +263,11 @@ async def append_events(
     """One event or an array of events, all or nothing. Each gets the next number, also with other writers."""
     services, tenant, _ = here
     events, creation = _checked_events(body), _creation_of(if_match)
-    services.rates.admit_append(tenant, len(events))
-    taken = await services.feeds.append(
-        stream_id, events, tenant=tenant, idempotency_key=idempotency_key, creation=creation
-    )
+    with services.rates.appending(tenant, len(events)) as counted:
+        taken = await services.feeds.append(
+            stream_id, events, tenant=tenant, idempotency_key=idempotency_key, creation=creation
+        )
+        counted.is_new = taken.is_new
     if not taken.is_new:
         response.headers[REPLAYED] = "true"
     return schemas.AppendedView(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from broadcaster.errors import RateLimited
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
+from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.wiring import open_services
 from tests.support.servers.front_end import served
 
@@ -103,3 +106,64 @@ async def test_appends_are_counted_by_their_events_and_a_refused_one_leaves_noth
         assert (await http.post(f"{FEED}/close", headers=MINE)).json()["last_seq"] == 6
         assert (await http.put(FEED, headers=OTHERS)).status_code == 201
         assert (await http.post(f"{FEED}/events", json=EVENT, headers=OTHERS)).status_code == 200
+
+
+async def test_an_append_that_is_refused_counts_as_a_request_and_takes_no_events(connection: LogConnection) -> None:
+    async for http in open_app(connection, tenant_appends_per_s=A_CALL_IN_1000_S):
+        for _ in range(3):
+            assert (await http.post(f"{FEED}/events", json=EVENT, headers=MINE)).status_code == 404
+        assert (await http.put(FEED, headers=MINE)).status_code == 201
+        assert (await http.post(f"{FEED}/events", json=EVENT, headers=MINE)).status_code == 200
+        assert "TENANT_APPENDS_PER_S" in (await http.post(f"{FEED}/events", json=EVENT, headers=MINE)).text
+    async for http in open_app(connection, tenant_appends_per_s=1000, tenant_requests_per_s=A_CALL_IN_1000_S):
+        for url in ("/v1/streams/none/events", "/ds/none"):
+            headers = MINE if url == "/v1/streams/none/events" else OTHERS
+            assert (await http.post(url, json=EVENT, headers=headers)).status_code == 404
+            assert "TENANT_REQUESTS_PER_S" in (await http.post(url, json=EVENT, headers=headers)).text
+
+
+# Ten events at a time of twenty a second: as many calls in a row would take five seconds if each were counted.
+TEN, CALLS_IN_A_ROW = list(range(10)), range(11)
+
+
+async def test_a_repeated_append_takes_nothing(connection: LogConnection) -> None:
+    async for http in open_app(connection, tenant_appends_per_s=20):
+        assert (await http.put(FEED, headers=MINE)).status_code == 201
+        once = {**MINE, "idempotency-key": "once"}
+        for _ in CALLS_IN_A_ROW:
+            assert (await http.post(f"{FEED}/events", json=[EVENT] * 10, headers=once)).status_code == 200
+
+
+async def test_a_durable_append_that_is_refused_or_repeated_takes_nothing(connection: LogConnection) -> None:
+    producer = {**MINE, "producer-id": "p", "producer-epoch": "0", "producer-seq": "0"}
+    async for http in open_app(connection, tenant_appends_per_s=20):
+        for _ in CALLS_IN_A_ROW:
+            assert (await http.post("/ds/a", json=TEN, headers=MINE)).status_code == 404
+        assert (await http.put("/ds/a", headers={**MINE, "content-type": "application/json"})).status_code == 201
+        for _ in CALLS_IN_A_ROW:
+            early = await http.post("/ds/a", json=TEN, headers={**producer, "producer-seq": "5"})
+            assert early.json()["code"] == "producer_gap"
+        codes = [(await http.post("/ds/a", json=TEN, headers=producer)).status_code for _ in CALLS_IN_A_ROW]
+        assert codes == [200, *[204] * 10]
+
+
+async def test_a_durable_creation_that_finds_its_stream_takes_nothing(connection: LogConnection) -> None:
+    async for http in open_app(connection, tenant_appends_per_s=20):
+        codes = [(await http.put("/ds/a", json=TEN, headers=MINE)).status_code for _ in CALLS_IN_A_ROW]
+        assert codes == [201, *[200] * 10]
+
+
+async def test_an_append_that_is_given_up_while_redis_works_on_it_stays_counted() -> None:
+    rates = TenantRates(appends_per_s=A_CALL_IN_1000_S)
+    with pytest.raises(asyncio.CancelledError), rates.appending("web", 1):
+        raise asyncio.CancelledError
+    with pytest.raises(RateLimited), rates.appending("web", 1):
+        pass
+
+
+async def test_a_request_without_events_is_no_append() -> None:
+    rates = TenantRates(appends_per_s=A_CALL_IN_1000_S)
+    with rates.appending("web", 2):
+        pass
+    with rates.appending("web", 0):
+        pass

@@ -19,6 +19,7 @@ from broadcaster.dialects.durable.headers import id_of_path, read_cursor
 from broadcaster.dialects.durable.offsets import LivePlace, format_offset, parse_offset
 from broadcaster.errors import InvalidInput
 from broadcaster.hub.viewer import Viewer
+from broadcaster.log.feeds.durable_streams import DurableCode
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
@@ -56,10 +57,10 @@ async def create_durable_stream(*, request: Request, here: Here, stream_path: St
         return not_supported("forks")
     services, tenant, _ = here
     config, content = await read_creation(services, request)
-    if content.events:
-        services.rates.admit_append(tenant, len(content.events))
     stream_id = id_of_path(stream_path)
-    created = await services.durable.create(stream_id, config, tenant=tenant, content=content)
+    with services.rates.appending(tenant, len(content.events)) as counted:
+        created = await services.durable.create(stream_id, config, tenant=tenant, content=content)
+        counted.is_new = created.is_new
     headers = {**state_headers(created.tail, is_closed=content.closes), "content-type": config.content_type}
     if not created.is_new:
         return Response(headers=headers)
@@ -75,9 +76,9 @@ async def append_durable_stream(*, request: Request, here: Here, stream_path: St
         return not_supported("subscriptions")
     services, tenant, _ = here
     content = await read_append(services, request)
-    if content.events:
-        services.rates.admit_append(tenant, len(content.events))
-    outcome = await services.durable.append(id_of_path(stream_path), content, tenant=tenant)
+    with services.rates.appending(tenant, len(content.events)) as counted:
+        outcome = await services.durable.append(id_of_path(stream_path), content, tenant=tenant)
+        counted.is_new = outcome.code is DurableCode.APPENDED
     return append_response(outcome, content)
 
 
