@@ -86,7 +86,7 @@ async def test_a_budget_that_is_judged_over_midnight_counts_for_the_new_day(conn
 
 async def test_the_days_that_are_read_are_those_of_one_moment(connection: LogConnection) -> None:
     for now_s in (MIDNIGHT - 1, MIDNIGHT + 1):
-        await DailyUsage(connection, clock=lambda now_s=now_s: now_s).add(Spender("web", KEY, "m"), None)
+        await DailyUsage(connection, clock=Clock(now_s)).add(Spender("web", KEY, "m"), None)
     clock = iter((MIDNIGHT - 1,))
     usage = DailyUsage(connection, clock=lambda: next(clock, MIDNIGHT + 1))
     assert [row.day for row in await usage.read("web", days=2)] == ["2026-11-23"]
