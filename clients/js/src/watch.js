@@ -6,7 +6,8 @@
  *    is followed by another one, after the last entry that was taken (`Last-Event-ID`).
  * 2. No entry is given twice, and none is missing without a gap.
  * 3. No entry is kept: after a gap that makes entries void (`rewound`), the reader reads the stream from its beginning
- *    once more and folds it anew. Until the fold has caught up, `state` is the one before the gap.
+ *    once more and folds it anew. Until the fold has caught up, `state` is the one before the gap. What has left the log
+ *    meanwhile was given before: `state` alone lacks it. A further loss moves the gap back to where the reader stands.
  * 4. A token function is called before the first connection, when its token is refused, and when the server announces
  *    that it expires. A token that is refused twice in a row ends the reading.
  * 5. Nothing is read that the caller has not taken: between two updates the connection waits.
@@ -195,7 +196,7 @@ class Watch {
     if (type === "message") yield* this.#entry(lastEventId, value);
     else if (type === "hub.gap") yield* this.#gap(lastEventId, value, connection);
     else if (type === "hub.live") {
-      yield* this.#caughtUp();
+      yield* this.#caughtUp(this.#position.cursor);
       yield this.#become({ name: "live" });
     } else if (type === "hub.stalled") {
       yield this.#become(value.reason === null ? { name: "live" } : { name: "stalled", reason: value.reason });
@@ -210,13 +211,11 @@ class Watch {
 
   *#entry(cursor, event) {
     if (typeof event?.type !== "string") throw badAnswer("not a message of a front-end: an event without a type");
+    const before = this.#position.cursor;
     if (!this.#position.enter(cursor)) return;
     this.#pace.progressed();
-    if (this.#refold) {
-      // Of these entries the caller has been given those up to the gap's cursor.
-      if (!isAfter(parseCursor(cursor), parseCursor(this.#refold.gap.cursor))) return void this.#refold.fold.apply(event);
-      yield* this.#caughtUp();
-    }
+    if (this.#wasGiven(cursor)) return void this.#refold.fold.apply(event);
+    yield* this.#caughtUp(before);
     this.#fold.apply(event);
     if (TERMINAL.has(event.type)) this.connection = ENDED;
     yield { kind: "entry", cursor, event };
@@ -237,18 +236,26 @@ class Watch {
       this.#fold = new Fold();
       this.#base &&= cursor;
     }
-    yield* this.#caughtUp();
+    const wasGiven = this.#wasGiven(cursor);
+    if (!wasGiven) yield* this.#caughtUp(cursor);
     this.#position.gap(cursor);
-    yield gap;
+    if (!wasGiven) yield gap;
   }
 
-  /** The stream has been folded anew up to the gap that made it necessary. */
-  *#caughtUp() {
+  /** Whether the stream is folded anew, and the caller has been given what it holds up to this cursor. */
+  #wasGiven(cursor) {
+    return this.#refold !== null && !isAfter(parseCursor(cursor), parseCursor(this.#refold.gap.cursor));
+  }
+
+  /** The stream has been folded anew up to the gap that made it necessary, or up to `reached`, where it ends sooner. */
+  *#caughtUp(reached) {
     if (!this.#refold) return;
     const { fold, gap } = this.#refold;
+    const at = reached ?? START;
+    const cursor = this.#wasGiven(at) ? at : gap.cursor;
     this.#refold = null;
     this.#fold = fold;
-    yield gap;
+    yield { ...gap, cursor, from: parseCursor(cursor).seq + 1 };
   }
 
   #become(connection) {
