@@ -32,15 +32,21 @@ IDLE_MS = 1500
 
 
 class Holding(Relay):
-    """A network that holds the body of server-sent events back, and their heads too where ``holds_head``."""
+    """A network that holds the body of server-sent events back, and their heads too where ``holds_head``.
+
+    A handshake of a WebSocket, or the response to one, can be swallowed; ``carries_websockets`` False: it is cut.
+    """
 
     scheme = "http"
 
-    def __init__(self, target: str, *, holds_head: bool = False, carries_websockets: bool = True) -> None:
+    def __init__(
+        self, target: str, *, holds_head: bool = False, carries_websockets: bool = True, swallows: str = ""
+    ) -> None:
         super().__init__(target)
         self.holds = True
         self.holds_head = holds_head
         self.carries_websockets = carries_websockets
+        self.swallows = swallows
         self.held = 0
         self.requests: list[str] = []
 
@@ -53,6 +59,8 @@ class Holding(Relay):
             self.requests.append("websocket")
             if not self.carries_websockets:
                 raise Cut
+            if self.swallows == "handshake":
+                await asyncio.Event().wait()
         elif data.startswith(b"GET "):
             self.requests.append("sse")
         return data
@@ -63,6 +71,9 @@ class Holding(Relay):
             self.held += 1
             if not self.holds_head:
                 link.client.write(head + separator)
+            await asyncio.Event().wait()
+        if self.swallows == "messages" and b"upgrade: websocket" in head.lower():
+            link.client.write(head + separator)
             await asyncio.Event().wait()
         return data
 
@@ -154,6 +165,25 @@ async def test_where_no_websocket_can_be_opened_the_next_connection_is_sse(
         result = await following
     assert cursors(result) == [f"7-{seq}" for seq in range(1, 52)]
     assert relay.handshakes == 1
+
+
+@pytest.mark.parametrize("swallows", ["handshake", "messages"])
+async def test_where_a_websocket_brings_nothing_events_are_read_over_sse_and_that_is_remembered(
+    front_end: FrontEnd, ws_driver: Driver, swallows: str
+) -> None:
+    begin(front_end.world)
+    async with behind(front_end, swallows=swallows) as relay:
+        following = asyncio.create_task(follow(ws_driver, relay.url, idleTimeoutMs=IDLE_MS))
+        async with asyncio.timeout(20):
+            while not relay.handshakes:
+                await asyncio.sleep(0.01)
+        relay.holds = False
+        results = [await following, await follow(ws_driver, relay.url, idleTimeoutMs=IDLE_MS)]
+        assert relay.handshakes == 1
+    assert [cursors(result) for result in results] == [[f"7-{seq}" for seq in range(1, 52)]] * 2
+    # The first of them met the network, and has left a WebSocket without another pause.
+    names = [[update.get("name") for update in result["updates"]] for result in results]
+    assert [each.count("reconnecting") for each in names] == [1, 0]
 
 
 async def test_a_server_without_the_path_is_read_over_sse(ws_driver: Driver) -> None:

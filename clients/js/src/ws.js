@@ -8,6 +8,7 @@
  * 2. A page does not learn why a handshake failed. The same path as a plain request passes the same checks: its response
  *    is the result, unless it is 426, which means that only the WebSocket was missing. Then `auto` reads server-sent
  *    events for the next minutes, as slowly as they come. It reads them after a 404, too: a server may have no such path.
+ *    Where the first message does not come in time, the network swallows WebSockets, and `auto` does the same.
  * 3. Each message becomes a block of an event stream: what reads it is the same for both.
  * 4. A WebSocket cannot be paused. With `MAX_CHARS` waiting it is closed, and the reader resumes with a new one.
  */
@@ -19,31 +20,47 @@ const ENDED = 1000;
 const UNKNOWN = 404;
 const NO_HANDSHAKE = 426;
 const CUT_MS = 300_000;
+// A front-end sends the first message at once.
+const FIRST_MESSAGE_MS = 8_000;
 const EVENTS = /\/events(\?.*)?$/;
 const VIEWER_TOKEN = /^Bearer (eyJ[\w.-]+)$/;
 
 /** Until when this network is known to carry no WebSocket. */
 let isCutUntil = 0;
+const isCut = () => Date.now() < isCutUntil;
+const noteCut = () => (isCutUntil = Date.now() + CUT_MS);
 
 /**
  * Resolves with the first message, or with the refusal. Where no WebSocket can be opened, `auto` reads server-sent events;
  * `ws` rejects, or throws at once when one could never be opened.
  */
 export function open(url, request, options) {
-  const { transport = "auto", fetch = globalThis.fetch } = options;
+  const { transport = "auto", fetch = globalThis.fetch, idleTimeoutMs = Infinity } = options;
   const isAuto = transport === "auto";
   const fault = faultOf(url, request.headers, transport);
   if (fault !== null && !isAuto) throw new BroadcasterError("invalid_option", fault);
-  if (fault !== null || (isAuto && Date.now() < isCutUntil)) return fetch(url, request);
-  return openWebSocket(url, request, { isAuto, fetch });
+  if (fault !== null || (isAuto && isCut())) return fetch(url, request);
+  // What follows a WebSocket that was not opened has as long.
+  return openWebSocket(url, request, { isAuto, fetch, timeoutMs: Math.min(FIRST_MESSAGE_MS, idleTimeoutMs / 2) });
 }
 
-async function openWebSocket(url, request, { isAuto, fetch }) {
+async function openWebSocket(url, request, { isAuto, fetch, timeoutMs }) {
   const address = addressOf(url, request.headers);
-  const opened = await connected(address, request.signal);
+  const aborter = new AbortController();
+  const abort = () => aborter.abort();
+  request.signal.addEventListener("abort", abort);
+  const late = () => {
+    noteCut();
+    abort();
+  };
+  const timer = isAuto ? setTimeout(late, timeoutMs) : undefined;
+  if (request.signal.aborted) abort();
+  const opened = await connected(address, aborter.signal);
+  clearTimeout(timer);
   if (opened !== null) return opened;
+  if (isAuto && isCut()) return fetch(url, request);
   const refusal = await fetch(address.href.replace(/^ws/, "http"), request);
-  if (refusal.status === NO_HANDSHAKE) isCutUntil = Date.now() + CUT_MS;
+  if (refusal.status === NO_HANDSHAKE) noteCut();
   else if (refusal.status !== UNKNOWN || !isAuto) return refusal;
   if (isAuto) return fetch(url, request);
   throw new TypeError("the network carries no WebSocket to the server");
@@ -65,7 +82,7 @@ function addressOf(url, { authorization = "", "last-event-id": cursor }) {
   return address;
 }
 
-/** The response that the WebSocket is; null: it was not opened. */
+/** The response that the WebSocket is; null: it was not opened, or `signal` aborted before its first message. */
 function connected(address, signal) {
   const socket = new WebSocket(address.href);
   const close = () => socket.close();
@@ -85,7 +102,6 @@ function connected(address, signal) {
     cancel: async () => close(),
   };
   const head = { status: 200, headers: { get: () => "text/event-stream" }, body: { getReader: () => reader } };
-  signal.addEventListener("abort", close);
   return new Promise((resolve) => {
     socket.onopen = () => (isOpen = true);
     socket.onmessage = ({ data }) => {
@@ -97,13 +113,19 @@ function connected(address, signal) {
     };
     const end = ({ code }) => {
       isOver = true;
-      signal.removeEventListener("abort", close);
-      resolve(code === ENDED ? { status: 204 } : isOpen ? head : null);
+      signal.removeEventListener("abort", abort);
+      resolve(code === ENDED ? { status: 204 } : isOpen && !signal.aborted ? head : null);
       wake();
     };
+    // A network that swallows what is sent does not confirm the close either.
+    const abort = () => {
+      close();
+      end({});
+    };
+    signal.addEventListener("abort", abort);
     // Node 20 reports a refused handshake as an error alone.
     socket.onerror = socket.onclose = end;
-    if (signal.aborted) close();
+    if (signal.aborted) abort();
   });
 }
 
