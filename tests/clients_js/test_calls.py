@@ -112,6 +112,26 @@ async def test_many_pieces_share_appends_and_keep_their_order(driver: Driver, fr
     assert (await stored(front_end, "job"))["text"] == "".join(pieces)
 
 
+async def test_pieces_that_are_too_large_for_one_body_go_with_several_appends(
+    driver: Driver, front_end: FrontEnd
+) -> None:
+    pieces = ["x" * 60_000] * 90
+    published = await driver.request("publish", stream="job", list=pieces, server=front_end.url)
+    assert published["state"]["status"] == "finished"
+    assert (await stored(front_end, "job"))["text"] == "".join(pieces)
+
+
+async def test_a_body_holds_as_many_pieces_as_fit_and_at_least_one(driver: Driver, server: SseServer) -> None:
+    for method, path in (("PUT", ""), ("POST", "/close"), ("POST", "/events")):
+        server.routes[method, f"/v1/streams/job{path}"] = document({"id": "job"})
+    pieces = ["x" * 600_000, "y" * 400_000, "z" * 1_200_000, "end"]
+    await driver.request("publish", stream="job", list=pieces, server=server.url)
+    appended = [request.body for request in server.requests if request.path.endswith("/events")]
+    sizes = [sum(len(event.get("delta", "")) for event in events) for events in appended]
+    assert sum(sizes) == 2_200_003
+    assert max(sizes) == 1_200_000
+
+
 @pytest.mark.parametrize(
     ("pieces", "options", "status", "failure"),
     [

@@ -3,8 +3,8 @@
  *
  * Rules
  * 1. Texts become the deltas of a text part. Every event closes that part first, and so does the end.
- * 2. One append is under way; what the source yields meanwhile goes with the next. With `MOST` events waiting, the source
- *    is not read.
+ * 2. One append is under way; what the source yields meanwhile goes with the next, up to `MOST` events and `MAX_CHARS` of
+ *    JSON. With so much waiting, the source is not read.
  * 3. The end is the source's: `finish` after its last piece, the terminal event that it yields, `error` with the code
  *    `publisher_failed` when it throws (without the text of the error), `abort` when `signal` aborts.
  * 4. The lease is renewed while the source is quiet. Of a publisher that is lost, viewers get the error `writer_lost`.
@@ -15,6 +15,8 @@ import { onAbort, reasonOf } from "./pace.js";
 import { Credential, call, createKey, streamPath } from "./server.js";
 
 const MOST = 1000;
+// At most three bytes each: a server takes bodies of 4 MiB.
+const MAX_CHARS = 2 ** 20;
 const LEASE_S = 15;
 // All that a call has time for.
 const RETRIES = 9;
@@ -81,6 +83,7 @@ async function* untilAborted(source, signal) {
 function openFeed(append) {
   const key = createKey();
   const waiting = [];
+  let waitingChars = 0;
   let sending = null;
   let parts = 0;
   let isOpen = false;
@@ -94,12 +97,12 @@ function openFeed(append) {
     /** Take one piece; waits while too many are waiting. Throws what an append threw. */
     async take(piece) {
       const isText = typeof piece === "string";
-      if (isText && !isOpen) waiting.push({ type: "text-start", id: `${key}-${++parts}` });
+      if (isText && !isOpen) add({ type: "text-start", id: `${key}-${++parts}` });
       if (!isText) closePart();
       isOpen = isText;
-      waiting.push(isText ? { type: "text-delta", id: `${key}-${parts}`, delta: piece } : piece);
+      add(isText ? { type: "text-delta", id: `${key}-${parts}`, delta: piece } : piece);
       send();
-      if (waiting.length >= MOST) await sending;
+      if (waiting.length >= MOST || waitingChars >= MAX_CHARS) await sending;
       if (failure !== null) throw failure;
     },
 
@@ -112,8 +115,24 @@ function openFeed(append) {
     },
   };
 
+  function add(event) {
+    const chars = JSON.stringify(event).length;
+    waiting.push({ event, chars });
+    waitingChars += chars;
+  }
+
+  /** What one append takes of that which waits: at least one event. */
+  function takeBatch() {
+    let count = 0;
+    let chars = 0;
+    do chars += waiting[count++].chars;
+    while (count < Math.min(waiting.length, MOST) && chars + waiting[count].chars <= MAX_CHARS);
+    waitingChars -= chars;
+    return waiting.splice(0, count).map(({ event }) => event);
+  }
+
   function closePart() {
-    if (isOpen) waiting.push({ type: "text-end", id: `${key}-${parts}` });
+    if (isOpen) add({ type: "text-end", id: `${key}-${parts}` });
     isOpen = false;
   }
 
@@ -125,8 +144,7 @@ function openFeed(append) {
 
   async function appendAll() {
     while (waiting.length > 0 && failure === null) {
-      const body = waiting.splice(0, MOST);
-      await append({ body, headers: { "idempotency-key": createKey() } });
+      await append({ body: takeBatch(), headers: { "idempotency-key": createKey() } });
     }
   }
 
