@@ -23,9 +23,20 @@ globalThis.show = (stream, token) => {
   root.render(createElement(Answer, { stream, options: { token: () => token } }));
 };
 
-/** Follow a stream as React Native does. */
+/** Follow a stream as React Native does, and count the characters that arrive. */
 globalThis.followNatively = async (stream) => {
-  const answer = watch(stream, { fetch: nativeFetch });
+  globalThis.received = 0;
+  const counting = async (...request) => {
+    const response = await nativeFetch(...request);
+    const { read, cancel } = response.body.getReader();
+    const counted = async () => {
+      const result = await read();
+      globalThis.received += result.value?.length ?? 0;
+      return result;
+    };
+    return { ...response, body: { getReader: () => ({ read: counted, cancel }) } };
+  };
+  const answer = watch(stream, { fetch: counting });
   for await (const _ of answer);
   return answer.state.text;
 };

@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 from playwright.async_api import Page, expect
 
 from broadcaster.core import events as ev
+from tests.client.conftest import as_log
 from tests.clients_js.conftest import FrontEnd
 from tests.compat.node_clients import FOLDER, require_modules
 from tests.support.servers.browser import open_tabs
+from tests.support.servers.sse_server import Exchange, SseServer, frame
 
 LONG = "0123456789" * 30_000
 
@@ -33,13 +35,13 @@ async def bundle() -> str:
 
 
 @asynccontextmanager
-async def page_of(front_end: FrontEnd) -> AsyncIterator[Page]:
-    """A page of the front-end's own origin that has loaded the client."""
+async def page_of(url: str) -> AsyncIterator[Page]:
+    """A page of this server's own origin that has loaded the client."""
     script = await bundle()
     async with open_tabs() as tabs:
         page = (await tabs.open("about:blank")).page
-        await page.route(f"{front_end.url}/", lambda route: route.fulfill(body="<body>", content_type="text/html"))
-        await page.goto(f"{front_end.url}/")
+        await page.route(f"{url}/", lambda route: route.fulfill(body="<body>", content_type="text/html"))
+        await page.goto(f"{url}/")
         await page.add_script_tag(content=script)
         yield page
 
@@ -48,7 +50,7 @@ async def test_the_hook_shows_the_answer_as_it_grows_and_another_stream_when_it_
     for name in ("gen_1", "gen_2"):
         front_end.world.add(name)
     front_end.world.append("gen_1", ev.TextDelta(id="0", delta="Salt"))
-    async with page_of(front_end) as page:
+    async with page_of(front_end.url) as page:
         shown = page.get_by_test_id("answer")
         await page.evaluate("show('gen_1', 'a')")
         await expect(shown).to_have_text("running: Salt")
@@ -69,7 +71,7 @@ async def test_the_hook_shows_the_answer_as_it_grows_and_another_stream_when_it_
 
 async def test_a_hidden_page_reads_on_but_reconnects_only_when_it_is_seen(front_end: FrontEnd) -> None:
     front_end.world.add("gen_1")
-    async with page_of(front_end) as page:
+    async with page_of(front_end.url) as page:
         await page.evaluate("followHidden('gen_1')")
         await front_end.until_watched("gen_1")
         await page.evaluate("setVisibility('hidden')")
@@ -88,9 +90,30 @@ async def test_a_hidden_page_reads_on_but_reconnects_only_when_it_is_seen(front_
 async def test_where_fetch_gives_only_whole_bodies_an_xmlhttprequest_reads_and_resumes(front_end: FrontEnd) -> None:
     front_end.world.add("gen_1")
     front_end.world.append("gen_1", *(ev.TextDelta(id="0", delta=LONG) for _ in range(5)))
-    async with page_of(front_end) as page:
+    async with page_of(front_end.url) as page:
         following = asyncio.create_task(page.evaluate("followNatively('gen_1')"))
         await front_end.until_watched("gen_1")
         front_end.world.append("gen_1", ev.TextDelta(id="0", delta="é end"), ev.Finish())
         async with asyncio.timeout(20):
             assert await following == LONG * 5 + "é end"
+
+
+async def test_an_event_that_is_longer_than_what_such_a_body_keeps_is_received_at_once(server: SseServer) -> None:
+    whole = b"".join(frame(entry) for entry in as_log(ev.TextDelta(id="0", delta=LONG * 5), ev.Finish()))
+    goes_on = asyncio.Event()
+
+    async def in_two_portions(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.send(whole[: len(LONG) * 4])
+        await goes_on.wait()
+        await exchange.send(whole[len(LONG) * 4 :])
+        await exchange.end()
+
+    server.plans.append(in_two_portions)
+    async with page_of(server.url) as page:
+        following = asyncio.create_task(page.evaluate("followNatively('gen_1')"))
+        await page.wait_for_function(f"globalThis.received >= {len(LONG) * 4}")
+        goes_on.set()
+        async with asyncio.timeout(20):
+            assert await following == LONG * 5
+    assert len(server.requests) == 1

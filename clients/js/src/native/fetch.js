@@ -5,8 +5,11 @@
 
 import { reasonOf } from "../pace.js";
 
-// An XMLHttpRequest keeps all that it has received: at this length the body ends, and its reader resumes with a new one.
+// An XMLHttpRequest keeps all that it has received: with the first block of events that ends beyond this length the body
+// ends, and its reader resumes with a new one.
 const MAX_CHARS = 2 ** 20;
+// Twice what a stream holds by default: no event is so long.
+const LONGEST_BODY_CHARS = 2 ** 24;
 
 /** Resolves when the head of the response is there. Rejects with a TypeError without one, and when `signal` aborts. */
 export function fetch(url, { method = "GET", headers = {}, body = null, signal } = {}) {
@@ -59,15 +62,18 @@ function responseOf(request, state) {
 /** A reader of texts, one at a time. */
 function readerOf(request, state) {
   let read = 0;
+  let isFull = false;
   return {
     async read() {
       for (;;) {
         if (state.failure !== undefined) throw state.failure;
         const isOver = request.readyState === 4;
-        const value = request.responseText.slice(read);
-        read += value.length;
+        const text = request.responseText;
+        const value = text.slice(read);
+        isFull ||= text.length > LONGEST_BODY_CHARS || text.includes("\n\n", Math.max(MAX_CHARS, read - 1));
+        read = text.length;
         if (value !== "") return { done: false, value };
-        if (isOver || read > MAX_CHARS) return { done: true };
+        if (isOver || isFull) return { done: true };
         await new Promise((awake) => (state.wake = awake));
       }
     },
