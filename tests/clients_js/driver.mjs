@@ -12,7 +12,7 @@ const facts = ({ name, message, code = null, status = null, retry = null, cursor
   cursor,
 });
 
-/** Tokens in turn; the last one again and again. A text that begins with "!" is what the function throws. */
+/** Tokens in turn; the last one again and again. A text that begins with "!" is what the function throws, "!never" takes for ever. */
 function tokensOf(tokens) {
   const given = [];
   return {
@@ -20,6 +20,7 @@ function tokensOf(tokens) {
     token: async () => {
       const token = tokens[Math.min(given.length, tokens.length - 1)];
       given.push(token);
+      if (token === "!never") await new Promise(() => {});
       if (token === "!offline") throw new TypeError("fetch failed");
       if (token.startsWith("!")) throw new Error(token);
       return token;
@@ -29,10 +30,11 @@ function tokensOf(tokens) {
 
 const watched = new Map();
 
-/** Watch until the end, or `most` entries, or `abort_after` entries: {updates, state, failure, tokens}. */
-async function follow({ name, url, most, abort_after: abortAfter, tokens, token, ...options }) {
+/** Watch until the end, or `most` entries, or `abort_after` entries, or `abort_ms`: {updates, state, failure, tokens}. */
+async function follow({ name, url, most, abort_after: abortAfter, abort_ms: abortMs, tokens, token, ...options }) {
   const renewing = tokens === undefined ? { given: [], token } : tokensOf(tokens);
   const aborter = new AbortController();
+  if (abortMs !== undefined) setTimeout(() => aborter.abort(), abortMs);
   const stream = watched.get(name) ?? watch(url, { ...options, token: renewing.token, signal: aborter.signal });
   if (name !== undefined) watched.set(name, stream);
   const updates = [];
@@ -95,7 +97,10 @@ serve({
   snapshots,
   publish: send,
   open_gate: () => openGate(),
-  start: ({ request, tokens, ...options }) =>
-    attempt(() => start(request, tokens === undefined ? options : { ...options, token: tokensOf(tokens).token })),
+  start: ({ request, tokens, abort_ms: abortMs, ...options }) => {
+    if (tokens !== undefined) options.token = tokensOf(tokens).token;
+    if (abortMs !== undefined) options.signal = AbortSignal.timeout(abortMs);
+    return attempt(() => start(request, options));
+  },
   stop: ({ stream, ...options }) => attempt(() => stop(stream, options)),
 });

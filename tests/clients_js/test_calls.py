@@ -96,6 +96,17 @@ async def test_a_call_whose_token_is_refused_is_repeated_with_a_new_one_once(dri
     assert (failed["failure"]["code"], len(server.requests)) == ("token_expired", 4)
 
 
+async def test_a_signal_ends_a_call_and_a_watch_whose_token_function_does_not_return(
+    driver: Driver, server: SseServer
+) -> None:
+    options = {"tokens": ["!never"], "abort_ms": 50}
+    started = await driver.request("start", request="Why?", server=server.url, **options)
+    assert started["failure"]["name"] == "TimeoutError"
+    followed = await driver.request("follow", url="s", server=server.url, **options)
+    assert (followed["failure"]["name"], followed["updates"]) == ("AbortError", [])
+    assert server.requests == []
+
+
 async def test_texts_become_a_part_and_events_stand_between_them(driver: Driver, front_end: FrontEnd) -> None:
     pieces = ["Salt ", "and ", {"type": "data-progress", "data": {"done": 1}}, "water"]
     published = await driver.request("publish", stream="job", list=pieces, server=front_end.url)

@@ -71,5 +71,14 @@ export function onAbort(signal, act) {
   return () => signal?.removeEventListener("abort", act);
 }
 
+/** What `coming` brings. Rejects when `signal` aborts first. */
+export function unlessAborted(coming, signal) {
+  let forget;
+  return new Promise((resolve, reject) => {
+    forget = onAbort(signal, () => reject(reasonOf(signal)));
+    Promise.resolve(coming).then(resolve, reject);
+  }).finally(() => forget());
+}
+
 /** Why a signal aborted; React Native's signals do not know it. */
 export const reasonOf = (signal) => signal.reason ?? Object.assign(new Error("aborted"), { name: "AbortError" });

@@ -11,7 +11,7 @@
  */
 
 import { TERMINAL } from "./fold.js";
-import { onAbort, reasonOf } from "./pace.js";
+import { unlessAborted } from "./pace.js";
 import { Credential, call, createKey, streamPath } from "./server.js";
 
 const MOST = 1000;
@@ -64,11 +64,7 @@ async function* untilAborted(source, signal) {
   let isDone = false;
   try {
     for (;;) {
-      let forget;
-      const { done, value } = await new Promise((resolve, reject) => {
-        forget = onAbort(signal, () => reject(reasonOf(signal)));
-        Promise.resolve(iterator.next()).then(resolve, reject);
-      }).finally(() => forget());
+      const { done, value } = await unlessAborted(iterator.next(), signal);
       isDone = done;
       if (done) return;
       yield value;

@@ -1,7 +1,7 @@
 /** The addresses of a server, its tokens, and calls that are repeated until they have an answer. */
 
 import { badAnswer, cannotConnect, errorOf } from "./errors.js";
-import { onAbort, reasonOf, sleep } from "./pace.js";
+import { onAbort, reasonOf, sleep, unlessAborted } from "./pace.js";
 
 const FIRST_DELAY_MS = 400;
 const TIMEOUT_MS = 30_000;
@@ -86,8 +86,10 @@ export async function call(method, path, options) {
   let refusals = 0;
   try {
     for (let failures = 0; ; failures += 1) {
-      const authorized = { ...given, ...(await credential.headers()) };
-      const request = { method, headers: authorized, body: JSON.stringify(body), signal: aborter.signal };
+      const authorization = await unlessAborted(credential.headers(), aborter.signal).catch((error) => {
+        throw reason ?? error;
+      });
+      const request = { method, headers: { ...given, ...authorization }, body: JSON.stringify(body), signal: aborter.signal };
       const result = await fetch(url, request).then(read).catch(cannotConnect);
       if (reason !== undefined) throw reason;
       if (!(result instanceof Error)) return result.document;

@@ -17,7 +17,7 @@
 
 import { BroadcasterError, badAnswer, errorOf, isBusy } from "./errors.js";
 import { Fold, TERMINAL } from "./fold.js";
-import { Pace, onAbort, reasonOf, sleep, untilVisible } from "./pace.js";
+import { Pace, onAbort, reasonOf, sleep, unlessAborted, untilVisible } from "./pace.js";
 import { Lost, Position, START, isAfter, parseCursor } from "./position.js";
 import { Credential, eventsUrl } from "./server.js";
 import { SseDecoder } from "./sse.js";
@@ -145,7 +145,7 @@ class Watch {
 
   /** The response with the stream, or null: there is nothing to read from it. */
   async #open(connection) {
-    const headers = { accept: "text/event-stream", ...(await this.#authorization()) };
+    const headers = { accept: "text/event-stream", ...(await this.#authorization(connection.aborter)) };
     if (this.#position.cursor) headers["last-event-id"] = this.#position.cursor;
     const { fetch = globalThis.fetch, transport = "auto" } = this.#options;
     const isWs = transport === "auto" ? isHeldBack : transport !== "sse";
@@ -165,9 +165,9 @@ class Watch {
     throw badAnswer(`the answer is ${type}, not an event stream: is this a front-end?`, { status });
   }
 
-  async #authorization() {
+  async #authorization({ signal }) {
     try {
-      return await this.#credential.headers();
+      return await unlessAborted(this.#credential.headers(), signal);
     } catch (error) {
       // What `fetch` throws without a network, and an error that says so itself; others are the caller's.
       if (error instanceof TypeError || error?.retry === true) throw new Lost(error.message, { cause: error });
