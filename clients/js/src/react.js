@@ -38,13 +38,17 @@ const EMPTY = Object.freeze({
   connection: NOTHING,
 });
 
-/** One watch, which runs while the store has a subscriber, and goes on where it stopped when it has one again. */
+/**
+ * One watch, which runs while the store has a subscriber, and goes on where it stopped when it has one again. A server that
+ * renders has none, and no page whose host a URL could mean.
+ */
 function createStore(stream, options) {
-  const watched = stream == null ? null : watch(stream, options);
+  let watched = null;
   let snapshot = EMPTY;
 
   function subscribe(listener) {
-    if (watched === null) return () => {};
+    if (stream == null) return () => {};
+    watched ??= watch(stream, options);
     const updates = watched[Symbol.asyncIterator]();
     let isPlanned = false;
     let isLeft = false;
