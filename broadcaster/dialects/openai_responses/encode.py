@@ -17,8 +17,9 @@ Rules
    raise at the one and ignore the other. A stop has no event on this wire: it is ``response.incomplete`` with status
    ``cancelled``, or, with ``cancel="completed"``, ``response.completed`` with that status: the SDK's helper returns a
    final response for no other event.
-5. After a gap no number would be true: its viewer receives ``error`` and is ended. That event repeats the last number,
-   so that the client can resume from it.
+5. After a gap no number would be true: its viewer receives ``error`` and is ended, as one whose front-end drains. That
+   event repeats the last number, so that the client can resume from it. The SDKs raise at it as in rule 4: without
+   ``restarts``; with it they yield it.
 6. Claude's thinking is ``reasoning_text``, and its signature the item's ``encrypted_content`` under a prefix, by which
    a later request restores it.
 7. A newer epoch may stand in place of entries that Redis lost, whose numbers a client may have received. So its numbers
@@ -114,9 +115,9 @@ class ResponsesTranscript(PlainTranscript):
     def bye(self, reason: str, *, reconnect: bool, retry_ms: int, last_number: int | None = None) -> bytes:
         """See Transcript.bye."""
         advice = "; the response goes on: ask for it again with starting_after" if reconnect else ""
-        error = {"code": reason, "message": f"the stream ended before the response did{advice}", "param": None}
+        error = {"code": reason, "message": f"the stream ended before the response did{advice}"}
         number = self.last_number if last_number is None else last_number
-        return block({"type": "error", "sequence_number": number, **error}, event="error")
+        return block({"type": "error", "sequence_number": number, **self._error_fields(error)}, event="error")
 
     @property
     def last_number(self) -> int:
@@ -221,9 +222,12 @@ class ResponsesTranscript(PlainTranscript):
     def _append_error(self, error: Json) -> None:
         """Rule 4."""
         if not self.dialect.restarts:
-            fields = {**error, "param": None}
-            # The SDKs of OpenAI raise at the inner object; its reference shows the outer fields.
-            self.log.append("error", {**fields, "error": {"type": "server_error", **fields}})
+            self.log.append("error", self._error_fields(error))
+
+    def _error_fields(self, error: Json) -> Json:
+        fields = {**error, "param": None}
+        # The SDKs of OpenAI raise at the inner object; its reference shows the outer fields.
+        return fields if self.dialect.restarts else {**fields, "error": {"type": "server_error", **fields}}
 
     def _end(self, status: str) -> None:
         self.status = status
