@@ -142,6 +142,20 @@ async def test_a_busy_server_is_not_called_before_its_delay_is_over(
     assert result["state"]["text"] == TEXT
 
 
+async def test_a_delay_that_a_busy_server_requires_holds_for_one_connection(driver: Driver, server: SseServer) -> None:
+    server.plans.extend([status(503, **{"retry-after": "1"}), server.raw(b":\n\n")])
+    result = await follow(driver, server)
+    first, second = [update["delayMs"] for update in result["updates"] if update.get("name") == "reconnecting"]
+    assert second < 1000 <= first
+
+
+async def test_a_delay_is_at_most_five_minutes(driver: Driver, server: SseServer) -> None:
+    server.plans.append(server.raw(b"retry: 99999999999\n\n"))
+    result = await follow(driver, server, abort_ms=2000)
+    [pause] = [update for update in result["updates"] if update.get("name") == "reconnecting"]
+    assert 300_000 <= pause["delayMs"] <= 300_500
+
+
 @pytest.mark.parametrize(("number", "code"), REFUSALS)
 async def test_a_refusal_ends_the_reading_with_its_code(
     driver: Driver, server: SseServer, number: int, code: str

@@ -2,8 +2,9 @@
  * When to reconnect, and how to wait.
  *
  * Rules
- * 1. A delay is what the server requires (`retry`, or `Retry-After`) plus a random part, from nothing to half a second.
- *    Each further failure doubles that part's limit, up to ten seconds: clients that fail together do not return together.
+ * 1. A delay is what the server requires (`retry`, or once a `Retry-After`; at most five minutes) plus a random part, from
+ *    nothing to half a second. Each further failure doubles that part's limit, up to ten seconds: clients that fail
+ *    together do not return together.
  * 2. Progress ends the row of failures: an entry, a gap, or bytes on a connection that has held for six seconds. The
  *    heartbeats of a long queue count, and a server that accepts and closes each time does not.
  */
@@ -11,10 +12,14 @@
 const FIRST_MS = 500;
 const MAX_MS = 10_000;
 const STEADY_MS = 6_000;
+// A longer delay would mean that the server is down; no timer takes more than 2^31 ms.
+const LONGEST_MS = 300_000;
 
 export class Pace {
-  /** The server's own delay. */
-  requestedMs = 0;
+  /** The server's own delay (`retry`). */
+  retryMs = 0;
+  /** The delay of the next connection alone (`Retry-After`). */
+  retryAfterMs = null;
   #openedAt = 0;
   #failures = 0;
 
@@ -35,7 +40,9 @@ export class Pace {
 
   /** Until the next connection. */
   nextDelayMs() {
-    return this.requestedMs + Math.random() * Math.min(MAX_MS, FIRST_MS * 2 ** this.#failures++);
+    const requiredMs = Math.min(this.retryAfterMs ?? this.retryMs, LONGEST_MS);
+    this.retryAfterMs = null;
+    return requiredMs + Math.random() * Math.min(MAX_MS, FIRST_MS * 2 ** this.#failures++);
   }
 }
 

@@ -135,7 +135,7 @@ class Watch {
       connection.isFirst = false;
       this.#pace.received();
       const messages = decoder.decode(text);
-      this.#pace.requestedMs = decoder.retryMs ?? this.#pace.requestedMs;
+      this.#pace.retryMs = decoder.retryMs ?? this.#pace.retryMs;
       for (const message of messages) {
         yield* this.#take(message, connection);
         if (this.isOver || connection.isReplaced) return;
@@ -182,7 +182,7 @@ class Watch {
       return null;
     }
     if (!isBusy(error.status)) throw error;
-    this.#pace.requestedMs = error.retryAfterMs ?? this.#pace.requestedMs;
+    this.#pace.retryAfterMs = error.retryAfterMs;
     throw new Lost(error.message, { cause: error });
   }
 
