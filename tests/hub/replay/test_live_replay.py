@@ -53,6 +53,21 @@ async def test_what_live_viewers_read_is_encoded_once_counted_and_left_as_checkp
     assert room.unsent.bytes == 0
 
 
+async def test_what_live_viewers_read_in_batches_is_counted_and_left_as_checkpoints(hub: Hub, tail: FakeTail) -> None:
+    dialect, entries = Counting(), texts(5, 1, INTERVAL_ENTRIES + 100)
+    reader = await read_live(hub, dialect)
+    tail.fast_paths["g"].close()
+    for first in range(0, len(entries), 50):
+        tail.append("g", *entries[first : first + 50])
+        await turns()
+        reader.pull_all()
+    assert witness_of(reader).sums == sums_of(entries)
+    assert dialect.counts["entries"] == len(entries)
+    assert [checkpoint.seq for checkpoint in replay_of(hub, dialect)._checkpoints._kept] == [INTERVAL_ENTRIES]
+    assert hub._tenancies["g"].room.unsent.bytes >= 2 * sum(len(entry.event) for entry in entries)
+    reader.close()
+
+
 async def test_what_is_copied_for_live_viewers_is_in_the_checkpoints_snapshots_and_the_end(
     hub: Hub, tail: FakeTail
 ) -> None:
