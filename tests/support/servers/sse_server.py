@@ -191,7 +191,8 @@ class SseServer:
             finally:
                 serving.cancel()
                 await asyncio.wait([serving])
-            if serving.cancelled():
+            # It may leave while it is sent to.
+            if serving.cancelled() or isinstance(serving.exception(), ConnectionError):
                 self.left += 1
                 await self._note()
         except (ConnectionError, asyncio.IncompleteReadError):
