@@ -10,28 +10,32 @@ from broadcaster.hub.hub import Hub
 from tests.hub.conftest import LIMITS
 from tests.hub.replay.test_replay import room_of
 from tests.hub.replay.test_transcribed import read, read_on_socket, settle, witness_of
-from tests.hub.support import finish, text, texts
+from tests.hub.support import Reader, finish, text, texts
 from tests.support.memory.fake_tail import FakeTail
 from tests.support.memory.tally_dialect import TallyDialect, sums_of
 
 LIMITED = dataclasses.replace(LIMITS, room_bytes=2**17)
 
 
-def forget_and_trim(hub: Hub, tail: FakeTail, dialect: TallyDialect) -> None:
-    """Of 3000 entries the log loses the first 600, of which the replay keeps nothing; the tail does not report that."""
+async def trimmed(tail: FakeTail, dialect: TallyDialect) -> tuple[Hub, Reader]:
+    """A hub, and a viewer that has all 3000 entries. The log loses the first 600, of which the replay keeps nothing.
+
+    The tail does not report that.
+    """
+    hub = Hub(tail, tail, limits=LIMITED)
+    tail.append("g", *texts(5, 1, 3_000, size=100))
+    first = await read(hub, dialect)
+    await settle(first)
     replay = room_of(hub).replays.of(dialect)
     replay._stretches.keep_through(0)
     replay._checkpoints.clear()
     del tail.log["g"][:600]
+    return hub, first
 
 
 async def test_a_viewer_that_misses_what_others_received_is_sent_the_gap_and_continues(tail):
-    hub = Hub(tail, tail, limits=LIMITED)
     dialect = TallyDialect(bears_gaps=True)
-    tail.append("g", *texts(5, 1, 3_000, size=100))
-    first = await read(hub, dialect)
-    await settle(first)
-    forget_and_trim(hub, tail, dialect)
+    hub, first = await trimmed(tail, dialect)
     behind = await read(hub, dialect, after="5-50")
     await settle(behind, first)
     assert witness_of(behind).gaps == [(1, 600)]
@@ -45,12 +49,8 @@ async def test_a_viewer_that_misses_what_others_received_is_sent_the_gap_and_con
 
 
 async def test_a_viewer_whose_place_is_there_continues_although_what_came_before_it_is_gone(tail):
-    hub = Hub(tail, tail, limits=LIMITED)
     dialect = TallyDialect(bears_gaps=True)
-    tail.append("g", *texts(5, 1, 3_000, size=100))
-    first = await read(hub, dialect)
-    await settle(first)
-    forget_and_trim(hub, tail, dialect)
+    hub, first = await trimmed(tail, dialect)
     behind = [await read_on_socket(hub, dialect, after=f"5-{seq}") for seq in (599, 600, 900)]
     await settle(*behind, first)
     assert [witness_of(reader).gaps for reader in behind] == [[(1, 600)], [], []]
@@ -65,12 +65,8 @@ async def test_a_viewer_whose_place_is_there_continues_although_what_came_before
 
 
 async def test_a_viewer_whose_frames_cannot_be_made_any_more_ends_where_its_dialect_has_no_gaps(tail):
-    hub = Hub(tail, tail, limits=LIMITED)
     dialect = TallyDialect()
-    tail.append("g", *texts(5, 1, 3_000, size=100))
-    first = await read(hub, dialect)
-    await settle(first)
-    forget_and_trim(hub, tail, dialect)
+    hub, first = await trimmed(tail, dialect)
     behind = await read(hub, dialect, after="5-900")
     await settle(behind, first)
     assert (witness_of(behind).bye, witness_of(behind).sums, first.viewer.is_over) == ("gap", {}, False)

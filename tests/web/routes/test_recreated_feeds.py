@@ -25,9 +25,10 @@ EVENTS = f"{URL}/events"
 class Trimmed:
     """A job that writes more than its feed keeps, and viewers of it."""
 
-    def __init__(self, http: httpx2.AsyncClient, connection: LogConnection) -> None:
+    def __init__(self, http: httpx2.AsyncClient, connection: LogConnection, services: Services) -> None:
         self.http = http
         self.connection = connection
+        self.services = services
 
     async def create(self, **choice: str) -> None:
         response = await self.http.put(URL, params=choice, json={"on_full": "trim", "max_events": 4})
@@ -61,20 +62,10 @@ class Trimmed:
 
 
 @pytest.fixture
-def settings(connection: LogConnection) -> Settings:
-    return Settings(redis_url=connection.url, feed_append_rate=1000, retry_ms=100)
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    async with open_services(settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def job(settings: Settings, services: Services, connection: LogConnection) -> AsyncIterator[Trimmed]:
-    async with served(own_app(services, settings), services) as opened:
-        yield Trimmed(opened, connection)
+async def job(connection: LogConnection) -> AsyncIterator[Trimmed]:
+    settings = Settings(redis_url=connection.url, feed_append_rate=1000, retry_ms=100)
+    async with open_services(settings) as services, served(own_app(services, settings), services) as http:
+        yield Trimmed(http, connection, services)
 
 
 async def create_anew(job: Trimmed, how: str, last: str) -> None:
@@ -92,15 +83,21 @@ async def create_anew(job: Trimmed, how: str, last: str) -> None:
 HOWS = ["lost", "replaced", "deleted"]
 
 
-@pytest.mark.parametrize("how", HOWS)
-async def test_a_viewer_that_resumes_over_a_new_creation_is_notified_that_its_text_is_void(
-    job: Trimmed, how: str
-) -> None:
+async def write_two(job: Trimmed, how: str) -> str:
+    """Write a feed, and another one in its place, which is over; the cursor of the old one's last event."""
     await job.create()
     last = await job.write("OLD", 3)
     await create_anew(job, how, last)
     await job.write("NEW", 7)
     await job.close()
+    return last
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_a_viewer_that_resumes_over_a_new_creation_is_notified_that_its_text_is_void(
+    job: Trimmed, how: str
+) -> None:
+    last = await write_two(job, how)
 
     received = await job.resume(last)
 
@@ -112,11 +109,7 @@ async def test_a_viewer_that_resumes_over_a_new_creation_is_notified_that_its_te
 
 @pytest.mark.parametrize("how", HOWS)
 async def test_a_client_of_the_ai_sdk_drops_the_text_of_the_feed_before(job: Trimmed, how: str) -> None:
-    await job.create()
-    last = await job.write("OLD", 3)
-    await create_anew(job, how, last)
-    await job.write("NEW", 7)
-    await job.close()
+    last = await write_two(job, how)
 
     parts = [json.loads(data) for _, data in (await job.resume(last, "ai-sdk")).entries if data != "[DONE]"]
 
@@ -126,11 +119,7 @@ async def test_a_client_of_the_ai_sdk_drops_the_text_of_the_feed_before(job: Tri
 
 @pytest.mark.parametrize("how", HOWS)
 async def test_an_old_cursor_is_void_although_the_log_of_the_new_feed_has_expired(job: Trimmed, how: str) -> None:
-    await job.create()
-    last = await job.write("OLD", 3)
-    await create_anew(job, how, last)
-    await job.write("NEW", 7)
-    await job.close()
+    last = await write_two(job, how)
     await job.connection.redis.delete(job.connection.keys.log(ID))
 
     received = await job.resume(last)
@@ -140,11 +129,11 @@ async def test_an_old_cursor_is_void_although_the_log_of_the_new_feed_has_expire
     assert [json.loads(data)["type"] for _, data in received.entries] == ["finish"]
 
 
-async def test_a_viewer_that_watches_is_notified_that_its_text_is_void(job: Trimmed, services: Services) -> None:
+async def test_a_viewer_that_watches_is_notified_that_its_text_is_void(job: Trimmed) -> None:
     await job.create()
     last = await job.write("OLD", 3)
     viewer = asyncio.create_task(job.resume(last))
-    await until_watched(services, ID)
+    await until_watched(job.services, ID)
     await create_anew(job, "lost", last)
     await job.write("NEW", 7)
     await job.close()
