@@ -199,6 +199,33 @@ async def test_a_job_that_was_handed_back_goes_before_jobs_that_have_not_begun(w
     await reader.aclose()
 
 
+@pytest.mark.parametrize(("delay_ms", "waiting"), [(0, (1, 0)), (60_000, (0, 1))])
+async def test_a_job_that_is_given_back_twice_because_a_reply_was_lost_waits_once(
+    world: World, delay_ms: int, waiting: tuple[int, int]
+) -> None:
+    await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.queue.settle(job, Settled.REQUEUE, delay_ms=delay_ms)
+    due = await world.redis.zrange(world.keys.delayed, 0, -1, withscores=True)
+    await world.queue.settle(job, Settled.REQUEUE, delay_ms=delay_ms + 1 if delay_ms else 0)
+    assert (await world.redis.xlen(world.keys.ready_hi), await world.redis.zcard(world.keys.delayed)) == waiting
+    assert await world.redis.zrange(world.keys.delayed, 0, -1, withscores=True) == due
+    await reader.aclose()
+
+
+async def test_a_job_that_is_given_back_to_an_emptied_redis_waits_there(world: World) -> None:
+    stream_id = await world.create()
+    reader = world.reader()
+    (job,) = await reader.take(1)
+    await world.redis.flushall()
+    await world.queue.create_group()
+    await world.queue.settle(job, Settled.REQUEUE)
+    assert await world.queue.newest_open(10) == [stream_id]
+    assert [each.generation_id for each in await reader.take(1)] == [stream_id]
+    await reader.aclose()
+
+
 async def test_settling_takes_the_job_and_the_open_index_entry_away(world: World) -> None:
     stream_id = await world.create()
     reader = world.reader()

@@ -5,7 +5,8 @@
 --      tenant of the job
 -- Returns 1 the job was there, 0 it was gone already.
 -- done: leaves the open index. drop: only this job goes (another one runs the generation). requeue: it waits delay_ms for
--- the next attempt (0: it is next, ahead of those that have not begun). dead: it is kept among the dead letters, by the
+-- the next attempt (0: it is next, ahead of those that have not begun), once: a call that is sent a second time, because
+-- its reply was lost, finds the job gone and the generation open, and changes nothing. dead: it is kept among the dead letters, by the
 -- call that takes it out of the open index, so that it has one letter however often it is settled.
 -- @include clock
 -- @include turns
@@ -22,6 +23,8 @@ local there = redis.call('XDEL', KEYS[1], ARGV[2])
 redis.call('ZREM', KEYS[8], member_of(ARGV[8], ARGV[2]))
 rejoin_turns(KEYS[7], KEYS[6], ARGV[8])
 if ARGV[4] == 'requeue' then
+  -- What waits without a job gets one from the sweep.
+  if there == 0 and redis.call('ZSCORE', KEYS[2], ARGV[3]) then return there end
   local delay_ms = tonumber(ARGV[5])
   if delay_ms > 0 then
     local due = read_clock() + delay_ms
