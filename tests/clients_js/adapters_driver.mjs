@@ -238,6 +238,15 @@ async function lostRun({ run, ...job }) {
   return { offsets, rest };
 }
 
+/** A run that is stored with one append: the lengths of the texts that a reader gets, and how many offsets there are. */
+async function manyRun({ run, texts, chars, ...job }) {
+  const adapter = durabilityOf(job, producing(run));
+  const offsets = await adapter.append(Array.from({ length: texts }, () => text("x".repeat(chars))));
+  await adapter.close();
+  const read = await all(durabilityOf(job, joining(run, "-1")).read("-1"));
+  return { offsets: new Set(offsets).size, lengths: read.map(({ chunk }) => chunk.delta.length) };
+}
+
 async function refusal({ run, offset, ...job }) {
   const read = durabilityOf(job, joining(run, offset)).read(offset);
   return all(read).then(
@@ -263,4 +272,4 @@ function misuse() {
   );
 }
 
-serve({ resume, race, failing, durable, broken_run: brokenRun, lost_run: lostRun, refusal, misuse });
+serve({ resume, race, failing, durable, broken_run: brokenRun, lost_run: lostRun, many_run: manyRun, refusal, misuse });

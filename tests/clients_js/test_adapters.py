@@ -128,6 +128,14 @@ async def test_the_readers_of_a_run_that_another_program_stops_get_an_error(adap
     assert len(set(seen["offsets"])) == len(BEFORE)
 
 
+@pytest.mark.parametrize(("texts", "chars"), [(1001, 10), (80, 60_000)], ids=["many chunks", "large chunks"])
+async def test_chunks_that_are_more_than_one_append_takes_go_with_several(
+    adapters: Driver, server_url: str, texts: int, chars: int
+) -> None:
+    seen = await adapters.request("many_run", kind="ours", server=server_url, run="run-1", texts=texts, chars=chars)
+    assert seen == {"offsets": texts, "lengths": [chars] * texts}
+
+
 async def _state(server_url: str, stream_id: str) -> dict[str, Any]:
     async with httpx2.AsyncClient(base_url=server_url) as client:
         state: dict[str, Any] = (await client.get(f"/v1/streams/{stream_id}", params={"parts": "true"})).json()

@@ -11,6 +11,7 @@
  *    Chunks that are gone (expired, trimmed) are an error, never a silent hole.
  */
 
+import { measured, takeBatch } from "../src/batches.js";
 import { BroadcasterError } from "../src/errors.js";
 import { Credential, call, createKey, streamPath } from "../src/server.js";
 import { watch } from "../src/watch.js";
@@ -19,7 +20,6 @@ const CHUNK = "data-tanstack-ai";
 const RUN_FAILED = "run_failed";
 const FROM_START = "-1";
 const FROM_NOW = "now";
-const MOST = 1000;
 const LEASE_S = 15;
 const RETRIES = 9;
 const SNAPSHOT_TIMEOUT_MS = 30_000;
@@ -91,9 +91,10 @@ function openWriter(send, body) {
     async append(chunks) {
       await open();
       const offsets = [];
-      for (let at = 0; at < chunks.length; at += MOST) {
+      const waiting = chunks.map((chunk) => measured({ type: CHUNK, data: chunk }));
+      while (waiting.length > 0) {
         if (failure !== null) throw failure;
-        const events = chunks.slice(at, at + MOST).map((chunk) => ({ type: CHUNK, data: chunk }));
+        const { events } = takeBatch(waiting);
         const { ids } = await send("POST", "/events", { body: events, headers: { "idempotency-key": createKey() } });
         offsets.push(...ids);
       }

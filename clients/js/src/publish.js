@@ -10,13 +10,11 @@
  * 4. The lease is renewed while the source is quiet. Of a publisher that is lost, viewers get the error `writer_lost`.
  */
 
+import { MAX_CHARS, MOST, measured, takeBatch } from "./batches.js";
 import { TERMINAL } from "./fold.js";
 import { unlessAborted } from "./pace.js";
 import { Credential, call, createKey, streamPath } from "./server.js";
 
-const MOST = 1000;
-// At most three bytes each: a server takes bodies of 4 MiB.
-const MAX_CHARS = 2 ** 20;
 const LEASE_S = 15;
 // All that a call has time for.
 const RETRIES = 9;
@@ -112,19 +110,9 @@ function openFeed(append) {
   };
 
   function add(event) {
-    const chars = JSON.stringify(event).length;
-    waiting.push({ event, chars });
-    waitingChars += chars;
-  }
-
-  /** What one append takes of that which waits: at least one event. */
-  function takeBatch() {
-    let count = 0;
-    let chars = 0;
-    do chars += waiting[count++].chars;
-    while (count < Math.min(waiting.length, MOST) && chars + waiting[count].chars <= MAX_CHARS);
-    waitingChars -= chars;
-    return waiting.splice(0, count).map(({ event }) => event);
+    const last = measured(event);
+    waiting.push(last);
+    waitingChars += last.chars;
   }
 
   function closePart() {
@@ -140,7 +128,9 @@ function openFeed(append) {
 
   async function appendAll() {
     while (waiting.length > 0 && failure === null) {
-      await append({ body: takeBatch(), headers: { "idempotency-key": createKey() } });
+      const { events, chars } = takeBatch(waiting);
+      waitingChars -= chars;
+      await append({ body: events, headers: { "idempotency-key": createKey() } });
     }
   }
 
