@@ -3,7 +3,7 @@
 Rules
 1. They are stored with the request under ``surface``, which a worker of an older version leaves out.
 2. They are not part of the body that identifies the request of an Idempotency-Key: front-ends of an older version do
-   not store them.
+   not store them. For the same reason, the message that an answer of ``/api/chat`` continues is no part of it.
 3. No other header is stored, and none is read out of a stored request.
 """
 
@@ -17,6 +17,9 @@ from broadcaster.errors import InvalidInput
 
 SURFACE: Final = "surface"
 """The field of a stored request that holds what a surface does not put into the provider's body."""
+
+CONTINUED: Final = "ai-sdk"
+"""Its ``name`` where it holds the message that the answer continues (dialects/ai_sdk/continued.py)."""
 
 _NAME: Final = "messages"
 _MAX_CHARS: Final[Mapping[str, int]] = {"anthropic-version": 64, "anthropic-beta": 4096}
@@ -34,8 +37,10 @@ def with_headers(request: Mapping[str, Any], headers: Mapping[str, str]) -> dict
 
 
 def without_headers(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request as it was before ``with_headers``."""
-    return {name: value for name, value in request.items() if name != SURFACE or not headers_of(request)}
+    """The request as front-ends of an older version store it (rule 2)."""
+    surface = request.get(SURFACE)
+    is_newer = bool(headers_of(request)) or (isinstance(surface, Mapping) and surface.get("name") == CONTINUED)
+    return {name: value for name, value in request.items() if name != SURFACE or not is_newer}
 
 
 def headers_of(request: Mapping[str, Any]) -> dict[str, str]:

@@ -48,12 +48,14 @@ _IS_OVER: Final = "The rest of the answer cannot be had any more."
 class AiSdkDialect:
     """``ids``: the last block of each entry carries its id. ``message_id``: the message that the stream continues.
 
-    Ids are for readers that resume by them; the chat transport does not.
+    Ids are for readers that resume by them; the chat transport does not. ``earlier``: the blocks of that message for a
+    client that resumes (ai_sdk/continued.py).
     """
 
     version: Version = 6
     ids: bool = False
     message_id: str | None = None
+    earlier: bytes = b""
 
     heartbeat: ClassVar[bytes] = encode_comment()
 
@@ -75,6 +77,10 @@ class AiSdkTranscript(EntryTranscript):
         self._message_id = message_id
         self._message = UiAttempt(message_id)
         self._last: Cursor | None = None
+
+    def hello(self, *, status: str, retry_ms: int) -> bytes:
+        """See Transcript: what the message held before the answer."""
+        return self._dialect.earlier
 
     def snapshot(self) -> bytes:
         """See Transcript."""

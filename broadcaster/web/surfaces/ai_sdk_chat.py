@@ -13,6 +13,8 @@ Rules
    silently. A page stores its own values in ``metadata``.
 6. Pages stop by closing their connection, and come back by their chat: an answer without viewers is stopped, but not at
    once. ``on_abandon: continue`` in the body lets it continue.
+7. An answer continues the message of the assistant that is the request's last, and has its id. A page that sent the
+   request holds that message; one that resumes empties it and receives it whole (dialects/ai_sdk/continued.py).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pydantic import ConfigDict, Field, with_config
 from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
+from broadcaster.dialects.ai_sdk.continued import earlier_blocks, with_continued
 from broadcaster.dialects.ai_sdk.encode import HEADERS, AiSdkDialect, Version
 from broadcaster.dialects.ai_sdk.request import (
     BadUiMessage,
@@ -34,7 +37,6 @@ from broadcaster.dialects.ai_sdk.request import (
     tools_of,
 )
 from broadcaster.errors import UnknownStream
-from broadcaster.hub.places import Place
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.log.streams.reader import Meta
@@ -155,7 +157,8 @@ async def send_message(
     async with started(here, generation, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, message_id=continued)
         await services.chats.remember(body.id, chat, tenant=tenant)
-        return await _stream(services, call.meta, chat, version=version, place=call.place)
+        dialect = AiSdkDialect(version=_VERSIONS[version], message_id=chat.message_id)
+        return await stream(services, call.meta, dialect=dialect, headers=HEADERS, place=call.place)
 
 
 @routes.get(
@@ -176,7 +179,9 @@ async def resume_stream(here: Here, chat_id: ChatId, version: StreamVersion = "6
     meta = await _answer_of(services, chat, tenant=tenant)
     if chat is None or meta is None or (meta.is_over and not ended):
         return Response(status_code=204)
-    return await _stream(services, meta, chat, version=version)
+    earlier = earlier_blocks(meta.request, message_id=chat.message_id)
+    dialect = AiSdkDialect(version=_VERSIONS[version], message_id=chat.message_id, earlier=earlier)
+    return await stream(services, meta, dialect=dialect, headers=HEADERS)
 
 
 @routes.post(
@@ -213,11 +218,6 @@ async def _answer_of(services: Services, chat: Chat | None, *, tenant: str) -> M
         return None
 
 
-async def _stream(services: Services, meta: Meta, chat: Chat, *, version: str, place: Place | None = None) -> Response:
-    dialect = AiSdkDialect(version=_VERSIONS[version], message_id=chat.message_id)
-    return await stream(services, meta, dialect=dialect, headers=HEADERS, place=place)
-
-
 def chat_request(body: ChatBody, services: Services) -> GenerationRequest:
     """The request with this server's defaults. Raises InvalidRequest, which names the part that cannot be read."""
     try:
@@ -242,9 +242,10 @@ def chat_request(body: ChatBody, services: Services) -> GenerationRequest:
         "tool_choice": tool_choice,
         "metadata": body.metadata or None,
     }
+    request = {name: value for name, value in fields.items() if value is not None}
     return GenerationRequest(
         model=body.model or services.default_model,
-        request={name: value for name, value in fields.items() if value is not None},
+        request=with_continued(request, body.messages),
         on_worker_loss=body.on_worker_loss,
         on_abandon=body.on_abandon,
         on_provider_loss=body.on_provider_loss,

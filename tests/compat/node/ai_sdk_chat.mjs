@@ -2,6 +2,7 @@
 //
 //   node ai_sdk_chat.mjs --version 6|7 --url URL [--url URL …]        GET each URL as a stream that is resumed
 //   … --mode send [--id CHAT] [--text TEXT] [--body JSON]        POST to each URL as the chat's api, whose stream is read
+//   … --mode continue --messages JSON                            POST what the chat holds: its last message goes on
 //   … --mode resume --id CHAT                                    GET {URL}/{CHAT}/stream, as after a page's reload
 //   … --retry                                                    after an error, resume once more in the same chat
 //   … --messages JSON                                            what the chat holds at first
@@ -67,6 +68,8 @@ async function read(url) {
   });
   if (options.mode === "send") {
     await chat.sendMessage({ text: options.text }, { body: JSON.parse(options.body) });
+  } else if (options.mode === "continue") {
+    await chat.sendMessage();
   } else {
     await chat.resumeStream();
   }
