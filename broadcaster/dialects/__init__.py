@@ -104,6 +104,12 @@ class Transcript(Protocol):
         Otherwise the client must be able to read what follows: parts whose start is missing are opened.
         """
 
+    def resumes(self, seq: int, gap: Gap) -> bool:
+        """Whether a client that holds all entries up to ``seq`` can read what is encoded without those of ``gap``.
+
+        Called when everything up to ``seq`` was encoded, or nothing. False: what the client holds is void here.
+        """
+
     def discard(self, gap: Gap) -> bytes:
         """What makes a client drop everything it was sent, because ``gap`` voids it; the snapshot follows.
 

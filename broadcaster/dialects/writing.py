@@ -116,6 +116,10 @@ class PlainTranscript(Forkable):
         """See Transcript.gap: an incomplete answer cannot be marked, so its viewer is ended."""
         return None
 
+    def resumes(self, seq: int, gap: Gap) -> bool:
+        """See Transcript.resumes: frames need nothing of the ones before."""
+        return True
+
     def stalled(self, reason: StallReason | None) -> bytes:
         """See Transcript.stalled: nothing."""
         return b""

@@ -8,6 +8,8 @@ Rules
 3. In every other dialect a viewer without a cursor begins with a snapshot of the stream as it is now. So does a viewer
    whose cursor is void, but its client holds text: first comes the dialect's message that makes it drop that text.
    ``with_snapshot`` False: every event from the first; ``begin_after``: every event with a higher number.
+   Where the transcript here has not encoded entries that the client holds (the log was trimmed before the room was
+   opened), some of these dialects cannot resume (``Transcript.resumes``). The cursor then counts as void.
 4. What was sent cannot be taken back in these dialects. When it becomes void, or entries are missing and the dialect
    cannot express that, the response ends with the dialect's error; the next request is served by rule 3. So does the
    response of a lost attempt, where the dialect ends it there (``Transcript.breaks_off``).
@@ -31,6 +33,12 @@ from broadcaster.hub.replay.sources import FrameSource
 from broadcaster.hub.ring import Segment, Unsent
 from broadcaster.hub.room import Room
 from broadcaster.hub.stop_reasons import StopReason
+
+
+class _Resumed(NamedTuple):
+    """The client holds what came before. It must be known first whether this replay has encoded that as well."""
+
+    replay: Replay
 
 
 class _Late(NamedTuple):
@@ -57,7 +65,7 @@ class Position(Outlet):
     _seq: int = field(default=0, init=False)
     _begin_seq: int = field(default=0, init=False)  # where it stood at its beginning
     # What comes before the next entries.
-    _pending: ParkedCursor | Gap | _Late | None = field(default=None, init=False)
+    _pending: ParkedCursor | Gap | _Resumed | _Late | None = field(default=None, init=False)
     _leaves_out: bool = field(default=False, init=False)  # the client has the next events up to ``_last_number``
     _last_number: int = field(default=-1, init=False)
     _hello_sent: bool = field(default=False, init=False)
@@ -108,7 +116,7 @@ class Position(Outlet):
         if self._pending is not None or not self._live_sent or self._stall_sent is not room.stall:  # seldom
             frames = self._notices()
             if self._pending is not None:
-                return frames or self._snapshot()
+                return frames or self._opening()
         while not frames and self._seq < room.last_seq:
             seq = self._seq
             frames = self._entries()
@@ -176,10 +184,14 @@ class Position(Outlet):
         if replay is None:
             self._seq, self._pending = after.seq, gap
         elif gap is not None or is_anew:
-            void = gap if gap is not None and gap.voids else None
+            void = gap if gap is not None and self._is_voided(gap) else None
             self._seq, self._pending = 0, _Late(replay, void)
         else:
-            self._seq, self._pending = after.seq, None
+            self._seq, self._pending = after.seq, _Resumed(replay) if after.seq else None
+
+    def _is_voided(self, gap: Gap) -> bool:
+        """Whether the client must drop what it holds of the entries before this gap."""
+        return gap.voids or (gap.first_seq > 1 and not self._source.blank.resumes(gap.first_seq - 1, gap))
 
     def _move_back(self, keep: Cursor, reason: GapReason) -> None:
         if self._seq <= keep.seq:
@@ -217,6 +229,19 @@ class Position(Outlet):
 
     def _is_at_end(self) -> bool:
         return self._pending is None and self._seq == self._room.last_seq and not self._room.is_over
+
+    def _opening(self) -> bytes | memoryview:
+        """Rule 3; nothing while the cursor is held, or the replay is not there yet."""
+        if isinstance(pending := self._pending, _Resumed):
+            if not pending.replay.has_reached(self, self._seq):
+                return b""
+            gap = pending.replay.void_by(self._seq)
+            if gap is None:
+                self._pending = None
+                return self._next_frames()
+            self._seq = self._begin_seq = 0
+            self._pending = _Late(pending.replay, gap)
+        return self._snapshot()
 
     def _snapshot(self) -> bytes | memoryview:
         """Rule 3; nothing while the cursor is held."""
@@ -257,7 +282,8 @@ class Position(Outlet):
 
     def _change_to(self, branch: Replay) -> bytes | memoryview:
         """Entries are gone that the other viewers were sent; this one may have been sent them, too."""
-        if branch.gap_frames is None:
+        replay = self._source.replay
+        if branch.gap_frames is None or (replay is not None and replay.void_by(self._seq) is not None):
             self._end(StopReason.GAP)
             return self._wire(self._farewell(StopReason.GAP))
         self._source.users -= 1

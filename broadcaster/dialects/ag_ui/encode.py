@@ -18,7 +18,9 @@ Rules
 6. A gap and a stall are ``CUSTOM`` ``hub.gap`` and ``hub.stalled``. Where delivery must go back (rewound, reset) the
    viewer is ended: what it holds may not be in the log. A client that reconnects with void entries receives an attempt
    as in rule 3. The ids of its reasoning are not known, so the first snapshot has a message of reasoning itself, which
-   makes the client drop all others, and two more snapshots drop that one.
+   makes the client drop all others, and two more snapshots drop that one. A client that holds entries that were not
+   encoded here receives the same: its messages and steps have other ids, and it refuses an end while its own are open.
+   Where only the end is left (expired), it keeps its text.
 7. With ``has_places`` a client can resume within an entry. Each block but the last of an entry has the entry's id and
    its own number as id, ``5-3-1``; the last has the entry's id.
 
@@ -37,7 +39,7 @@ import msgspec
 from broadcaster.core import events as ev
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
-from broadcaster.core.notices import Gap, StallReason
+from broadcaster.core.notices import Gap, GapReason, StallReason
 from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.ag_ui import wire
 from broadcaster.dialects.ag_ui.attempt import Run
@@ -131,6 +133,10 @@ class AgUiTranscript(EntryTranscript):
             return None
         data = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
         return self._frames([wire.custom("hub.gap", data)], at=gap.at)
+
+    def resumes(self, seq: int, gap: Gap) -> bool:
+        """See Transcript, and rule 6."""
+        return gap.reason is GapReason.EXPIRED
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript, and rule 6."""

@@ -63,6 +63,11 @@ class UiAttempt(Forkable):
         return not all(isinstance(part, SingleChunkPart) and part.is_border for part in self._parts)
 
     @property
+    def has_growing_parts(self) -> bool:
+        """Whether it has parts that several chunks make: texts, calls."""
+        return self._count > 0 or bool(self._calls)
+
+    @property
     def is_of_one_step(self) -> bool:
         """Whether dropping the newest step's parts drops all parts."""
         return self._steps <= 1

@@ -14,6 +14,9 @@ Rules
 4. Notices are transient ``data-gap`` and ``data-stalled``, which become no part of the message. A rewound log voids
    what a client shows, like an attempt, and the response cannot continue. A client that reconnects with void entries
    receives the ``error`` of rule 3 in both versions: it may show more than the step that version 7 can take back.
+   Part ids are counted from where a transcript begins. So what a client holds is void, too, if it holds entries that
+   were not encoded here and there are texts or calls behind them. If it holds none of them, it continues: the snapshot
+   behind a gap opens each part as a new one.
 5. Only ``finish`` and ``abort`` are followed by ``[DONE]``.
 """
 
@@ -92,6 +95,10 @@ class AiSdkTranscript(EntryTranscript):
             return None
         data = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
         return block(_notice("gap", data), id=self._id(gap.at))
+
+    def resumes(self, seq: int, gap: Gap) -> bool:
+        """See Transcript, and rule 4."""
+        return seq < gap.first_seq or not self._message.has_growing_parts
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript, and rule 4."""

@@ -14,7 +14,8 @@ Rules
 6. Only a fork of the head encodes the terminal event: late viewers get a snapshot of what was before it.
 7. Where the sweep finds that entries behind the head are gone, its viewers continue in a replay of their own, whose
    head begins there: the head of this one has encoded what they miss. A viewer that has those entries misses none, but
-   its frames cannot be made here any more: it continues there, too, where it stands.
+   its frames cannot be made here any more: it continues there, too, where it stands. If its dialect cannot resume there
+   (``void_by``), it is ended.
 8. A viewer that knows only an event's number begins at the checkpoint before it, and leaves out what it has seen.
 9. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` releases what can be made again.
 """
@@ -57,13 +58,13 @@ class Replay:
         self.blank = dialect.open(room.public_id)
         self.users = 0
         self._room = room
-        self._sent_gaps: list[tuple[int, bytes]] = []  # the seq behind each gap, and its frames
+        self._sent_gaps: list[tuple[Gap, bytes]] = []  # each gap with its frames
         base = Checkpoint(0, self.blank)
         self.gap_frames: bytes | None = b""
         if behind is not None:
             base = Checkpoint(behind.last_seq, self.blank.fork())
             self.gap_frames = room.replays.gap_frames(base.transcript, behind)
-            self._sent_gaps.append((behind.last_seq, self.gap_frames or b""))
+            self._sent_gaps.append((behind, self.gap_frames or b""))
         max_bytes = room.limits.room_bytes
         self._checkpoints = Checkpoints(ledger=room.unsent, max_bytes=max_bytes // CHECKPOINT_SHARE)
         self._stretches = Stretches(max_bytes=max_bytes)
@@ -160,6 +161,18 @@ class Replay:
         self.resume()
         return False
 
+    def has_reached(self, viewer: PageReader, seq: int) -> bool:
+        """Whether ``void_by`` is known for this seq; else ``viewer`` is woken when it may be, or stopped."""
+        return self.reach_end(viewer) if seq >= self._end else self.read(viewer, seq) is not None
+
+    def void_by(self, seq: int) -> Gap | None:
+        """The gap that prevents a client with this seq from reading on here (``Transcript.resumes``), if any."""
+        branch = self._branch_at(seq)
+        # A gap behind this seq is met on the way. A branch begins anew behind its gap, whatever the client holds.
+        before, gaps = (seq, self._sent_gaps) if branch is None else (seq + 1, branch._sent_gaps)
+        gap = next((gap for gap, _ in gaps if seq and gap.first_seq <= before), None)
+        return None if gap is None or self._head.transcript.resumes(seq, gap) else gap
+
     def find_number(self, viewer: PageReader, number: int) -> NumberedPlace | None:
         """Where a viewer begins that has seen the events up to this one (rule 8); None: it is woken, or stopped."""
         if number > self._head.transcript.last_number and not self.reach_end(viewer):
@@ -185,7 +198,7 @@ class Replay:
         self._checkpoints.keep_through(keep_seq)
         self._stretches.keep_through(keep_seq)
         self._waiting = {seq: viewers for seq, viewers in self._waiting.items() if seq <= keep_seq}
-        self._sent_gaps = [(seq, frames) for seq, frames in self._sent_gaps if seq <= keep_seq]
+        self._keep_gaps(through=keep_seq)
         self._sweep = None
         self._head.page = None  # it may hold what is void
         if self._snapshot is not None and self._snapshot.seq > keep_seq:
@@ -204,7 +217,7 @@ class Replay:
             self._checkpoints.clear()
             del self._bases[1:]
             self._sweep, self._head = None, Walk(self, self._bases[0])
-            self._sent_gaps = [(seq, frames) for seq, frames in self._sent_gaps if seq <= self.begin_seq]
+            self._keep_gaps(through=self.begin_seq)
             self._count()
 
     def dismiss(self) -> None:
@@ -327,11 +340,14 @@ class Replay:
             asyncio.get_running_loop().call_soon(self.give_up, StopReason.GAP)
             return None
         walk.seq = gap.last_seq
-        self._sent_gaps.append((gap.last_seq, frames))
+        self._sent_gaps.append((gap, frames))
         self._bases.append(walk.checkpoint())
         stretch = self._stretch(frames, walk.transcript, span=(gap.first_seq, gap.last_seq))
         self._keep(stretch)
         return stretch
+
+    def _keep_gaps(self, *, through: int) -> None:
+        self._sent_gaps = [(gap, frames) for gap, frames in self._sent_gaps if gap.last_seq <= through]
 
     def _leave_behind(self, gap: Gap) -> None:
         """Rule 7: viewers that wait there find the branch at their next read."""
