@@ -5,17 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.events import ATTEMPT_PREFIX
 from broadcaster.core.fold import Fold, FoldState
-from broadcaster.log.streams.pages import EntryReader, read_pages
+from broadcaster.log.streams.pages import EntryReader, WholeCheck, read_pages
 
 
 class FoldedLog(NamedTuple):
-    """``last``: the newest entry; None for a log without entries.
-
-    ``is_whole``: no event of the content is missing. What is missing before an ``attempt`` does not count: that event
-    voids it. Of an expired log only the terminal event is left; it may expire between two pages.
-    """
+    """``last``: the newest entry; None for a log without entries. ``is_whole``: see `WholeCheck`."""
 
     state: FoldState
     last: Cursor | None
@@ -27,11 +22,10 @@ async def read_folded(reader: EntryReader, stream_id: str) -> FoldedLog:
 
     The fold costs some microseconds per event and a page is a round trip, so the loop is never blocked for long.
     """
-    fold, last, seq, is_whole = Fold(), None, 0, True
+    fold, last, check = Fold(), None, WholeCheck()
     async for entries in read_pages(reader, stream_id):
         for entry in entries:
-            is_whole = (is_whole and entry.seq == seq + 1) or entry.event.startswith(ATTEMPT_PREFIX)
-            seq = entry.seq
+            check.take(entry)
             fold.apply(entry.event)
         last = entries[-1].cursor
-    return FoldedLog(fold.state, last, is_whole)
+    return FoldedLog(fold.state, last, check.is_whole)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
+from broadcaster.core.events import ATTEMPT_PREFIX
 
 PAGE: Final = 1000
 
@@ -16,6 +18,23 @@ class EntryReader(Protocol):
 
     async def read(self, stream_id: str, *, after: Cursor = START, count: int = 1000) -> list[Entry]:
         """Up to ``count`` entries after (not including) ``after``; fewer only at the end of the log."""
+
+
+@dataclass(slots=True)
+class WholeCheck:
+    """Whether the entries of a log, read from its beginning, are all of the content so far.
+
+    What is missing before an ``attempt`` does not count: that event voids it. Of an expired log only the terminal
+    event is left; it may expire between two pages.
+    """
+
+    is_whole: bool = True
+    _seq: int = 0
+
+    def take(self, entry: Entry) -> None:
+        """The next entry that was read."""
+        self.is_whole = (self.is_whole and entry.seq == self._seq + 1) or entry.event.startswith(ATTEMPT_PREFIX)
+        self._seq = entry.seq
 
 
 async def read_pages(log: EntryReader, stream_id: str, *, after: Cursor = START) -> AsyncIterator[list[Entry]]:

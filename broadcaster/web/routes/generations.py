@@ -33,7 +33,7 @@ from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.generation_requests import count_viewers, generation_request
-from broadcaster.web.viewing.joining import EXPIRED, check_kept, created_meta
+from broadcaster.web.viewing.joining import EXPIRED, check_kept, created_meta, has_beginning
 from broadcaster.web.viewing.waiting import preferred_wait_s, wait_for_end
 
 GenerationId = Annotated[str, Path(description="the id that POST /v1/generations returned")]
@@ -102,7 +102,7 @@ async def create_generation(
                 response.status_code = 200
                 view = await _show_view(services, meta, base=base)
                 if view.error is None:  # an error is a result without its log
-                    await check_kept(services, await services.streams.first(meta.id), detail=EXPIRED)
+                    await check_kept(services, is_whole=await has_beginning(services, meta.id), detail=EXPIRED)
                 return view
             return await _show_state(services, meta, base=base)
         except LogUnavailable as error:

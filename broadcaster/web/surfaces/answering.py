@@ -37,7 +37,7 @@ from broadcaster.hub.replay.resolve import Finished
 from broadcaster.hub.stop_reasons import Refused
 from broadcaster.hub.viewer import Viewer
 from broadcaster.log.jobs.generations import GenerationRequest
-from broadcaster.log.streams.pages import read_pages
+from broadcaster.log.streams.pages import WholeCheck, read_pages
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER, PROVIDER_REQUEST_ID_HEADER, ClientLeft
 from broadcaster.web.services import Arrival, Services
@@ -208,11 +208,11 @@ async def whole(services: Services, request: Request, call: StartedGeneration) -
     with naming(meta.id):
         while True:
             # The end is in the log before it is in meta: if the meta read first is over, the log is complete.
-            entries = await read_all(services, meta.id)
+            entries, is_whole = await read_all(services, meta.id)
             has_ended = bool(entries) and entries[-1].is_terminal
             if has_ended or meta.is_over:
                 if not (has_ended and is_failure(entries[-1])):
-                    await check_kept(services, entries[0].cursor if has_ended else None, detail=EXPIRED)
+                    await check_kept(services, is_whole=is_whole and has_ended, detail=EXPIRED)
                 return entries
             if services.draining.is_set():
                 raise Busy("this front-end is draining; the generation continues")
@@ -230,6 +230,18 @@ def is_failure(end: Entry) -> bool:
     return isinstance(read_event(end.event), Error)
 
 
-async def read_all(services: Services, stream_id: str) -> list[Entry]:
-    """All entries that the log has; its terminal alone when it has expired."""
-    return [entry async for page in read_pages(services.reader, stream_id) for entry in page]
+class ReadLog(NamedTuple):
+    """All entries that a log has, its terminal alone when it has expired; ``is_whole``: see `WholeCheck`."""
+
+    entries: list[Entry]
+    is_whole: bool
+
+
+async def read_all(services: Services, stream_id: str) -> ReadLog:
+    """Read the log page by page. Raises LogUnavailable."""
+    entries, check = list[Entry](), WholeCheck()
+    async for page in read_pages(services.reader, stream_id):
+        for entry in page:
+            check.take(entry)
+        entries += page
+    return ReadLog(entries, check.is_whole)

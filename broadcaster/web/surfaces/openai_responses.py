@@ -40,7 +40,7 @@ from broadcaster.web.surfaces import openai_responses_stored as stored
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, naming_headers, started, stream, streamed, whole
 from broadcaster.web.surfaces.openai_errors import failed_response, is_refusal, openai_error
 from broadcaster.web.surfaces.sdk_request import FromSdk
-from broadcaster.web.viewing.joining import join_stream
+from broadcaster.web.viewing.joining import check_kept, has_beginning, join_stream
 from broadcaster.web.viewing.waiting import wait_for_end
 
 # The wait of a cancel for the end: a stop reaches the provider at once, and the terminal event follows.
@@ -163,7 +163,8 @@ async def get_response(
 
 async def _resumed(services: Services, meta: Meta, *, starting_after: int, cancel: Cancel) -> Response:
     """Rule 3. Raises InvalidRequest for a number that no event of a complete response has, LogUnavailable before."""
-    await stored.check_kept(services, meta, await services.streams.first(meta.id))
+    if meta.is_over:
+        await check_kept(services, is_whole=await has_beginning(services, meta.id), detail=stored.NOT_STORED)
     viewer = await join_stream(
         services, meta, cursor=None, dialect=stored.dialect_of(meta, cancel=cancel), with_snapshot=False
     )

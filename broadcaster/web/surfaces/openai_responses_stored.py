@@ -9,7 +9,6 @@ import msgspec
 from fastapi import Response
 from starlette.responses import JSONResponse
 
-from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.requests.passed_headers import SURFACE
 from broadcaster.dialects.openai.parameters import BadParameter, ItemNotFound
@@ -25,9 +24,10 @@ from broadcaster.log.streams.pages import PAGE
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import naming_headers, read_all
-from broadcaster.web.viewing import joining
+from broadcaster.web.viewing.joining import check_kept
 
 _json: Final = msgspec.json.Encoder(order="deterministic")
+NOT_STORED: Final = "the response is no longer stored"
 _KNOWN_ENDS: Final = frozenset({"completed", "incomplete"})
 
 
@@ -55,15 +55,11 @@ def is_background(meta: Meta) -> bool:
 
 async def entries_of(services: Services, meta: Meta) -> list[Entry]:
     """All its entries. Raises as ``check_kept`` does."""
-    entries = await read_all(services, meta.id)
-    await check_kept(services, meta, entries[0].cursor if entries else None)
+    entries, is_whole = await read_all(services, meta.id)
+    has_ended = bool(entries) and entries[-1].is_terminal
+    if has_ended or meta.is_over:
+        await check_kept(services, is_whole=is_whole and bool(entries), detail=NOT_STORED)
     return entries
-
-
-async def check_kept(services: Services, meta: Meta, first: Cursor | None) -> None:
-    """``first``: the cursor of the first entry that the log holds. Raises as ``joining.check_kept`` does."""
-    if meta.is_over:
-        await joining.check_kept(services, first, detail="the response is no longer stored")
 
 
 async def response_of(

@@ -119,15 +119,22 @@ async def join_stream(
         )
 
 
-async def check_kept(services: Services, first: Cursor | None, *, detail: str) -> None:
-    """Check that the log of an answer that is over still has its beginning; ``first``: the first entry that it has.
+async def check_kept(services: Services, *, is_whole: bool, detail: str) -> None:
+    """Check that the log of an answer that is over was read whole.
 
-    The end alone, which meta keeps longer, would look like an empty answer. Raises UnknownStream with ``detail`` when
-    the log has expired, LogUnavailable while a lost one may be written again.
+    The end alone, which meta keeps longer, would look like an empty answer, and behind a part of the answer like the
+    end of a short one. Raises UnknownStream with ``detail`` when the log has expired, LogUnavailable while a lost one
+    may be written again.
     """
-    if first is None or first.seq > 1:
+    if not is_whole:
         await services.check_gone()
         raise UnknownStream(detail)
+
+
+async def has_beginning(services: Services, stream_id: str) -> bool:
+    """Whether the log still holds its first entry. Raises LogUnavailable."""
+    first = await services.streams.first(stream_id)
+    return first is not None and first.seq == 1
 
 
 def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, dialect: Dialect) -> Refused | Finished:
