@@ -194,7 +194,7 @@ class Usage(_Event, frozen=True, tag="usage"):
 
 
 class Attempt(_Event, frozen=True, tag="attempt"):
-    """A new attempt begins: drop what the last one sent since the stream's start. ``attempt`` counts from 2."""
+    """A new attempt begins: drop everything before it. ``attempt`` counts from 2; 1: Redis may have lost the first."""
 
     attempt: int
     reason: str = "worker_lost"

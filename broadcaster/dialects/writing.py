@@ -27,6 +27,7 @@ NEW_ATTEMPT: Final = "new_attempt"
 
 _LOST: Final = {
     "worker_lost": "the worker that wrote this answer was lost",
+    "log_lost": "the server's storage lost what was written of this answer",
     "provider_lost": "the provider of this answer broke off",
 }
 

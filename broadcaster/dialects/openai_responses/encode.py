@@ -25,7 +25,8 @@ Rules
 7. A newer epoch may stand in place of entries that Redis lost, whose numbers a client may have received. So its numbers
    begin at ``NUMBERS_PER_MS`` for each millisecond since the generation was created, above all that could be sent
    before: a client that resumes by such a number receives ``response.in_progress`` (rule 3) and all that follows. The
-   first attempt begins at 0. If a clock that stepped back leaves no room, the numbers rise by one.
+   first attempt begins at 0, unless an ``attempt`` precedes it: then Redis may have lost an earlier one. If a clock
+   that stepped back leaves no room, the numbers rise by one.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ export interface UsageEvent {
   providerMetadata?: Record<string, Record<string, unknown>>;
 }
 
-/** A new attempt begins: drop what the last one sent since the stream's start. `attempt` counts from 2. */
+/** A new attempt begins: drop everything before it. `attempt` counts from 2; 1: Redis may have lost the first. */
 export interface AttemptEvent {
   type: "attempt";
   attempt: number;

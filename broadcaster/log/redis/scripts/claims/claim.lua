@@ -15,6 +15,8 @@
 -- The second attempt begins at once. From the second lost worker on the next attempt waits: the first caller that finds the
 -- loss stores retry_ms, and nothing else changes, so a worker that comes back meanwhile continues (renew removes retry_ms).
 -- An attempt that was handed back is no loss. One whose provider broke off (next_attempt) counts, but causes no wait.
+-- The first attempt of a generation that waits and is older than the break of Redis has an `attempt` entry as well: its
+-- grant may be what was lost, and viewers may have seen what was written under it.
 -- A repeated claim is granted the same epoch (claimed_as). on_worker_loss `fail` concerns an attempt that wrote something.
 -- @include ending
 local WORKER_LOST, QUEUE_TIMEOUT = 2, 4
@@ -48,6 +50,7 @@ if wrote and meta.on_worker_loss == 'fail' then return finish(arg.worker_lost, W
 local wait_ms = meta.status == 'running' and left_to_wait(losses - tonumber(meta.broken_off or 0)) or 0
 if wait_ms > 0 then return refuse(-6, wait_ms) end
 attempts = attempts + 1
-answer = grant(attempts >= 2)
+local may_have_begun = meta.status == 'queued' and is_older
+answer = grant(attempts >= 2 or may_have_begun, attempts < 2 and 'log_lost')
 if arg.nonce ~= '' then redis.call('HSET', KEYS[2], 'claimed_as', arg.nonce .. ' ' .. digits(epoch)) end
 return answer

@@ -14,6 +14,8 @@ local function finish(event, why)
   keep_stream(KEYS[1], KEYS[2], meta.retention_ms or arg.live_ttl_ms)
   return reply(2, epoch, why)
 end
+-- It is older than the break of Redis: its grant may be what was lost.
+local is_older = now_ms - tonumber(meta.created_ms or now_ms) > tonumber(arg.answered_ms)
 -- The reply for a stream that has a worker, may have one, is unknown or has a stop requested; nil for any other.
 local function reply_unless_idle()
   if lease then
@@ -29,8 +31,7 @@ local function reply_unless_idle()
     return finish(arg.state_lost, STATE_LOST)
   end
   if meta.status == 'running' and not may_take_over then return refuse(-2) end
-  -- It is older than the break of Redis: its grant may be what was lost, and its worker has one lease to restore it.
-  local is_older = now_ms - tonumber(meta.created_ms or now_ms) > tonumber(arg.answered_ms)
+  -- The worker of a lost grant has one lease to restore it.
   if meta.status == 'queued' and is_older and not may_take_over then return refuse(-2) end
   if meta.stop then return finish((string.gsub(arg.abort, 'stopped', meta.stop, 1)), STOPPED) end
 end

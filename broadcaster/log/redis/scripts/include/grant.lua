@@ -30,8 +30,8 @@ end
 local function is_leasable(epoch) return not lease or lease == arg.worker .. ':' .. epoch end
 local function take_lease(epoch) redis.call('SET', KEYS[3], arg.worker .. ':' .. epoch, 'PX', arg.lease_ms) end
 
--- is_next: another attempt or a re-based one begins, which an `attempt` entry announces.
-local function grant(is_next)
+-- is_next: another attempt or a re-based one begins, which an `attempt` entry announces; reason: why, if not worker_lost.
+local function grant(is_next, reason)
   take_lease(digits(epoch))
   redis.call('HSET', KEYS[2], 'epoch', digits(epoch), 'attempts', attempts, 'status', 'running',
     'worker', arg.worker, 'leased_ms', arg.lease_ms)
@@ -40,7 +40,7 @@ local function grant(is_next)
   redis.call('PEXPIRE', KEYS[2], digits(tonumber(arg.live_ttl_ms) + META_OUTLIVES_LOG_MS))
   if is_next then
     redis.call('HSET', KEYS[2], 'void_seq', last_seq, 'void_bytes', bytes)
-    write(string.format('{"type":"attempt","attempt":%d}', attempts))
+    write(string.format('{"type":"attempt","attempt":%d%s}', attempts, reason and ',"reason":"' .. reason .. '"' or ''))
     redis.call('PEXPIRE', KEYS[1], arg.live_ttl_ms)
   end
   return reply(1, epoch)
