@@ -9,8 +9,9 @@ Rules
 2. The message's id is that of the stream in all attempts: a client that fetches a stream anew replaces the message
    under that id. Another id would leave the torn message standing beside it.
 3. A new attempt voids what a client shows. If it shows nothing yet, nothing is sent. If all of it stands in one step,
-   version 7 takes that step back. Else it is an ``error``: a client that fetches the stream again receives the new
-   attempt alone. The chunks after that ``error`` are for clients that joined later.
+   version 7 takes that step back. Else it is an ``error`` that ends the response of every client before it, because
+   ``readUIMessageStream`` reads on behind an error: the message would join the texts of both attempts. A client that
+   fetches the stream again receives the new attempt alone.
 4. Notices are transient ``data-gap`` and ``data-stalled``, which become no part of the message. A rewound log voids
    what a client shows, like an attempt, and the response cannot continue. A client that reconnects with void entries
    receives the ``error`` of rule 3 in both versions: it may show more than the step that version 7 can take back.
@@ -131,6 +132,7 @@ class AiSdkTranscript(EntryTranscript):
             self._message = old.emptied()
             return [_RESET_STEP] if old.shows else []
         self._message = UiAttempt(self._message_id)
+        self.breaks_off = True
         return [error_chunk(_RESTARTED, code=ATTEMPT_CODE)]
 
     def _id(self, at: Cursor | None) -> str | None:

@@ -4,6 +4,7 @@
 //   … --mode send [--id CHAT] [--text TEXT] [--body JSON]        POST to each URL as the chat's api, whose stream is read
 //   … --mode continue --messages JSON                            POST what the chat holds: its last message goes on
 //   … --mode resume --id CHAT                                    GET {URL}/{CHAT}/stream, as after a page's reload
+//   … --mode read                                                GET each URL, read by readUIMessageStream as it is documented
 //   … --retry                                                    after an error, resume once more in the same chat
 //   … --messages JSON                                            what the chat holds at first
 //
@@ -25,7 +26,7 @@ const { values: options } = parseArgs({
   },
 });
 
-const { AbstractChat, DefaultChatTransport } = await import(`ai${options.version}`);
+const { AbstractChat, DefaultChatTransport, readUIMessageStream } = await import(`ai${options.version}`);
 
 class State {
   status = "ready";
@@ -48,6 +49,16 @@ class State {
 }
 
 class Chat extends AbstractChat {}
+
+/** Without a chat: the last state of the message, in the options that readUIMessageStream has by default. */
+async function readAlone(url) {
+  const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: url }) });
+  const stream = await transport.reconnectToStream({ chatId: options.id });
+  const errors = [];
+  let message;
+  for await (message of readUIMessageStream({ stream, onError: (error) => errors.push(String(error.message)) }));
+  return { messages: message ? [message] : [], error: errors[0] ?? null };
+}
 
 async function read(url) {
   const state = new State();
@@ -81,5 +92,5 @@ async function read(url) {
 }
 
 for (const url of options.url) {
-  console.log(JSON.stringify(await read(url)));
+  console.log(JSON.stringify(await (options.mode === "read" ? readAlone : read)(url)));
 }

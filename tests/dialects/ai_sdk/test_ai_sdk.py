@@ -174,8 +174,9 @@ def test_an_attempt_of_another_model_takes_the_old_ones_place() -> None:
 
 def test_an_attempt_is_an_error_where_its_client_cannot_take_back() -> None:
     torn: list[ev.Event] = [MODEL, ev.StartStep(), ev.TextDelta(id="0", delta="torn")]
-    notice = sent(*torn, ATTEMPT, version=6)[-1]
-    assert (notice["type"], notice["code"]) == ("error", "attempt")
+    transcript = opened(version=6)
+    notice = chunks_of(transcript.encode(log_of([*torn, ATTEMPT])))[-1]
+    assert (notice["type"], notice["code"], transcript.breaks_off) == ("error", "attempt", True)
 
 
 def test_a_gap_at_the_beginning_is_a_transient_notice_and_what_follows_can_be_read() -> None:

@@ -10,13 +10,13 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from broadcaster.core.events import Finish, KnownEvent, Start, StartStep, TextDelta, TextEnd, TextStart
+from broadcaster.core.events import Finish, FinishStep, KnownEvent, Start, StartStep, TextDelta, TextEnd, TextStart
 from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.dialects.ai_sdk.encode import Version
 from broadcaster.errors import QueueFull
 from broadcaster.web.services import Services
 from tests.dialects.ai_sdk.ai_sdk_client import Client
-from tests.dialects.ai_sdk.ai_sdk_packages import run_driver
+from tests.dialects.ai_sdk.ai_sdk_packages import read_by_package, run_driver
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.front_end import DEADLINE_S, Received, listen
 
@@ -34,6 +34,7 @@ BEGUN: list[KnownEvent] = [
     TextDelta(id="0", delta="wor"),
 ]
 REST: list[KnownEvent] = [TextDelta(id="0", delta="ld"), TextEnd(id="0"), Finish(finish_reason="stop")]
+OF_TWO_STEPS: list[KnownEvent] = [*BEGUN, TextEnd(id="0"), FinishStep(), StartStep(), TextDelta(id="0", delta="lost")]
 GENERATION = "gen_0001"
 
 
@@ -49,9 +50,12 @@ def answer_at_once(world: MemoryWorld, *events: KnownEvent) -> None:
     world.on_create = lambda generation_id: world.append(generation_id, *events)
 
 
+def bytes_of(connection: Received) -> bytes:
+    return "".join(f"data: {message.data}\n\n" for message in connection.messages).encode()
+
+
 def shown(connection: Received, version: Version = 6) -> Client:
-    stream = "".join(f"data: {message.data}\n\n" for message in connection.messages)
-    return Client(version).read(stream.encode())
+    return Client(version).read(bytes_of(connection))
 
 
 async def until_watched(services: Services, viewers: int, *, chat_id: str = "c") -> None:
@@ -198,8 +202,10 @@ async def test_a_new_attempt_is_reported_to_viewers_and_is_all_that_late_joiners
         first = group.create_task(listen(live_client, url, method="POST", json=body()))
         await until_watched(services, 1)
         world.take_over(GENERATION, 2)
-        second = group.create_task(listen(live_client, f"{URL}/c/stream?version={version}"))
-        await until_watched(services, 2)
+        if version == 6:
+            await first
+        second = group.create_task(listen(live_client, f"{URL}/c/stream?version={version}&ended=true"))
+        await until_watched(services, 2 if version == 7 else 1)
         world.append(GENERATION, *BEGUN, *REST)
     watched, joined = (shown(received.result(), version) for received in (first, second))
     whole = [None, "Hello world"]
@@ -209,6 +215,27 @@ async def test_a_new_attempt_is_reported_to_viewers_and_is_all_that_late_joiners
         assert [part.get("text") for part in watched.parts] == whole
     else:
         assert "begins again" in (watched.error or "")
+
+
+@pytest.mark.parametrize("version", [6, 7])
+async def test_a_reader_that_reads_on_behind_an_error_never_has_the_texts_of_two_attempts(
+    live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, version: Version
+) -> None:
+    """The SDK's own ``readUIMessageStream`` does by default."""
+    answer_at_once(world, *OF_TWO_STEPS)
+    async with asyncio.TaskGroup() as group:
+        url = f"{URL}?version={version}"
+        watched = group.create_task(listen(live_client, url, method="POST", json=body()))
+        await until_watched(services, 1)
+        world.take_over(GENERATION, 2)
+        world.append(GENERATION, *BEGUN, *REST)
+    resumed = await listen(live_client, f"{URL}/c/stream?version={version}&ended=true")
+    bodies = [[bytes_of(connection)] for connection in (watched.result(), resumed)]
+    pages = torn, whole = read_by_package(version, bodies, "--mode", "read")
+    texts = [[part["text"] for part in page["messages"][0]["parts"] if part["type"] == "text"] for page in pages]
+    assert texts == [["Hello wor", "lost"], ["Hello world"]]
+    assert "begins again" in torn["error"]
+    assert whole["error"] is None
 
 
 async def test_a_stop_where_nothing_was_requested_changes_nothing(client: httpx2.AsyncClient) -> None:
