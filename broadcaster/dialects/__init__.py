@@ -137,8 +137,8 @@ class Transcript(Protocol):
         """The last block of a response that ends before its stream does: the dialect's error, never a clean end.
 
         ``retry_ms`` is the viewer's own pause before it reconnects, where the dialect has a place for that. ``reason``
-        is a code of ``hub.stop_reasons``, or ``expired``; with ``reconnect`` the same request may be sent
-        again. ``last_number`` is the newest event's that the client was sent; None: the one of the newest encoded here.
+        is a code of ``hub.stop_reasons``; with ``reconnect`` the same request may be sent again. ``last_number`` is the
+        newest event's that the client was sent; None: the one of the newest encoded here.
         """
 
 

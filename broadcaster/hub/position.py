@@ -284,8 +284,8 @@ class Position(Outlet):
         """Entries are gone that the other viewers were sent; this one may have been sent them, too."""
         replay = self._source.replay
         if branch.gap_frames is None or (replay is not None and replay.void_by(self._seq) is not None):
-            self._end(StopReason.GAP)
-            return self._wire(self._farewell(StopReason.GAP))
+            self._end(branch.gap_reason)
+            return self._wire(self._farewell(branch.gap_reason))
         self._source.users -= 1
         self._source = branch
         branch.users += 1

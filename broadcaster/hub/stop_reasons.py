@@ -15,6 +15,7 @@ class StopReason(Enum):
     DRAIN = "drain", True  # this front-end ends; another one serves the same cursor
     LIMIT = "limit", True  # as many viewers or rooms as the settings allow
     LOG_UNAVAILABLE = "log_unavailable", True  # the log did not respond in time: the viewer was not admitted
+    EXPIRED = "expired", False  # of the rest that it was not sent, the log has only the end
     GAP = "gap", True  # its dialect cannot express a gap; the next request receives what is left
     NEW_ATTEMPT = "new_attempt", True  # its dialect cannot take back what a lost attempt sent; the new one runs on
     LOG_GONE = "log_gone", True  # the log no longer holds what was delivered; the next read of it will show why

@@ -346,7 +346,7 @@ async def test_a_viewer_is_small(hub, tail):
     assert sum(each.size for each in of_the_hub.statistics("filename")) / len(viewers) < 512
 
 
-def test_every_stop_reason_but_the_end_and_that_of_a_credential_invites_back():
-    final = {StopReason.TERMINAL, StopReason.REVOKED, StopReason.TOKEN_EXPIRED}
+def test_every_stop_reason_but_an_end_and_that_of_a_credential_invites_back():
+    final = {StopReason.TERMINAL, StopReason.EXPIRED, StopReason.REVOKED, StopReason.TOKEN_EXPIRED}
     assert {reason for reason in StopReason if not reason.reconnect} == final
     assert len({reason.code for reason in StopReason}) == len(StopReason)

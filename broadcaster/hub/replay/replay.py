@@ -61,9 +61,11 @@ class Replay:
         self._sent_gaps: list[tuple[Gap, bytes]] = []  # each gap with its frames
         base = Checkpoint(0, self.blank)
         self.gap_frames: bytes | None = b""
+        self.gap_reason = StopReason.GAP  # why a viewer ends that meets it without frames
         if behind is not None:
             base = Checkpoint(behind.last_seq, self.blank.fork())
             self.gap_frames = room.replays.gap_frames(base.transcript, behind)
+            self.gap_reason = room.replays.gap_reason(behind)
             self._sent_gaps.append((behind, self.gap_frames or b""))
         max_bytes = room.limits.room_bytes
         self._checkpoints = Checkpoints(ledger=room.unsent, max_bytes=max_bytes // CHECKPOINT_SHARE)
@@ -337,7 +339,7 @@ class Replay:
         frames = self._room.replays.gap_frames(walk.transcript, gap)
         if frames is None:
             # Not within this call: a viewer may be being pulled.
-            asyncio.get_running_loop().call_soon(self.give_up, StopReason.GAP)
+            asyncio.get_running_loop().call_soon(self.give_up, self._room.replays.gap_reason(gap))
             return None
         walk.seq = gap.last_seq
         self._sent_gaps.append((gap, frames))

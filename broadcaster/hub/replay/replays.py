@@ -8,6 +8,7 @@ from broadcaster.core.notices import Gap
 from broadcaster.dialects import Dialect, Transcript
 from broadcaster.hub.replay.replay import Replay
 from broadcaster.hub.replay.sources import EntryFrames, FrameSource
+from broadcaster.hub.stop_reasons import StopReason
 
 if TYPE_CHECKING:
     from broadcaster.hub.room import Room
@@ -42,10 +43,21 @@ class Replays:
         """The notice that entries are missing; None: this dialect has none.
 
         Where only an error is left of a stream, no notice is needed: the error itself means that there is no answer.
+        Where only ``finish`` is left, no notice is enough: a torn answer would end as a whole one does.
         """
-        room, frames = self._room, transcript.gap(gap)
-        is_error_left = room.is_over and room.status == "failed" and room.last_seq == gap.last_seq + 1
-        return b"" if frames is None and gap.first_seq == 1 and is_error_left else frames
+        if self.gap_reason(gap) is StopReason.EXPIRED:
+            return None
+        frames = transcript.gap(gap)
+        return b"" if frames is None and gap.first_seq == 1 and self._end_after(gap) == "failed" else frames
+
+    def gap_reason(self, gap: Gap) -> StopReason:
+        """Why a viewer ends at a gap that has no frames."""
+        return StopReason.EXPIRED if self._end_after(gap) == "finished" else StopReason.GAP
+
+    def _end_after(self, gap: Gap) -> str | None:
+        """How the stream ended, if its end is all that is left behind the gap."""
+        room = self._room
+        return room.status if room.is_over and room.last_seq == gap.last_seq + 1 else None
 
     def branch(self, dialect: Dialect, seq: int, *, begin_seq: int) -> Replay | None:
         """Where viewers continue that have this seq; their way begins at ``begin_seq``, and meets a gap."""

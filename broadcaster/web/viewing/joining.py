@@ -146,7 +146,7 @@ def _expired(services: Services, meta: Meta, *, cursor: Cursor | None, dialect: 
         return Finished(end)
     transcript, retry_ms = dialect.open(meta.public_id), services.hub.limits.draw_retry_ms()
     if transcript.chunk_alone is None:  # the terminal event alone would look like an empty answer
-        return Refused(StopReason.TERMINAL, transcript.bye("expired", reconnect=False, retry_ms=retry_ms))
+        return Refused(StopReason.TERMINAL, transcript.bye(StopReason.EXPIRED.code, reconnect=False, retry_ms=retry_ms))
     blocks = [transcript.hello(status=meta.status, retry_ms=retry_ms)]
     seen_seq = cursor.seq if cursor is not None and cursor.seq < end.seq else 0
     before_end = Cursor(end.epoch, end.seq - 1)

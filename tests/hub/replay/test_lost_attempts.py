@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broadcaster.core.entry import Entry
+from broadcaster.dialects import Dialect
 from broadcaster.dialects.openai_chat.encode import ChatDialect
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.ring import SLICE_BYTES
@@ -16,6 +17,8 @@ from tests.hub.conftest import LIMITS
 from tests.hub.support import finish, text, turns
 from tests.support.memory.fake_tail import FakeTail
 from tests.support.socket_reader import SocketReader, open_socket_reader
+
+CHAT = ChatDialect()
 
 
 @pytest.fixture
@@ -40,8 +43,8 @@ class Received:
         self.body += chunk
 
 
-async def read_on_socket(hub: Hub) -> SocketReader:
-    viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=ChatDialect())
+async def read_on_socket(hub: Hub, dialect: Dialect = CHAT) -> SocketReader:
+    viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=dialect)
     assert isinstance(viewer, Viewer)
     reader = await open_socket_reader(viewer, cursor=None)
     reader.witness = Received()  # type: ignore[assignment]
