@@ -6,7 +6,7 @@ Rules
    leaves its message resting; the message ends when something else begins.
 3. Calls belong to the message before them (``parentMessageId``), or share one of their own. After a result a new
    message begins, and so it does in every step.
-4. A delta without its start opens its part (a trimmed log); a call waits for its name.
+4. A delta without its start opens its part (a trimmed log); a call waits for its name and its whole input.
 5. The end of a step closes what is open, and so does ``closed``: the client refuses an end with anything open.
 """
 
@@ -58,6 +58,11 @@ class Run(Forkable):
     def pending(self) -> list[str]:
         """The calls without a result."""
         return [call.id for call in self._calls.values() if call.name is not None and not call.is_answered]
+
+    @property
+    def has_open_call(self) -> bool:
+        """Whether the client has a call whose arguments have not ended."""
+        return any(call.is_open and call.name is not None for call in self._calls.values())
 
     def snapshot(self) -> list[Json]:
         """The events for a late joiner."""

@@ -16,8 +16,9 @@ Rules
    because it would lose the ids of its messages. A client that joins (``is_joined``) receives ``history`` first, and
    drops whatever it held, torn reasoning included: this is how an agent that lost its connection joins its own run.
 6. A gap and a stall are ``CUSTOM`` ``hub.gap`` and ``hub.stalled``. Where delivery must go back (rewound, reset) the
-   viewer is ended: what it holds may not be in the log. A client that reconnects with void entries receives an attempt
-   as in rule 3. The ids of its reasoning are not known, so the first snapshot has a message of reasoning itself, which
+   viewer is ended: what it holds may not be in the log. So it is at a gap while a call is open: arguments cannot be
+   taken back, and with a hole they may still be JSON. A client that reconnects with void entries receives an attempt as
+   in rule 3. The ids of its reasoning are not known, so the first snapshot has a message of reasoning itself, which
    makes the client drop all others, and two more snapshots drop that one. A client that holds entries that were not
    encoded here receives the same: its messages and steps have other ids, and it refuses an end while its own are open.
    Where only the end is left (expired), it keeps its text.
@@ -129,7 +130,7 @@ class AgUiTranscript(EntryTranscript):
 
     def gap(self, gap: Gap) -> bytes | None:
         """See Transcript, and rule 6."""
-        if gap.voids:
+        if gap.voids or self._run.has_open_call:
             return None
         data = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
         return self._frames([wire.custom("hub.gap", data)], at=gap.at)

@@ -99,7 +99,10 @@ class RunReasoning(WrittenMessage):
 
 @dataclass(slots=True)
 class RunToolCall(Forkable):
-    """A call of a tool. Without a name (the log's head was trimmed) it is not sent until one comes."""
+    """A call of a tool. Without a name (the log's head was trimmed) it is not sent until one comes, with the input.
+
+    Pieces of its arguments before that are dropped: the first ones are missing.
+    """
 
     id: str
     parent: str = ""
@@ -113,10 +116,10 @@ class RunToolCall(Forkable):
         return {**event, "parentMessageId": self.parent}
 
     def grow(self, delta: str) -> list[Json]:
-        if not delta:
+        if not delta or self.name is None:
             return []
         self.pieces.append(delta)
-        return [] if self.name is None else [self._args(delta)]
+        return [self._args(delta)]
 
     def end(self) -> list[Json]:
         self.is_open = False

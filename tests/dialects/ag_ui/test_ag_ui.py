@@ -267,24 +267,6 @@ def test_without_ids_there_are_none():
     assert b"\nid:" not in b"\n" + transcript.encode(entries_of(streams.LOOP)) + transcript.snapshot()
 
 
-def test_a_gap_is_custom_and_what_follows_can_be_read():
-    transcript = opened(ids=True)
-    gap = Gap(GapReason.TRIMMED, Cursor(streams.EPOCH, 2), 1, 2)
-    notice = transcript.gap(gap)
-    assert notice is not None
-    lost: list[ev.Event] = [ev.TextStart(id="0"), ev.TextDelta(id="0", delta="lost")]
-    entries = entries_of([*lost, *streams.wrote("kept"), ev.Finish()])
-    client = AgUiClient([QUESTION]).read(HELLO + transcript.snapshot() + notice + transcript.encode(entries[3:]))
-    assert client.customs == [("hub.gap", {"reason": "trimmed", "from": 1, "to": 2})]
-    assert client.ids[0] == str(gap.at)
-    assert client.text == "kept"
-
-
-@pytest.mark.parametrize("reason", [GapReason.REWOUND, GapReason.RESET])
-def test_a_gap_that_goes_back_ends_the_viewer(reason: GapReason):
-    assert opened().gap(Gap(reason, Cursor(1, 1), 0, 0)) is None
-
-
 def test_a_stall_is_custom():
     transcript = opened()
     raw = HELLO + transcript.stalled(StallReason.WORKER_LOST) + transcript.stalled(None)
