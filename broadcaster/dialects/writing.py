@@ -27,8 +27,8 @@ NEW_ATTEMPT: Final = "new_attempt"
 
 _LOST: Final = {
     "worker_lost": "the worker that wrote this answer was lost",
-    "log_lost": "the server's storage lost what was written of this answer",
     "provider_lost": "the provider of this answer broke off",
+    "log_lost": "the server's storage lost a part of this answer",
 }
 
 TERMINAL: Final = (Finish, Error, Abort)

@@ -10,6 +10,10 @@ Rules
    only one append in doubt. Creating, renewing and closing are safe to repeat without limit.
 5. While the feed is open its lease is renewed three times as often as needed.
 6. A feed that this writer opened and that is gone (Redis came back empty) is recreated, once for each call.
+7. Each call names the newest entry that an earlier one has brought into the log. When Redis has lost it (came back
+   empty, or older), the call writes nothing, and the loss is mended first. The only writer of a feed (``owner``) has
+   kept its events and writes them again behind an ``attempt``, MAX_RESENDS times at most. Any other feed gets one
+   ``data-dropped`` with the number of entries that are gone, and ends with ``log_lost`` in place of ``finish``.
 """
 
 from __future__ import annotations
@@ -17,13 +21,20 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain
 from typing import Final, Protocol, TypeVar
 
 from broadcaster.core.backoff import BackOff
+from broadcaster.core.batching import MAX_RESENDS
 from broadcaster.core.cursor import Cursor
-from broadcaster.errors import Busy, LogUnavailable, RateLimited, UnknownStream
+from broadcaster.core.events import Attempt, Error, encode_event
+from broadcaster.core.requests.publishing import encode_dropped
+from broadcaster.core.status import Status, status_after
+from broadcaster.errors import Busy, LogUnavailable, RateLimited, StreamFull, UnknownStream
 from broadcaster.log.feeds.feeds import KEY_KEPT_MS, AppendResult, FeedConfig
+from broadcaster.log.feeds.kept_events import KeptEvents
+from broadcaster.log.feeds.refusals import EntriesLost
 from broadcaster.log.redis.connect import refusals
 from broadcaster.observability.logs import get_logger
 
@@ -32,6 +43,7 @@ UNKNOWN_S: Final = KEY_KEPT_MS / 1000 - 60
 _BACK_OFF: Final = BackOff(0.05, 2.0)
 RENEWALS_PER_LEASE: Final = 3
 _RENEW_RETRY_S: Final = 1.0
+TORN: Final = Error(error_text="Redis lost a part of this stream", code="log_lost")
 
 _Reply = TypeVar("_Reply")
 _log = get_logger(__name__)
@@ -43,10 +55,16 @@ class FeedOperations(Protocol):
     async def create(self, stream_id: str, config: FeedConfig, *, tenant: str) -> bool: ...
 
     async def append(
-        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+        self,
+        stream_id: str,
+        events: Sequence[bytes],
+        *,
+        tenant: str,
+        idempotency_key: str | None = None,
+        after: Cursor | None = None,
     ) -> AppendResult: ...
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult: ...
+    async def close(self, stream_id: str, end: bytes, *, tenant: str, after: Cursor | None = None) -> AppendResult: ...
 
     async def renew(self, stream_id: str, *, tenant: str) -> bool: ...
 
@@ -78,8 +96,19 @@ class Delivery:
     the user), or Busy (LogUnavailable, RateLimited) once it gives up.
     """
 
-    def __init__(self, feeds: FeedOperations, stream_id: str, *, tenant: str, outage: Outage | None = None) -> None:
-        """``outage``: shared by the writers of one log, so that its absence is logged once for all of them."""
+    def __init__(
+        self,
+        feeds: FeedOperations,
+        stream_id: str,
+        *,
+        tenant: str,
+        outage: Outage | None = None,
+        note_lost: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """``outage``: shared by the writers of one log, so that its absence is logged once for all of them.
+
+        ``note_lost`` is called with the number of entries that Redis has lost and this writer cannot write again.
+        """
         self.stream_id = stream_id
         self.appends = 0
         self.retries = 0
@@ -88,13 +117,22 @@ class Delivery:
         self.outage = outage or Outage()
         self.trouble: Busy | None = None
         """Why the latest call is repeated; None once it was accepted or refused."""
+        self.has_lost = False
+        """Whether entries are lost that were not written again."""
+        self._note_lost = note_lost
         self._config: FeedConfig | None = None
         self._is_doubtful = False
+        self._last: Cursor | None = None
+        self._kept: KeptEvents | None = None
+        self._losses = 0
+        self._unreported = 0  # lost entries
+        self._is_torn = False  # rule 7: the loss is not mended yet
 
     async def create(self, config: FeedConfig) -> bool:
         """Open the feed, however long that takes; False when it was there with this configuration."""
         created = await self._repeated(lambda: self._feeds.create(self.stream_id, config, tenant=self._tenant))
         self._config = config
+        self._kept = None if config.owner is None else KeptEvents()
         self._is_doubtful = False
         return created
 
@@ -103,27 +141,24 @@ class Delivery:
         if self._is_doubtful:
             await self._repeated(self.renew, is_wanted)
             self._is_doubtful = False
-        key = uuid.uuid4().hex
-        give_up_at = asyncio.get_running_loop().time() + UNKNOWN_S
-
-        async def append() -> AppendResult:
-            return await self._feeds.append(self.stream_id, events, tenant=self._tenant, idempotency_key=key)
-
         try:
-            appended = await self._repeated(self._recreating(append), is_wanted, give_up_at=give_up_at)
+            appended = await self._mended(self._appending(events, is_wanted), is_wanted)
         except LogUnavailable:
             self._is_doubtful = True
             raise
         self.appends += 1
+        if self._kept is not None:
+            self._kept.add(events)
         return appended.ids
 
     async def close(self, end: bytes) -> Cursor:
-        """Append the terminal event, however long that takes."""
+        """Append the terminal event, however long that takes; by rule 7 TORN in place of ``finish``."""
 
         async def close() -> AppendResult:
-            return await self._feeds.close(self.stream_id, end, tenant=self._tenant)
+            raw = encode_event(TORN) if self.has_lost and status_after(end) == Status.FINISHED else end
+            return await self._feeds.close(self.stream_id, raw, tenant=self._tenant, after=self._last)
 
-        return (await self._repeated(self._recreating(close))).last
+        return (await self._mended(lambda: self._repeated(self._recreating(close)))).last
 
     async def renew(self) -> bool:
         """Renew the lease once; False when the feed is over, or gone and not opened by this writer."""
@@ -147,6 +182,67 @@ class Delivery:
                 wait_s = min(every_s, _RENEW_RETRY_S)
             except Exception as error:
                 _log.warning("feed_not_renewed", stream=self.stream_id, error=type(error).__name__)
+
+    def _appending(
+        self, events: Sequence[bytes], is_wanted: Callable[[], bool]
+    ) -> Callable[[], Awaitable[AppendResult]]:
+        """An append under its key, with all its repeats."""
+        key = uuid.uuid4().hex
+        give_up_at = asyncio.get_running_loop().time() + UNKNOWN_S
+
+        async def append() -> AppendResult:
+            return await self._feeds.append(
+                self.stream_id, events, tenant=self._tenant, idempotency_key=key, after=self._last
+            )
+
+        async def appending() -> AppendResult:
+            appended = await self._repeated(self._recreating(append), is_wanted, give_up_at=give_up_at)
+            self._last = appended.last
+            return appended
+
+        return appending
+
+    async def _mended(
+        self, call: Callable[[], Awaitable[AppendResult]], is_wanted: Callable[[], bool] = lambda: True
+    ) -> AppendResult:
+        """The call with rule 7 applied."""
+        while True:
+            try:
+                if self._is_torn:
+                    await self._mend(is_wanted)
+                return await call()
+            except EntriesLost as loss:
+                self._tear(loss)
+
+    def _tear(self, loss: EntriesLost) -> None:
+        # Where others have appended since, their entries stand at the numbers of the lost ones.
+        lost = 1 if self._last is None else max(1, self._last.seq - loss.last_seq)
+        _log.warning("feed_entries_lost", stream=self.stream_id, entries=lost)
+        self._is_torn = True
+        self._last = None
+        self._losses += 1
+        self._unreported += lost
+        if self._kept is None or not self._kept.is_whole or self._losses > MAX_RESENDS:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._kept = None
+        self.has_lost = True
+
+    async def _mend(self, is_wanted: Callable[[], bool]) -> None:
+        batches: Iterable[list[bytes]] = [[encode_dropped(self._unreported)]]
+        if self._kept is not None:
+            attempt = encode_event(Attempt(attempt=1 + self._losses, reason="log_lost"))
+            batches = chain([[attempt]], self._kept.batches())
+        try:
+            for batch in batches:
+                await self._appending(batch, is_wanted)()
+        except StreamFull:  # no room for it a second time, or for the report
+            self._give_up()
+        if self._kept is None:
+            self._note_lost(self._unreported)
+        self._is_torn = False
+        self._unreported = 0
 
     def _recreating(self, call: Callable[[], Awaitable[_Reply]]) -> Callable[[], Awaitable[_Reply]]:
         """The call with rule 6 applied."""

@@ -28,8 +28,9 @@ from typing import Any, Final, NoReturn, Self
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, Finish, TerminalEvent
-from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, PUBLISHER_FAILED
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, PUBLISHER_FAILED, as_mapping
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
+from broadcaster.library.delivery import TORN
 from broadcaster.library.parts import Given, PartKind, Parts
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
@@ -218,7 +219,8 @@ class OpenFeed:
 
     @property
     def _lost(self) -> int:
-        return self._here.statistics().dropped
+        counts = self._here.statistics()
+        return counts.dropped + counts.lost
 
     async def _append_piece(self, kind: PartKind, piece: str) -> None:
         with self._parts.piece(kind, piece, lost=self._lost) as given:
@@ -289,6 +291,8 @@ class OpenFeed:
     async def _close(self, end: Mapping[str, Any] | TerminalEvent | None) -> Cursor:
         self.end_event = Finish() if end is None else end
         self.end = await self._here.close(end)
+        if self._here.has_lost and as_mapping(self.end_event).get("type", "finish") == "finish":
+            self.end_event = TORN
         return self.end
 
     async def _end_after(self, error: BaseException) -> None:

@@ -64,6 +64,7 @@ class WriterStatistics:
     appended: int  # events in the log
     appends: int  # calls that brought them there
     dropped: int  # events of append_nowait that were refused or given up
+    lost: int  # entries that Redis has lost since, and that are not in the log again
     retries: int
 
 
@@ -78,7 +79,8 @@ class FeedWriter:
         tenant: str,
         limits: WriterLimits | None = None,
     ) -> None:
-        self._delivery = Delivery(feeds, stream_id, tenant=tenant)
+        self._lost = 0
+        self._delivery = Delivery(feeds, stream_id, tenant=tenant, note_lost=self._count_lost)
         self._limits = limits or WriterLimits()
         self._waiting: deque[PendingAppend] = deque()
         self._under_way: list[PendingAppend] = []
@@ -190,8 +192,17 @@ class FeedWriter:
             appended=self._appended,
             appends=self._delivery.appends,
             dropped=self._dropped,
+            lost=self._lost,
             retries=self._delivery.retries,
         )
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether Redis has lost entries that are not in the log again: ``close`` ends with TORN, not ``finish``."""
+        return self._delivery.has_lost
+
+    def _count_lost(self, entries: int) -> None:
+        self._lost += entries
 
     # -- giving
 

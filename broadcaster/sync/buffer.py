@@ -24,14 +24,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from broadcaster.core.events import DataEvent, encode_event
+from broadcaster.core.requests.publishing import encode_dropped
 from broadcaster.errors import Busy, LogUnavailable, StreamClosed
 from broadcaster.library.parts import Written
 from broadcaster.process.thread_event import Waiters
-
-DROPPED_TYPE: Final = "data-dropped"
 
 
 class Given(NamedTuple):
@@ -44,7 +42,7 @@ class Given(NamedTuple):
     @classmethod
     def dropped(cls, events: int) -> Given:
         """The event that reports so many dropped events."""
-        return cls(encode_event(DataEvent(type=DROPPED_TYPE, data={"events": events})), 0, events)
+        return cls(encode_dropped(events), 0, events)
 
     @property
     def size(self) -> int:
@@ -235,6 +233,11 @@ class Buffer:
         """These are not in the log, or may not be. Returns how many events they stand for."""
         with self._lock:
             return self._lose(given)
+
+    def count_lost(self, events: int) -> None:
+        """Redis has lost so many events that were in the log."""
+        with self._lock:
+            self.dropped += events
 
     def fail(self, error: Exception, *, is_over: bool = False) -> int:
         """Refuse all waiting events, and keep the error to raise. Returns how many events were lost."""

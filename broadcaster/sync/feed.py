@@ -60,7 +60,7 @@ class FeedLimits:
 
 
 class FeedStatistics(NamedTuple):
-    """What waits now, and how many events were dropped, refused or given up so far."""
+    """What waits now, and how many events were dropped, refused, given up or lost by Redis so far."""
 
     buffered_events: int
     buffered_bytes: int

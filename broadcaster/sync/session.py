@@ -10,8 +10,8 @@ Rules
 3. Dropped and refused events are reported in the stream: one ``data-dropped`` before the next event.
 4. A batch that does not fit is sent in halves: the events that fit are appended; the first one that does not and all
    after it are refused, and the caller gets the error.
-5. A feed ends with ``error``, not with ``finish``, if an error that lost events was never raised, or if the stream
-   could not report lost events.
+5. A feed ends with ``error``, not with ``finish``, if an error that lost events was never raised, if the stream could
+   not report lost events, or if Redis has lost entries of it (`delivery`, rule 7), which also count as dropped.
 6. At least ``pace_s`` passes between two appends.
 """
 
@@ -199,7 +199,13 @@ class PublisherSession:
             wake=lambda: self._thread.call_soon(lambda: self._wake(courier, ended)),
             outage=lambda: delivery.trouble or self._outage.error,
         )
-        delivery = Delivery(FencedFeeds(self._feeds, config), stream_id, tenant=self._tenant, outage=self._outage)
+        delivery = Delivery(
+            FencedFeeds(self._feeds, config),
+            stream_id,
+            tenant=self._tenant,
+            outage=self._outage,
+            note_lost=buffer.count_lost,
+        )
         courier = Courier(buffer, delivery, wake=asyncio.Event(), config=config, check=self._connection.check)
         return buffer
 

@@ -159,7 +159,7 @@ def test_the_events_that_a_full_buffer_drops_are_reported_in_their_place(
     assert caplog.text.count("feed_events_dropped") == 1
 
 
-def test_a_feed_goes_on_when_redis_came_back_empty(server: ValkeyServer) -> None:
+def test_a_feed_goes_on_when_redis_came_back_empty_and_reports_what_is_lost(server: ValkeyServer) -> None:
     with Publisher.from_url(server.url, timeout_s=20.0) as publisher:
         with publisher.feed("job-1") as feed:
             feed.data("n", 0)
@@ -169,7 +169,10 @@ def test_a_feed_goes_on_when_redis_came_back_empty(server: ValkeyServer) -> None
                 kept.unlink()
             server.start()
             feed.data("n", 1)
-    assert held(server.url, "job-1") == [{"type": "data-n", "data": 1}, FINISH]
+        assert feed.statistics().dropped == 1
+    torn = {"type": "error", "errorText": "Redis lost a part of this stream", "code": "log_lost"}
+    dropped = {"type": "data-dropped", "data": {"events": 1}}
+    assert held(server.url, "job-1") == [dropped, {"type": "data-n", "data": 1}, torn]
 
 
 @pytest.mark.parametrize("moment", Moment)

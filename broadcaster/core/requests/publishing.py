@@ -26,6 +26,7 @@ from broadcaster.errors import InvalidEvent
 MAX_EVENTS_PER_APPEND: Final = 1000
 # The code of the ``error`` event of a publisher that has failed.
 PUBLISHER_FAILED: Final = "publisher_failed"
+DROPPED_TYPE: Final = "data-dropped"
 
 UNWRITABLE: Final = f"NaN, Infinity, lone surrogates and more than {MAX_LEVELS} levels of nesting cannot be kept"
 
@@ -45,6 +46,11 @@ _FIELDS: Final = {
 _MESSAGE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _ECHO: Final = re.compile(r"^Invalid enum value .*", re.DOTALL)
 _STEP: Final = re.compile(r"[.\[\]]+")
+
+
+def encode_dropped(events: int) -> bytes:
+    """The event that reports so many events that are not in the log."""
+    return ev.encode_event(ev.DataEvent(type=DROPPED_TYPE, data={"events": events}))
 
 
 def check_writable(value: object) -> None:

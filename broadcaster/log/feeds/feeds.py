@@ -51,7 +51,7 @@ from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feed_index import FeedIndex
 from broadcaster.log.feeds.feed_webhooks import FeedWebhooks
 from broadcaster.log.feeds.lapses import Lapses
-from broadcaster.log.feeds.refusals import NO_SUCH_FEED, AppendCode, raise_refusal
+from broadcaster.log.feeds.refusals import NO_SUCH_FEED, AppendCode, EntriesLost, raise_refusal
 from broadcaster.log.jobs.deletion import leave_tombstone
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.keys import STREAM_ID, check_stream_id
@@ -203,11 +203,12 @@ class Feeds:
         tenant: str,
         idempotency_key: str | None = None,
         creation: str = "",
+        after: Cursor | None = None,
     ) -> AppendResult:
         """Append all of these (at least one, none terminal) or none. ``creation``: of which feed alone (`fenced`).
 
         Raises EventTooLarge, TenantLimit, or, in this order, UnknownStream, StreamReplaced, IdempotencyMismatch,
-        StreamClosed, RateLimited, StreamFull.
+        StreamClosed, EntriesLost (``after``, an entry of an earlier append, is not there), RateLimited, StreamFull.
         """
         for at, event in enumerate(events):
             if len(event) > self.bounds.max_event_bytes:
@@ -216,7 +217,8 @@ class Feeds:
                     f"event {at} has {len(event)} bytes; one event has at most {self.bounds.max_event_bytes}"
                 )
         await self._storage.admit_append(tenant)
-        return await self._write(stream_id, events, tenant=tenant, idempotency_key=idempotency_key, creation=creation)
+        key = idempotency_key
+        return await self._write(stream_id, events, tenant=tenant, key=key, creation=creation, after=after)
 
     async def renew(self, stream_id: str, *, tenant: str, creation: str = "") -> bool:
         """Report that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
@@ -229,15 +231,18 @@ class Feeds:
                 return bool(code)
         raise UnknownStream(NO_SUCH_FEED)
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str, creation: str = "") -> AppendResult:
+    async def close(
+        self, stream_id: str, end: bytes, *, tenant: str, creation: str = "", after: Cursor | None = None
+    ) -> AppendResult:
         """Append the terminal event. The same end again changes nothing.
 
-        Raises EventTooLarge, UnknownStream, StreamReplaced, or StreamClosed when it has ended otherwise.
+        Raises EventTooLarge, UnknownStream, StreamReplaced, StreamClosed when it has ended otherwise, or EntriesLost.
         """
         if len(end) > self.bounds.max_event_bytes:
             limit_reached("MAX_EVENT_BYTES")
             raise EventTooLarge(f"one event has at most {self.bounds.max_event_bytes} bytes")
-        return await self._write(stream_id, [end], tenant=tenant, status=status_after(end), creation=creation)
+        status = status_after(end)
+        return await self._write(stream_id, [end], tenant=tenant, status=status, creation=creation, after=after)
 
     async def delete(self, stream_id: str, *, tenant: str) -> None:
         """End it with ``abort`` unless it is over, then remove it. Idempotent while its tombstone stays.
@@ -285,24 +290,20 @@ class Feeds:
         *,
         tenant: str,
         status: str = "",
-        idempotency_key: str | None = None,
+        key: str | None = None,
         creation: str = "",
+        after: Cursor | None = None,
         is_reported: bool = True,
     ) -> AppendResult:
         """``is_reported``: whether the end of a feed calls its webhook."""
         bounds = self.bounds
         args: list[str | bytes | int | float] = [
             tenant,
-            "" if idempotency_key is None else _digest(idempotency_key.encode()),
+            "" if key is None else _digest(key.encode()),
             _digest(b"\n".join(events)),
             status,
-            bounds.live_ttl_ms,
-            bounds.push_max_bytes,
-            bounds.appends_per_s,
-            KEY_KEPT_MS,
-            bounds.keys_kept,
-            FORMAT_VERSION,
-            creation,
+            *(bounds.live_ttl_ms, bounds.push_max_bytes, bounds.appends_per_s, KEY_KEPT_MS, bounds.keys_kept),
+            *(FORMAT_VERSION, creation, "" if after is None else str(after)),
             *events,
         ]
         for stored_id in stored_ids(check_stream_id(stream_id), tenant=tenant):
@@ -312,6 +313,8 @@ class Feeds:
             )
             if code != AppendCode.UNKNOWN:
                 break
+        if code == AppendCode.LOST:
+            raise EntriesLost(last)
         raise_refusal(AppendCode(code), wait_ms=wait_ms, has_many=last + len(events) > self.bounds.max_events)
         if status:
             if has_webhook and is_reported and self.webhooks is not None:

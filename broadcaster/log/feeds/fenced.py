@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from broadcaster.core.cursor import Cursor
 from broadcaster.log.feeds.feeds import AppendResult, FeedConfig, Feeds
 
 
@@ -26,16 +27,22 @@ class FencedFeeds:
         return created
 
     async def append(
-        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+        self,
+        stream_id: str,
+        events: Sequence[bytes],
+        *,
+        tenant: str,
+        idempotency_key: str | None = None,
+        after: Cursor | None = None,
     ) -> AppendResult:
         """As ``Feeds.append``."""
         return await self._feeds.append(
-            stream_id, events, tenant=tenant, idempotency_key=idempotency_key, creation=self._creation
+            stream_id, events, tenant=tenant, idempotency_key=idempotency_key, creation=self._creation, after=after
         )
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult:
+    async def close(self, stream_id: str, end: bytes, *, tenant: str, after: Cursor | None = None) -> AppendResult:
         """As ``Feeds.close``."""
-        return await self._feeds.close(stream_id, end, tenant=tenant, creation=self._creation)
+        return await self._feeds.close(stream_id, end, tenant=tenant, creation=self._creation, after=after)
 
     async def renew(self, stream_id: str, *, tenant: str) -> bool:
         """As ``Feeds.renew``."""

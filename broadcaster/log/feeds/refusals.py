@@ -32,6 +32,15 @@ class AppendCode(IntEnum):
     TOO_OFTEN = -5
     REPLACED = -6
     DURABLE = -7
+    LOST = -8
+
+
+class EntriesLost(Exception):
+    """Redis has lost entries that the writer knows to have been in the log. Only writers that name one get it."""
+
+    def __init__(self, last_seq: int) -> None:
+        super().__init__(f"the log ends at {last_seq} now")
+        self.last_seq = last_seq
 
 
 def raise_refusal(code: AppendCode, *, wait_ms: int, has_many: bool) -> None:

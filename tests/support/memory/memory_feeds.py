@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import StreamClosed, StreamFull, UnknownStream
 from broadcaster.log.feeds.feeds import AppendResult, FeedConfig
+from broadcaster.log.feeds.refusals import EntriesLost
 
 
 class MemoryFeeds:
@@ -42,7 +43,13 @@ class MemoryFeeds:
         return is_new
 
     async def append(
-        self, stream_id: str, events: Sequence[bytes], *, tenant: str, idempotency_key: str | None = None
+        self,
+        stream_id: str,
+        events: Sequence[bytes],
+        *,
+        tenant: str,
+        idempotency_key: str | None = None,
+        after: Cursor | None = None,
     ) -> AppendResult:
         self.calls += 1
         await self.go_on.wait()
@@ -55,6 +62,8 @@ class MemoryFeeds:
             return self.keys[idempotency_key]
         if self.end is not None:
             raise StreamClosed("the feed has ended")
+        if after is not None and after.seq > len(self.events):
+            raise EntriesLost(len(self.events))
         if len(self.events) + len(events) > self._max_events:
             raise StreamFull("the feed would hold more events than it may")
         first = len(self.events) + 1
@@ -67,7 +76,7 @@ class MemoryFeeds:
             raise self.lost_answers.pop(0)
         return appended
 
-    async def close(self, stream_id: str, end: bytes, *, tenant: str) -> AppendResult:
+    async def close(self, stream_id: str, end: bytes, *, tenant: str, after: Cursor | None = None) -> AppendResult:
         self._answer()
         if self.config is None:
             raise UnknownStream("no feed has this id")

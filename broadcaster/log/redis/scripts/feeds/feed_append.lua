@@ -3,11 +3,13 @@
 -- KEYS log, meta, live channel, idem, taken, lease
 -- ARGV tenant, key hash ('' without an Idempotency-Key), body hash, status the entry ends the feed with ('' when it does
 --      not), live_ttl_ms, push_max_bytes, most appends a second, ms a key is kept, most keys kept, format version,
---      the writer's creation (its feed's configuration, '' of a caller that has none), event JSON ...
+--      the writer's creation (its feed's configuration, '' of a caller that has none), the id of the newest entry that
+--      the writer knows to be in the log ('' none), event JSON ...
 -- Returns {code, epoch, first seq, last seq, wait_ms, 1 if the feed has a webhook}: 1 appended, 0 taken already (where it stands), -1 unknown,
 -- -2 closed, -3 full, -4 the key was used with another body, -5 too often (retry in wait_ms), -6 the writer's feed was
--- replaced by another one (feed_replace), -7 it is a Durable Stream, which has appends of its own (durable_append).
--- Checked in the order unknown, replaced, Durable Stream, key, closed, too often, full. The lease of
+-- replaced by another one (feed_replace), -7 it is a Durable Stream, which has appends of its own (durable_append), -8
+-- Redis has lost that entry: nothing was written.
+-- Checked in the order unknown, replaced, Durable Stream, key, closed, lost, too often, full. The lease of
 -- an open feed is renewed in every case but the first two: its writer lives.
 -- The left half of an id is max(now, that of the entry before): a seq that is issued twice, because Redis lost the tail,
 -- gets another id and is noticed. meta keeps the last id: a feed whose log has expired goes on behind it, and one whose log
@@ -17,7 +19,7 @@
 -- @include expiry
 -- @include feed_lease
 -- @include feed_tail
-local EVENTS_FROM = 12
+local EVENTS_FROM = 13
 local SWEPT_AT_ONCE = 16
 local key, body, status = ARGV[2], ARGV[3], ARGV[4]
 local ends = status ~= ''
@@ -57,6 +59,17 @@ if not is_open then
   local same = ends and meta.terminal == ARGV[EVENTS_FROM]
   return answer(same and 0 or -2, last_epoch, last_seq, last_seq)
 end
+
+-- An entry that was trimmed, or whose log has expired, is not lost. Each seq is issued once, unless Redis lost it.
+local function is_lost(entry)
+  local epoch, seq = string.match(entry, '^(%d+)-(%d+)$')
+  if not epoch then return false end
+  if last_seq < tonumber(seq) or tonumber(meta.since_epoch or 0) > tonumber(epoch) then return true end
+  if meta.last_id == entry or redis.call('XRANGE', KEYS[1], entry, entry)[1] then return false end
+  local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  return oldest and tonumber(string.match(oldest[1], '%d+$')) <= tonumber(seq)
+end
+if is_lost(ARGV[12]) then return answer(-8, last_epoch, 0, last_seq) end
 
 local tokens = 0
 if not ends then
