@@ -58,6 +58,9 @@ document.getElementById("start").onsubmit = async (event) => {
   event.preventDefault();
   const answer = await fetch("/reports", { method: "POST", body: new FormData(event.target) });
   const source = new EventSource((await answer.json()).events_url);
+  source.onerror = () => {
+    if (source.readyState === EventSource.CLOSED) document.getElementById("line").textContent = "No longer stored.";
+  };
   source.onmessage = ({ data }) => {
     const { type, data: at } = JSON.parse(data);
     if (type === "data-progress") {

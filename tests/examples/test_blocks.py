@@ -147,6 +147,17 @@ def test_a_block_can_be_read_and_what_it_imports_exists(block: ReadBlock) -> Non
     READERS[block.language](block.text)
 
 
+def test_every_page_that_reads_an_event_source_notices_one_that_stopped_for_good() -> None:
+    pages = [block for block in BLOCKS if "new EventSource(" in block.text and ".onmessage" in block.text]
+    for path in (ROOT / "examples").rglob("*"):
+        if path.suffix in (".html", ".py", ".md") and "node_modules" not in path.parts:
+            text = path.read_text("utf-8")
+            if "new EventSource(" in text:
+                pages.append(ReadBlock(str(path.relative_to(ROOT)), "html", text))
+    assert len(pages) >= 7
+    assert [page.where for page in pages if "EventSource.CLOSED" not in page.text] == []
+
+
 @pytest.mark.parametrize(
     ("language", "text"),
     [

@@ -27,7 +27,10 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 ROOT: Final = Path(__file__).parents[2]
-COPIED: Final = ("broadcaster", "worker", "clients", "tests", "deploy", "examples", "pyproject.toml", "README.md")
+COPIED: Final = (
+    *("broadcaster", "worker", "clients", "tests", "deploy", "docs", "examples"),
+    *("pyproject.toml", "README.md"),
+)
 NODE_PACKAGES: Final = Path("tests/compat/node/node_modules")
 LINKED: Final = (NODE_PACKAGES, Path(".venv"))
 RECORD: Final = Path(__file__).with_name("red_tests.json")

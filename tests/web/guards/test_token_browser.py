@@ -8,24 +8,28 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx2
 import pytest
 from fastapi import FastAPI
-from playwright.async_api import Page
+from playwright.async_api import Page, Route
 
 from broadcaster.core import events as ev
 from broadcaster.settings import Settings
 from broadcaster.web.app import create_app
 from broadcaster.web.services import Services
 from tests.support.access import token_kit as kit
+from tests.support.documents import marked_blocks
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tabs, open_tabs
-from tests.support.servers.front_end import served
+from tests.support.servers.front_end import DEADLINE_S, served
+from tests.support.servers.relay import Relay, opened
 from tests.web.guards.test_cors_browser import answer_with_page
 
 KEYS = json.dumps({"web": ["web-key-0123456789"]})
 EVENTS = "/v1/streams/gen_1/events"
 COOKIE = "__Host-broadcaster-token"
 FLAGS = "; Path=/; Secure; SameSite=Lax"
+SHOWN = "const texts = []; function show(event) { texts.push(event.delta ?? event.type); }\n"
 FOREIGN = "(url) => fetch(url, { mode: 'no-cors', credentials: 'include' }).then(() => {})"
 OPEN_FOR_A_WHILE = """async (url) => {
   const names = [];
@@ -73,6 +77,54 @@ async def test_an_event_source_of_another_origin_watches_with_its_token_until_th
             state, names = await watch(page, f"{server}{EVENTS}?after=&short&token={short}")
             assert (state, names[0], names[-1]) == ("stopped", "hub.hello", "hub.bye")
             assert "hub.expiring" in names
+
+
+class Backend:
+    """The page's own backend of docs/tokens.md, which makes tokens: a short one first, and nothing while it is away."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.failures = 0
+
+    async def answer(self, route: Route) -> None:
+        if self.tokens and not self.failures:
+            self.failures += 1
+            await route.abort()
+        else:
+            life_s = 600 if self.tokens else 2
+            self.tokens.append(kit.own_token(time.time(), exp=time.time() + life_s))
+            await route.fulfill(json={"events_url": f"{EVENTS}?token={self.tokens[-1]}"})
+
+
+async def test_the_documented_page_resumes_after_its_token_expired_while_it_was_disconnected(
+    services: Services, world: MemoryWorld, tabs: Tabs
+) -> None:
+    world.add("gen_1", tenant="web")
+    world.append("gen_1", ev.TextDelta(id="0", delta="Rivers "))
+    backend = Backend()
+    async with served(keyed(services, token_notice_s=0), services) as client:
+        async with opened(Relay(str(client.base_url))) as network:
+            page = (await tabs.open("about:blank")).page
+            origin = f"http://127.0.0.1:{network.port}"
+            await page.route(f"{origin}/", lambda route: route.fulfill(body="<body>", content_type="text/html"))
+            await page.route(f"{origin}/my/token/*", backend.answer)
+            await page.goto(f"{origin}/")
+            await page.add_script_tag(content=SHOWN + marked_blocks("docs/tokens.md")["follow"].text)
+            await page.evaluate("follow('gen_1')")
+            await page.wait_for_function("texts.length === 1")
+            await network.refuse()
+            await until_expired(client, backend.tokens[0])
+            world.append("gen_1", ev.TextDelta(id="0", delta="carry it."), ev.Finish())
+            await network.switch(str(client.base_url))
+            await page.wait_for_function("texts.length === 3")
+            assert await page.evaluate("texts") == ["Rivers ", "carry it.", "finish"]
+    assert (len(backend.tokens), backend.failures) == (2, 1)
+
+
+async def until_expired(client: httpx2.AsyncClient, token: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while (await client.get("/v1/streams/gen_1", params={"token": token})).status_code != 401:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_page_of_the_same_host_watches_with_the_cookie_and_a_foreign_one_does_not(
