@@ -24,7 +24,7 @@ from tests.deploy.files import FILLED_IN, compose_environment, seconds
 from tests.deploy.valkey import ADMIN, DeployedValkey, start_deployed
 from tests.support.servers.processes import Running
 
-MODEL = "claude-sonnet-4-5"
+MODEL = "claude-sonnet-5-5"
 KEY = {"authorization": f"Bearer {FILLED_IN}"}
 # Port 1 of the loopback: no process listens there.
 UNREACHABLE = "127.0.0.1:1"

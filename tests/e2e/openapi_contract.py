@@ -84,7 +84,7 @@ class Contract:
             "generation_id": send_request("POST", "/v1/generations", {"prompt": "hi"}).json()["id"],
             "response_id": send_request("POST", "/v1/responses", {"input": "hi", "background": True}).json()["id"],
             "letter_id": "1-0",  # there is none: no generation of this run fails on every attempt
-            "model": "claude-sonnet-4-5",
+            "model": "claude-sonnet-5-5",
         }
 
     def findings(self, only: Sequence[str] = ()) -> Iterator[str]:

@@ -37,7 +37,7 @@ RUN = {
     NGINX: ["site"],
     MOVING: ["resumable", "sse-starlette"],
 }
-MODEL = "gpt-5-mini"  # of the guide's app
+MODEL = "gpt-5.4-mini"  # of the guide's app
 # A process that imports much, on a machine that is busy with other tests.
 START_S = 60.0
 

@@ -23,8 +23,8 @@ LOCAL: Final = BUILT_IN[-1]
 
 _ANTHROPIC, _OPENAI = BUILT_IN[:2]
 _HOSTED: Final = {
-    _ANTHROPIC: ("claude-sonnet-4-5", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")),
-    _OPENAI: ("gpt-5-mini", ("OPENAI_API_KEY",)),
+    _ANTHROPIC: ("claude-sonnet-5-5", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")),
+    _OPENAI: ("gpt-5.4-mini", ("OPENAI_API_KEY",)),
 }
 """Provider → the model that is taken of it, and the variables from which its SDK reads a key."""
 

@@ -114,7 +114,7 @@ class GenerationBody(ClosedModel):
             "examples": [
                 {"prompt": "Why is the sky blue?"},
                 {
-                    "model": "claude-sonnet-4-5",
+                    "model": "claude-sonnet-5-5",
                     "messages": [{"role": "user", "content": "Write a haiku about logs."}],
                     "max_tokens": 200,
                     "metadata": {"chat": "42"},

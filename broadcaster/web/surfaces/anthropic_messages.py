@@ -94,7 +94,7 @@ _ERRORS: Final = json_content(
     },
 )
 _EXAMPLE: Final = {
-    "model": "claude-sonnet-4-5",
+    "model": "claude-sonnet-5-5",
     "max_tokens": 200,
     "messages": [{"role": "user", "content": "Write a haiku about logs."}],
     "stream": True,

@@ -60,7 +60,7 @@ _ERRORS: Final = json_content(
     },
 )
 _EXAMPLE: Final = {
-    "model": "gpt-5-mini",
+    "model": "gpt-5.4-mini",
     "messages": [{"role": "user", "content": "Write a haiku about logs."}],
     "stream": True,
 }

@@ -77,7 +77,7 @@ async def count_message_tokens(
     request: Request,
     here: Here,
     body: Annotated[
-        dict[str, Any], Body(examples=[{"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hi"}]}])
+        dict[str, Any], Body(examples=[{"model": "claude-sonnet-5-5", "messages": [{"role": "user", "content": "Hi"}]}])
     ],
 ) -> Response:
     """By the model's provider where it speaks this API, else estimated."""
@@ -103,7 +103,7 @@ async def count_response_tokens(
     *,
     request: Request,
     here: Here,
-    body: Annotated[dict[str, Any], Body(examples=[{"model": "gpt-5-mini", "input": "Hi"}])],
+    body: Annotated[dict[str, Any], Body(examples=[{"model": "gpt-5.4-mini", "input": "Hi"}])],
 ) -> Response:
     """By the model's provider where it is OpenAI's Responses API, else estimated."""
     services, tenant, _ = here

@@ -17,12 +17,12 @@ OPENAI = {"OPENAI_API_KEY": "k"}
     [
         ({}, True, "local"),
         (ANTHROPIC, True, "local"),
-        (ANTHROPIC, False, "claude-sonnet-4-5"),
-        ({"ANTHROPIC_AUTH_TOKEN": "k"}, False, "claude-sonnet-4-5"),
-        (OPENAI, False, "gpt-5-mini"),
-        ({**OPENAI, **ANTHROPIC}, False, "claude-sonnet-4-5"),
-        ({"ANTHROPIC_API_KEY": "", **OPENAI}, False, "gpt-5-mini"),
-        ({"OWN_KEY": "k"}, False, "gpt-5-mini"),
+        (ANTHROPIC, False, "claude-sonnet-5-5"),
+        ({"ANTHROPIC_AUTH_TOKEN": "k"}, False, "claude-sonnet-5-5"),
+        (OPENAI, False, "gpt-5.4-mini"),
+        ({**OPENAI, **ANTHROPIC}, False, "claude-sonnet-5-5"),
+        ({"ANTHROPIC_API_KEY": "", **OPENAI}, False, "gpt-5.4-mini"),
+        ({"OWN_KEY": "k"}, False, "gpt-5.4-mini"),
     ],
 )
 def test_the_default_model_is_one_that_can_answer(environment: dict[str, str], has_local: bool, chosen: str) -> None:
@@ -35,7 +35,7 @@ def test_the_default_model_is_one_that_can_answer(environment: dict[str, str], h
 def test_a_provider_without_a_route_to_it_is_not_taken() -> None:
     settings = Settings(routes={"claude*": "openai", "gpt-*": "openai", "local": "local"})
     environment = {**ANTHROPIC, **OPENAI}
-    assert choose_default_model(settings, environment, is_set=False, has_local=False).name == "gpt-5-mini"
+    assert choose_default_model(settings, environment, is_set=False, has_local=False).name == "gpt-5.4-mini"
 
 
 def test_a_model_of_that_name_at_another_provider_is_not_the_local_one() -> None:
