@@ -22,6 +22,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadcaster.core.requests.excerpts import excerpt_of
@@ -34,6 +35,8 @@ from broadcaster.web.guards.request_log import CLIENT_LEFT, record_of
 GENERATION_ID_HEADER: Final = "Broadcaster-Generation-Id"
 PROVIDER_REQUEST_ID_HEADER: Final = "Broadcaster-Provider-Request-Id"
 MEDIA_TYPE: Final = "application/problem+json"
+# What OpenAI's SDKs have in their base_url, and Anthropic's in their paths.
+_SDK_PREFIX: Final = "/v1"
 # One second is long enough for a failover's first moments and short enough for people.
 RETRY_AFTER_S: Final = 1
 # A body can break a rule in as many places as it has bytes.
@@ -233,16 +236,34 @@ def failure_response(error: Exception) -> Response | None:
     return error_response(error) if isinstance(error, BroadcasterError) else None
 
 
-async def answer_http(_: Request, error: HTTPException) -> Response:
+async def answer_http(request: Request, error: HTTPException) -> Response:
     """The problem of a request that reaches no route of ours; UnexpectedErrors does the rest, further out."""
     code = _CODE_OF_STATUS.get(error.status_code, "invalid_request" if error.status_code < 500 else "internal_error")
     if error.status_code == 404:
         detail = "nothing is served at this path"
+        if (meant := _meant_path(request)) is not None:
+            detail += (
+                f"; a route is at {meant}: the base_url of OpenAI's SDKs ends with /v1, that of Anthropic's does not"
+            )
     elif error.status_code == 405:
         detail = f"this path is served for {(error.headers or {}).get('allow', 'other methods')}"
     else:
         detail = str(error.detail)
     return problem_response(code, detail, status=error.status_code, headers=error.headers)
+
+
+def _meant_path(request: Request) -> str | None:
+    """The route that the request would have reached with one ``/v1`` before its path; None: there is none."""
+    scope = request.scope
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    meant = path if path.startswith(f"{_SDK_PREFIX}/") else f"{_SDK_PREFIX}{path}"
+    while meant.startswith(f"{_SDK_PREFIX}{_SDK_PREFIX}/"):
+        meant = meant.removeprefix(_SDK_PREFIX)
+    if meant == path:
+        return None
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    found = (each.path for each in routes if each.matches({**scope, "path": meant, "root_path": ""})[0] != Match.NONE)
+    return next(found, None)
 
 
 class UnexpectedErrors:

@@ -33,6 +33,10 @@ SURFACES: Final = (
 
 _SDK_PREFIX: Final = "/v1"
 """Several surfaces have their routes right below it."""
+_SDK_NAMES: Final = frozenset(
+    row.path.split("/")[2] for routes in SURFACES for row in routes if is_below(row.path, _SDK_PREFIX)
+)
+"""The first parts of their paths: an SDK whose base_url lacks the prefix calls these at the root."""
 _OWN_PATHS: Final = (
     *("/v1/generations", "/v1/streams", "/v1/tokens"),
     *("/v1/usage", "/v1/admin", "/v1/caller", "/v1/demo"),
@@ -51,7 +55,7 @@ def shape_of(path: str, headers: Headers) -> ErrorShape | None:
     for routes in SURFACES:
         if routes.prefix != _SDK_PREFIX and is_below(path, routes.prefix):
             return routes.errors
-    if not is_below(path, _SDK_PREFIX):
+    if not is_below(path, _SDK_PREFIX) and path.removeprefix("/").split("/")[0] not in _SDK_NAMES:
         return None
     is_anthropic = any(name in headers for name in _ANTHROPIC_HEADERS)
     return anthropic_messages.shape_error if is_anthropic else openai_error
