@@ -13,7 +13,7 @@ from broadcaster.testing.server import ScriptedProvider
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; the first line of stdout has the address."""
+    """Serve until SIGINT or SIGTERM; stdout has the address, and the variables that lead a worker there."""
     parser = argparse.ArgumentParser(prog="python -m broadcaster.testing", description=main.__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 picks a free one")
@@ -33,6 +33,7 @@ async def _serve(provider: ScriptedProvider) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with provider:
         sys.stdout.write(f"listening on {provider.base_url}\n")
+        sys.stdout.write(f"OPENAI_BASE_URL={provider.openai_base_url}\nANTHROPIC_BASE_URL={provider.base_url}\n")
         sys.stdout.flush()
         await stopped.wait()
 

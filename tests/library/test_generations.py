@@ -48,7 +48,7 @@ async def test_the_same_key_starts_one_generation(broadcaster: Broadcaster):
         ({"prompt": "a", "temprature": 1}, TypeError, "'temprature', did you mean 'temperature'"),
         ({"prompt": "a", "max_tokens": "9"}, InvalidInput, "max_tokens"),
         ({"prompt": "a", "metadata": {"x": float("nan")}}, InvalidInput, "NaN"),
-        ({"prompt": "a", "model": "nobodys"}, UnknownModel, "route"),
+        ({"prompt": "a", "model": "nobodys"}, UnknownModel, "no route serves the model 'nobodys'"),
         ({"prompt": "a", "webhook": {"url": "https://example.com/"}}, WebhookNotAllowed, "webhook"),
         ({"prompt": "a", "stream": True}, TypeError, "events"),
         ({"prompt": "a", "idempotency_key": "é"}, InvalidInput, "idempotency_key"),

@@ -125,7 +125,7 @@ async def test_a_full_stream_stops_its_iterator(broadcaster: Broadcaster, connec
 async def test_an_id_that_is_taken_closes_the_iterator_unasked(broadcaster: Broadcaster):
     await broadcaster.publish(Source("a"), id="answer")
     source = Source("b")
-    with pytest.raises(StreamExists):
+    with pytest.raises(StreamExists, match="if_exists"):
         await broadcaster.publish(source, id="answer", max_events=5)
     assert (source.requested, source.closed > 0) == (0, True)
 

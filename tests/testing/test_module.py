@@ -17,6 +17,9 @@ async def test_the_process_prints_its_address_serves_any_model_and_ends_on_sigte
     try:
         line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
         assert line.startswith("listening on http://127.0.0.1:")
+        url = line.removeprefix("listening on ").strip()
+        variables = [(await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip() for _ in range(2)]
+        assert variables == [f"OPENAI_BASE_URL={url}/v1", f"ANTHROPIC_BASE_URL={url}"]
         reader, writer = await asyncio.open_connection("127.0.0.1", int(line.rpartition(":")[2]))
         client = RawClient(reader, writer)
         client.post("whatever")

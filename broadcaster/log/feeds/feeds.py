@@ -178,7 +178,9 @@ class Feeds:
         if code == _FULL:
             raise LogUnavailable("Redis is full: nothing was replaced; try again")
         if code < 0:
-            raise StreamExists("the id is taken: by a feed of another configuration, or one deleted within the hour")
+            taken = "the id is taken: by a feed of another configuration, or one deleted within the hour"
+            remedy = "" if replaces else '; if_exists="replace" begins the stream anew, "join" follows it'
+            raise StreamExists(taken + remedy)
         if code > 0:
             await self._storage.created_feed(tenant, stored_id, size=len(request))
             await self._index.created(tenant, stored_id)

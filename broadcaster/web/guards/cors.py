@@ -40,7 +40,6 @@ _EXPOSED: Final = (
     "allow",
     "www-authenticate",
     "x-vercel-ai-ui-message-stream",
-    "etag",
     *EXPOSED_HEADERS,
 )
 _ALLOWED: Final = "broadcaster.allowed_origin"

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple, TypeVar
 
 from fastapi import Body, Header, Path, Query, Request, Response
 
-from broadcaster.errors import Busy, LogUnavailable
+from broadcaster.errors import Busy, LogUnavailable, UnknownModel
 from broadcaster.hub.places import Place
 from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents import schemas
@@ -83,7 +83,11 @@ async def create_generation(
     """Starts a generation that outlives this request: it continues without a connected client."""
     services, tenant, base = here
     wait = _Wait.of(body, wait_s=wait_s, prefer=prefer, services=services)
-    generation = generation_request(body, services)
+    try:
+        generation = generation_request(body, services)
+    except UnknownModel:
+        # A problem repeats nothing of the request.
+        raise UnknownModel("no route serves this model; GET /v1/models lists those of this server") from None
     stays = bool(body.stream) or wait.seconds > 0
     with services.reserve(tenant, waits=not body.stream) if stays else nullcontext() as place:
         created = await services.create(generation, tenant=tenant, idempotency_key=idempotency_key, is_watched=stays)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from broadcaster.core.requests.priorities import Priority
-from broadcaster.errors import UnknownModel
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.web.documents import schemas
 from broadcaster.web.services import Services
@@ -14,11 +13,7 @@ from broadcaster.web.services import Services
 def generation_request(body: schemas.GenerationBody, services: Services) -> GenerationRequest:
     """The request with this server's defaults. Raises UnknownModel, WebhookNotAllowed."""
     model = body.model or services.default_model
-    try:
-        services.routes.provider_for(model)
-    except UnknownModel:
-        # A problem repeats nothing of the request.
-        raise UnknownModel("no route serves this model; GET /v1/models lists those of this server") from None
+    services.routes.provider_for(model)  # raises UnknownModel
     if body.webhook is not None:
         services.webhook_hosts.admit(body.webhook.url)  # raises WebhookNotAllowed
     fields = {
