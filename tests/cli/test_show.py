@@ -57,7 +57,12 @@ def printed(server):
         async def plan(exchange: Exchange) -> None:
             await exchange.answer(200, json.dumps(document).encode())
 
-        server.routes["GET", f"/v1/generations/{ID}"] = plan
+        async def unknown(exchange: Exchange) -> None:
+            await exchange.problem(404, "unknown_stream")
+
+        is_feed = document.get("kind") == "feed"
+        server.routes["GET", f"/v1/generations/{ID}"] = unknown if is_feed else plan
+        server.routes["GET", f"/v1/streams/{ID}"] = plan
         result = await run("show", ID, *options)
         assert (result.exit_code, result.stderr) == (0, "")
         return result.stdout
@@ -111,6 +116,16 @@ async def test_a_generation_that_waits_has_few_facts(printed):
 
 async def test_the_text_of_a_server_cannot_control_the_terminal(printed):
     assert "\x1b" not in await printed({"id": ID, "status": "queued", "model": "x\x1b[2J", "metadata": {"\x1b": 1}})
+
+
+@pytest.mark.parametrize("kind", ["generation", "feed"])
+async def test_show_names_a_content_of_which_a_part_is_gone(printed, kind):
+    document = {"id": ID, "kind": kind, "status": "finished", "last_id": "7-9", "last_seq": 9}
+    assert "\ncontent " not in await printed(document)
+    gone = (await printed(document | {"truncated": True})).split("\n")
+    assert ["content", "incomplete: its log has expired or was trimmed"] in [
+        [field.strip() for field in line.split(maxsplit=1)] for line in gone
+    ]
 
 
 async def test_a_long_prompt_is_cut_and_its_length_printed(printed):

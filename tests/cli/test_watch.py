@@ -9,8 +9,9 @@ import time
 import pytest
 
 from broadcaster.core.events import Abort, Attempt, Error, TextDelta
+from broadcaster.core.sse import encode_frame
 from tests.cli.conftest import ID, STORY, as_log, run
-from tests.support.servers.sse_server import Exchange, SseServer
+from tests.support.servers.sse_server import Exchange, SseServer, frame
 
 
 async def test_generate_prints_the_answer_and_the_id_beside_it(server):
@@ -121,6 +122,16 @@ async def test_an_incomplete_answer_ends_with_1_and_the_reason(server, terminal,
     result = await run("tail", ID, *options)
     assert result.exit_code == 1
     assert message in result.output
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+async def test_tail_of_an_answer_whose_log_has_expired_ends_with_4(server, options):
+    last = server.entries[-1]
+    gap = encode_frame(b'{"reason":"expired","from":1,"to":5}', id=str(server.entries[-2].cursor), event="hub.gap")
+    server.plans.append(server.raw(gap + frame(last)))
+    result = await run("tail", ID, *options)
+    assert result.exit_code == 4
+    assert "expired" in result.output
 
 
 async def test_connections_that_break_show_in_no_letter_of_the_answer(server):

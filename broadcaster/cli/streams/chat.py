@@ -177,8 +177,8 @@ class _Conversation:
             if not watching.done():
                 await end_tasks(watching)
                 await self._stop(generation.id)
-            elif watching.result():
-                self.exit_code = ExitCode.FAILED
+            else:
+                self.exit_code = watching.result() or self.exit_code
         finally:
             await end_tasks(watching, stopping)
         return generation.id

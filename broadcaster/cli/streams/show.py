@@ -24,6 +24,7 @@ _COUNTS: Final = {
     "cachedInputTokens": "read from its cache",
     "cacheWriteInputTokens": "written to its cache",
 }
+_INCOMPLETE: Final = ("content", "incomplete: its log has expired or was trimmed")
 _NOT_COUNTS: Final = frozenset({"type", "estimated", "providerMetadata"})
 
 
@@ -73,6 +74,8 @@ def _feed_facts(state: StreamState, *, now_s: float) -> Iterator[tuple[str, str]
         yield "usage", _usage(state.usage)
     if state.metadata:
         yield "metadata", as_json(state.metadata)
+    if state.truncated:
+        yield _INCOMPLETE
     yield from _newest_parts(state.parts)
 
 
@@ -117,6 +120,8 @@ def _facts(state: Generation, *, now_s: float) -> Iterator[tuple[str, str]]:
         yield "metadata", as_json(state.metadata)
     if prompt := state.prompt or state.title:
         yield "prompt", _short(prompt)
+    if state.truncated:
+        yield _INCOMPLETE
     for part in state.parts:
         if line := _part(part):
             yield line

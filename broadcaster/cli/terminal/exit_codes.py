@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     CANNOT_CONNECT = 3
+    INCOMPLETE = 4
     INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -21,6 +22,7 @@ _MEANINGS: Final = {
     ExitCode.FAILED: "the generation failed or was stopped, the front-end refused, or a check failed",
     ExitCode.USAGE: "the command, its arguments or the settings are wrong",
     ExitCode.CANNOT_CONNECT: "no front-end (or Redis) answers, or not any more",
+    ExitCode.INCOMPLETE: "what was printed lacks a part, which has expired or was trimmed",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }
 

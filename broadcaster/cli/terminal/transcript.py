@@ -16,6 +16,7 @@ from broadcaster.cli.terminal.formats import as_json
 from broadcaster.cli.terminal.screen import Screen
 from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
 from broadcaster.core import events as ev
+from broadcaster.core.cursor import START
 from broadcaster.core.requests.progress import progress_of
 
 MAX_DISPLAY_CHARS: Final = 120
@@ -28,9 +29,16 @@ class Reporter(ABC):
     """Prints the events of a stream, and has the exit code if the stream is over now."""
 
     def __init__(self, screen: Screen) -> None:
-        self.exit_code = ExitCode.OK
         self._screen = screen
         self._is_reconnecting = False
+        self._has_failed = False
+        self._lacks_part = False
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self._has_failed:
+            return ExitCode.FAILED
+        return ExitCode.INCOMPLETE if self._lacks_part else ExitCode.OK
 
     def show(self, event: StreamEvent) -> None:
         """Print the next event; "reconnecting…" once per outage, for any number of tries."""
@@ -40,7 +48,19 @@ class Reporter(ABC):
             self._is_reconnecting = True
         elif not isinstance(event, Notice) or event.name == "hub.live":
             self._is_reconnecting = False
+        self._note_completeness(event)
         self._print(event)
+
+    def _note_completeness(self, event: StreamEvent) -> None:
+        match event:
+            case GapReceived(reason=reason, cursor=kept):
+                self._lacks_part = reason not in _TAKEN_BACK or (self._lacks_part and kept != START)
+            case EntryReceived(event=ev.Attempt()):
+                self._lacks_part = False  # what is void lacks nothing
+            case EntryReceived(event=ev.Error() | ev.Abort()):
+                self._has_failed = True
+            case _:
+                pass
 
     @abstractmethod
     def _print(self, event: StreamEvent) -> None: ...
@@ -92,7 +112,6 @@ class TranscriptPrinter(Reporter):
             if event.finish_reason not in (None, "stop"):
                 self._screen.note(f"ended: {event.finish_reason}")
             return
-        self.exit_code = ExitCode.FAILED
         if isinstance(event, ev.Error):
             self._screen.fail(f"the stream failed ({event.code}): {event.error_text}")
         else:
@@ -106,8 +125,6 @@ class JsonLines(Reporter):
         match event:
             case EntryReceived():
                 self._line(kind="entry", id=str(event.cursor), event=msgspec.Raw(event.raw))
-                if isinstance(event.event, ev.Error | ev.Abort):
-                    self.exit_code = ExitCode.FAILED
             case GapReceived(reason=reason, cursor=cursor, first_seq=first_seq, last_seq=last_seq):
                 self._line(kind="gap", id=str(cursor), reason=reason, first_seq=first_seq, last_seq=last_seq)
             case Notice(name=name, data=data):

@@ -13,7 +13,10 @@ from broadcaster.cli.terminal.screen import Screen, harmless
 from broadcaster.cli.terminal.transcript import MAX_DISPLAY_CHARS, JsonLines, TranscriptPrinter
 from broadcaster.client import EntryReceived, GapReceived, Notice, Reconnecting
 from broadcaster.core import events as ev
-from broadcaster.core.cursor import Cursor
+from broadcaster.core.cursor import START, Cursor
+
+TRIMMED = GapReceived("trimmed", Cursor(7, 4), 1, 4)
+EXPIRED = GapReceived("expired", Cursor(7, 4), 1, 4)
 
 
 def received(event: Any) -> EntryReceived:
@@ -96,7 +99,7 @@ def test_an_answer_that_ends_its_line_gets_no_second_end(printed):
         (ev.Error(code="worker_lost", error_text="gone"), "error: the stream failed (worker_lost): gone"),
         (ev.Abort(reason="stopped"), "aborted: stopped"),
         (ev.Abort(), "aborted: no reason given"),
-        (GapReceived("trimmed", Cursor(7, 4), 1, 4), "gap (trimmed): entries 1 to 4 are gone"),
+        (TRIMMED, "gap (trimmed): entries 1 to 4 are gone"),
         (GapReceived("rewound", Cursor(7, 4), 5, 6), "gap (rewound): what was printed after entry 7-4 is void"),
         (Notice("hub.stalled", {"reason": "worker_lost"}), "waiting: worker_lost"),
     ],
@@ -163,4 +166,23 @@ def test_text_without_control_characters_is_left_alone():
 def test_the_exit_code_distinguishes_complete_answers_from_incomplete_ones(kind, terminal_event, code):
     reporter = kind(Screen())
     reporter.show(received(terminal_event))
+    assert reporter.exit_code == code
+
+
+@pytest.mark.parametrize("kind", [TranscriptPrinter, JsonLines])
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        ([EXPIRED, ev.Finish()], ExitCode.INCOMPLETE),
+        ([TRIMMED, text("B"), ev.Finish()], ExitCode.INCOMPLETE),
+        ([TRIMMED, ev.Error(error_text="x")], ExitCode.FAILED),
+        ([TRIMMED, ev.Attempt(attempt=2), text("AB"), ev.Finish()], ExitCode.OK),
+        ([TRIMMED, GapReceived("reset", START, 1, 4), text("AB"), ev.Finish()], ExitCode.OK),
+        ([TRIMMED, GapReceived("rewound", Cursor(7, 5), 6, 7), ev.Finish()], ExitCode.INCOMPLETE),
+    ],
+)
+def test_an_answer_that_is_printed_without_a_part_has_an_exit_code_of_its_own(kind, shown, code):
+    reporter = kind(Screen())
+    for event in shown:
+        reporter.show(event if isinstance(event, GapReceived) else received(event))
     assert reporter.exit_code == code
