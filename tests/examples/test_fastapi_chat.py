@@ -15,6 +15,7 @@ from playwright.async_api import Page, expect
 
 from broadcaster.testing import ScriptedProvider
 from examples.fastapi_chat.tokens import answer
+from tests.examples.conftest import expire_logs
 from tests.support.documents import REDIS_URL, marked_blocks, started
 from tests.support.log.valkey import ValkeyServer
 from tests.support.servers.browser import open_tabs
@@ -104,6 +105,21 @@ async def stopped_in_the_middle(page: Page, other: Page) -> None:
     await other.get_by_role("button", name="Stop").click()
     for tab in (page, other):
         await expect(tab.get_by_test_id("note").last).to_have_text("Stopped.")
+
+
+async def test_an_answer_whose_log_has_expired_is_shown_with_a_note(server: ValkeyServer, tmp_path: Path) -> None:
+    async with chat(server, tmp_path, SECONDS_PER_WORD="0.001") as running, open_tabs() as tabs:
+        page = (await tabs.open(running.url)).page
+        await page.get_by_label("Your name").fill("ada")
+        await page.get_by_role("button", name="Log in").click()
+        await page.get_by_label("Ask something").fill("why?")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "finished")
+        await expect(page.get_by_test_id("note")).to_have_text("")
+        expire_logs(server)
+        await page.reload()
+        await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "finished")
+        await expect(page.get_by_test_id("note")).to_have_text("An earlier part has expired.")
 
 
 async def test_users_watch_their_own_answers_and_no_others(server: ValkeyServer, tmp_path: Path) -> None:

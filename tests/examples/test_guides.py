@@ -18,6 +18,7 @@ from playwright.async_api import Page, expect
 
 from broadcaster import Broadcaster
 from broadcaster.testing import ScriptedProvider
+from tests.examples.conftest import expire_logs
 from tests.support.documents import REDIS_URL, ROOT, Block, marked_blocks, run_to_its_end, started
 from tests.support.log.valkey import ValkeyServer
 from tests.support.servers.browser import open_tabs
@@ -98,6 +99,9 @@ async def test_the_fastapi_guides_page_survives_a_reload_and_shows_others_nothin
                 await first.finish()
                 await shows(page, "Rivers carry it.")
                 await expect(page.locator("#stop")).to_be_hidden()
+                expire_logs(server)
+                await page.reload()
+                await shows(page, "[An earlier part has expired.] ")
                 await shows((await tabs.open(page.url)).page, " [no longer stored]")
                 await send_prompt(page, "And now?")
                 await second.send_text("It ")
