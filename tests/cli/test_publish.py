@@ -143,6 +143,36 @@ async def test_lines_of_stdin_are_events_in_their_order(server, taker):
     assert max(taker.batches) <= MAX_EVENTS_PER_APPEND
 
 
+@pytest.mark.parametrize("code", ["too_many_values", "body_too_large"])
+async def test_a_batch_that_is_too_large_for_one_body_is_sent_in_halves_with_keys_of_their_own(server, taker, code):
+    async def bounded(exchange: Exchange) -> None:
+        if len(exchange.request.body) > 100:
+            await exchange.problem(413, code)
+        else:
+            await taker(exchange)
+
+    server.routes["POST", f"{PATH}/events"] = bounded
+    lines = [json.dumps({"type": "data-note", "data": number}) for number in range(1500)]
+    assert (await piped(server, "\n".join(lines).encode()))[0] == 0
+    assert [each["data"] for each in taker.taken] == list(range(1500))
+    keys = [request.headers["idempotency-key"] for request in server.requests]
+    assert len(set(keys)) == len(keys)
+
+
+async def test_one_event_that_is_too_large_for_a_body_is_reported_and_those_before_it_are_stored(server, taker):
+    async def bounded(exchange: Exchange) -> None:
+        if {"type": "data-note", "data": "large"} in exchange.request.body:
+            await exchange.problem(413, "body_too_large")
+        else:
+            await taker(exchange)
+
+    server.routes["POST", f"{PATH}/events"] = bounded
+    lines = [*[json.dumps(NOTE)] * 3, json.dumps(NOTE | {"data": "large"})]
+    code, _, err = await piped(server, "\n".join(lines).encode())
+    assert (code, len(taker.taken)) == (1, 3)
+    assert "BROADCASTER_MAX_BODY_BYTES" in err
+
+
 async def test_blank_lines_are_nothing_and_an_array_is_its_events(server, taker):
     code, _, _ = await piped(server, b'\r\n\n[{"type":"data-a","data":1},{"type":"data-b","data":2}]\r\n\n')
     assert (code, taker.batches) == (0, [2])

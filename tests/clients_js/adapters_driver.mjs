@@ -239,9 +239,10 @@ async function lostRun({ run, ...job }) {
 }
 
 /** A run that is stored with one append: the lengths of the texts that a reader gets, and how many offsets there are. */
-async function manyRun({ run, texts, chars, ...job }) {
+async function manyRun({ run, texts, chars, values, ...job }) {
   const adapter = durabilityOf(job, producing(run));
-  const offsets = await adapter.append(Array.from({ length: texts }, () => text("x".repeat(chars))));
+  const chunk = { ...text("x".repeat(chars)), rawEvent: Array(values).fill(1) };
+  const offsets = await adapter.append(Array(texts).fill(chunk));
   await adapter.close();
   const read = await all(durabilityOf(job, joining(run, "-1")).read("-1"));
   return { offsets: new Set(offsets).size, lengths: read.map(({ chunk }) => chunk.delta.length) };

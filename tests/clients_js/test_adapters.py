@@ -128,11 +128,16 @@ async def test_the_readers_of_a_run_that_another_program_stops_get_an_error(adap
     assert len(set(seen["offsets"])) == len(BEFORE)
 
 
-@pytest.mark.parametrize(("texts", "chars"), [(1001, 10), (80, 60_000)], ids=["many chunks", "large chunks"])
+@pytest.mark.parametrize(
+    ("texts", "chars", "values"),
+    [(1001, 10, 0), (80, 60_000, 0), (600, 10, 200)],
+    ids=["many chunks", "large chunks", "chunks of many values"],
+)
 async def test_chunks_that_are_more_than_one_append_takes_go_with_several(
-    adapters: Driver, server_url: str, texts: int, chars: int
+    adapters: Driver, server_url: str, texts: int, chars: int, values: int
 ) -> None:
-    seen = await adapters.request("many_run", kind="ours", server=server_url, run="run-1", texts=texts, chars=chars)
+    size = {"texts": texts, "chars": chars, "values": values}
+    seen = await adapters.request("many_run", kind="ours", server=server_url, run="run-1", **size)
     assert seen == {"offsets": texts, "lengths": [chars] * texts}
 
 

@@ -143,6 +143,26 @@ async def test_a_body_holds_as_many_pieces_as_fit_and_at_least_one(driver: Drive
     assert max(sizes) == 1_200_000
 
 
+async def test_pieces_of_too_many_values_for_one_body_go_in_halves_with_keys_of_their_own(
+    driver: Driver, front_end: FrontEnd
+) -> None:
+    pieces = [{"type": "data-row", "data": [number] * 200} for number in range(1200)]
+    published = await driver.request("publish", stream="job", list=pieces, server=front_end.url)
+    assert published["state"]["status"] == "finished"
+    assert [part["data"][0] for part in (await stored(front_end, "job"))["parts"]] == list(range(1200))
+
+
+async def test_one_piece_that_is_too_large_for_a_body_is_refused(driver: Driver, server: SseServer) -> None:
+    for method, path in (("PUT", ""), ("POST", "/close")):
+        server.routes[method, f"/v1/streams/job{path}"] = document({"id": "job"})
+    server.routes["POST", "/v1/streams/job/events"] = problem(413, "body_too_large")
+    pieces = [{"type": "data-row", "data": number} for number in range(8)]
+    result = await driver.request("publish", stream="job", list=pieces, server=server.url)
+    assert result["failure"]["code"] == "body_too_large"
+    appended = [request.body for request in server.requests if request.path.endswith("/events")]
+    assert appended[-1] == pieces[:1]
+
+
 @pytest.mark.parametrize(
     ("pieces", "options", "status", "failure"),
     [

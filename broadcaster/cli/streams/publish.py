@@ -2,7 +2,7 @@
 
 Lines are sent in batches: the lines that arrive during one call form the next batch, so a slow job's line is sent at
 once and a fast job's lines do not queue up. A batch whose reply was lost is sent once more under the same key, and
-stored once.
+stored once. One that is larger than the front-end takes in one body is sent in halves, each under a key of its own.
 
 With a lease the command renews it while stdin is open: viewers learn that a job was killed with its pipe, and a job
 that is only silent does not count as dead.
@@ -38,6 +38,8 @@ RENEWALS_PER_LEASE: Final = 3
 # As long as a front-end grants it.
 LONGEST_LEASE_S: Final = 3600
 
+# Of a front-end (too many bytes or JSON values), or of a proxy before it.
+TOO_LARGE_STATUS: Final = 413
 _PLACE: Final = re.compile(r"#/(?P<index>\d+)(?:/(?P<field>[^:;]*))?: (?P<what>[^;]*)")
 _SHOWN_CHARS: Final = 60
 _Reply = TypeVar("_Reply")
@@ -185,6 +187,7 @@ class _Publisher:
             raise failure
 
     async def _append_once(self, sourced: Sequence[_SourceEvent]) -> None:
+        """Append these in one append, or in halves if the front-end takes less in one body."""
         key = str(uuid.uuid4())
         events = [event for event, _ in sourced]
 
@@ -194,6 +197,11 @@ class _Publisher:
         try:
             taken = await self._repeated(send)
         except ClientError as error:
+            if error.status == TOO_LARGE_STATUS and len(sourced) > 1:
+                half = len(sourced) // 2
+                await self._append_once(sourced[:half])
+                await self._append_once(sourced[half:])
+                return
             if error.code == "unknown_stream":
                 text = f"unknown_stream: {self._id}: {error.detail}; create it with --create"
                 raise CommandFailed(text, ExitCode.FAILED) from error

@@ -11,9 +11,9 @@
  *    Chunks that are gone (expired, trimmed) are an error, never a silent hole.
  */
 
-import { measured, takeBatch } from "../src/batches.js";
+import { appendBatch, measured, takeBatch } from "../src/batches.js";
 import { BroadcasterError } from "../src/errors.js";
-import { Credential, call, createKey, streamPath } from "../src/server.js";
+import { Credential, call, streamPath } from "../src/server.js";
 import { watch } from "../src/watch.js";
 
 const CHUNK = "data-tanstack-ai";
@@ -95,8 +95,7 @@ function openWriter(send, body) {
       while (waiting.length > 0) {
         if (failure !== null) throw failure;
         const { events } = takeBatch(waiting);
-        const { ids } = await send("POST", "/events", { body: events, headers: { "idempotency-key": createKey() } });
-        offsets.push(...ids);
+        offsets.push(...(await appendBatch(events, (more) => send("POST", "/events", more))));
       }
       hasFailed = chunks.at(-1)?.type === "RUN_ERROR";
       return offsets;

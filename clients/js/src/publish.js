@@ -10,7 +10,7 @@
  * 4. The lease is renewed while the source is quiet. Of a publisher that is lost, viewers get the error `writer_lost`.
  */
 
-import { MAX_CHARS, MOST, measured, takeBatch } from "./batches.js";
+import { MAX_CHARS, MOST, appendBatch, measured, takeBatch } from "./batches.js";
 import { TERMINAL } from "./fold.js";
 import { unlessAborted } from "./pace.js";
 import { Credential, call, createKey, streamPath } from "./server.js";
@@ -130,7 +130,7 @@ function openFeed(append) {
     while (waiting.length > 0 && failure === null) {
       const { events, chars } = takeBatch(waiting);
       waitingChars -= chars;
-      await append({ body: events, headers: { "idempotency-key": createKey() } });
+      await appendBatch(events, append);
     }
   }
 
