@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
+import pytest
 from playwright.async_api import expect
 
 from broadcaster.core import events as ev
@@ -13,6 +15,7 @@ from tests.console.conftest import DEADLINE_S, Worker, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tabs
 
+LEAST_S = 0.3
 _IS_IN_SIGHT = """() => {
   const [line, viewers] = ["indicator", "viewers"].map((id) => document.getElementById(id).getBoundingClientRect());
   return viewers.bottom <= line.bottom + 1;
@@ -168,3 +171,31 @@ async def test_jobs_show_their_progress_in_the_list_without_a_connection_of_thei
         while "25% · no report for 1 min · Moving" not in await row.inner_text():
             await tab.page.clock.run_for(500)
     assert [each for each in sent if "/events" in each or "/v1/streams/" in each] == []
+
+
+@pytest.mark.parametrize("ahead_s", [600, -600])
+async def test_a_browser_with_another_clock_shows_the_times_of_the_server(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld, ahead_s: int
+) -> None:
+    world.add("nightly", kind="feed", status="running", request={})
+    world.append("nightly", ev.DataEvent(type="data-progress", data={"done": 3, "total": 8}))
+    tab = await tabs.open("about:blank")
+    await tab.page.clock.install(time=time.time() + ahead_s)
+    await tab.page.goto(url)
+    row = tab.part("generations").get_by_role("link").filter(has_text="nightly")
+    await expect(row).to_have_text(re.compile("nightly37%$"))
+    await tab.send("hello")
+    generation_id, _ = await worker.take()
+    await expect(tab.part("status")).to_have_attribute("data-state", "live")
+    created_at = time.time()
+    async with asyncio.timeout(DEADLINE_S):
+        while time.time() < created_at + LEAST_S:
+            await asyncio.sleep(0.01)
+    worker.write(generation_id, "Well, ")
+    await expect(tab.part("answer")).to_contain_text("Well,")
+    worker.finish(generation_id, "that is all.")
+    await expect(tab.part("status")).to_have_text("Finished")
+    timeline = tab.part("timeline")
+    await timeline.locator("summary").click()
+    await expect(timeline).to_contain_text(re.compile(r"First token after (0\.[3-9]|[1-9]\.\d) s"))
+    await expect(timeline).to_contain_text(re.compile(r"Finished after [0-9]\.\d s"))

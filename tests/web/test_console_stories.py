@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 
 from tests.support.servers.console_modules import CONSOLE
 
-MODULES = ("demo/story.js", "timeline/course.js", "timeline/rows.js")
+MODULES = ("demo/story.js", "timeline/course.js", "timeline/rows.js", "server_clock.js")
 DRIVER = """
 import { Story } from "./story.mjs";
 import { courseOf } from "./course.mjs";
 import { Rows } from "./rows.mjs";
+import { Offset } from "./server_clock.mjs";
 const jobs = {
   story([fault, facts, updates]) {
     const story = new Story(fault, facts, { now: 0, last: 4 });
@@ -24,6 +26,13 @@ const jobs = {
     return { lines: story.lines, isSurvived: story.isSurvived };
   },
   course: courseOf,
+  offset(notes) {
+    const offset = new Offset();
+    return notes.map(([from, to, sentAt, receivedAt]) => {
+      offset.note({ from, to, sentAt, receivedAt });
+      return offset.seconds;
+    });
+  },
   rows(updates) {
     const rows = new Rows();
     for (const [now, update] of updates) rows.note(update, now);
@@ -147,3 +156,27 @@ def test_the_course_of_a_generation_is_drawn_where_its_times_are_known(folder: P
 def test_a_generation_that_waits_has_a_course_too(folder: Path) -> None:
     course = run(folder, "course", {"createdAt": 100.0, "endedAt": None, "now": 103.0, "rows": []})
     assert course["lines"] == ["Waiting for a worker: 3.0 s"]
+
+
+@pytest.mark.parametrize("skew", [2, -2.5, 600, -600])
+def test_the_servers_clock_is_learned_from_the_dates_and_the_stamps_of_its_responses(folder: Path, skew: float) -> None:
+    def response(at: float, *, is_stamp: bool = False) -> list[float]:
+        """What a response tells whose server names its time at this moment of its own clock."""
+        date = at if is_stamp else math.floor(at)
+        return [date, date + (0.001 if is_stamp else 2), at - skew - 0.01, at - skew + 0.02]
+
+    dates = [response(at) for at in (1000.4, 1001.9, 1003.0)]
+    offsets = run(folder, "offset", [*dates, response(1004.3, is_stamp=True)])
+    assert offsets[0] == pytest.approx(skew, abs=1.1)
+    assert offsets[2] == pytest.approx(skew, abs=0.6)
+    assert offsets[3] == pytest.approx(skew, abs=0.03)
+
+
+def test_an_offset_that_may_be_none_is_none_and_a_clock_that_is_set_is_learned_anew(folder: Path) -> None:
+    same = [1000, 1002, 1000.9, 1001.0]
+    ahead = [1002, 1004, 1602.5, 1602.6]
+    assert run(folder, "offset", [same, ahead, [1004, 1006, 1004.5, 1004.6]]) == [
+        0,
+        pytest.approx(-599.5, abs=1.1),
+        0,
+    ]

@@ -3,11 +3,12 @@
 import { BroadcasterError } from "./client/errors.js";
 import { call, generationPath, streamPath } from "./client/server.js";
 import { keyHeaders, noteRefusal } from "./key.js";
+import { fetchDated, noteCreation } from "./server_clock.js";
 
 const SUPERSEDED = "superseded";
 
 /** A second call with the same `key` and body returns the generation that the first call created. */
-export const startGeneration = (body, key) => send("POST", "/v1/generations", body, { "idempotency-key": key });
+export const startGeneration = (body, key) => noteCreation(send("POST", "/v1/generations", body, { "idempotency-key": key }));
 /** The newest generations and feeds. */
 export const listStreams = (limit) => send("GET", `/v1/streams?limit=${limit}`);
 /** Resolves when the server accepts this key, else fails with a BroadcasterError. */
@@ -53,7 +54,7 @@ async function send(method, path, body, given = {}) {
   const headers = { ...own, ...given };
   try {
     // Without repetitions: what fails is shown, and the lists are polled.
-    const response = await call(method, path, { body, headers, retries: 0 });
+    const response = await call(method, path, { body, headers, retries: 0, fetch: fetchDated });
     // It may be another tenant's: nothing of it is shown or stored.
     if (own.authorization === keyHeaders().authorization || given.authorization !== undefined) return response;
     throw new BroadcasterError(SUPERSEDED, "the key has changed", { status: null, retry: true });

@@ -11,6 +11,7 @@ import { byId, element, place, setText, show } from "./dom.js";
 import { Eta, leftText } from "./render/eta.js";
 import { MAX_LABEL_CHARS, cut } from "./render/lengths.js";
 import { stepOf } from "./render/reports.js";
+import { serverNow } from "./server_clock.js";
 import { ago, isOver, statusText, viewersText } from "./texts.js";
 
 export class KeyDialog {
@@ -116,7 +117,7 @@ export class StreamList {
   }
 
   draw(streams, selectedId) {
-    const now = Date.now() / 1000;
+    const now = serverNow();
     const rows = new Map();
     for (const stream of streams) {
       const row = this.rows.get(stream.id) ?? new Row(stream.id);
@@ -143,7 +144,7 @@ class Row {
 
   update(stream, { isSelected, now }) {
     const { id, status, title } = stream;
-    this.progress.note(stream, performance.now());
+    this.progress.note(stream, { at: performance.now(), now });
     setText(this.title, title || id);
     setText(this.detail, this.facts(stream, now).join(" · "));
     this.detail.title = this.detail.textContent;
@@ -160,7 +161,7 @@ class Row {
 
   facts({ kind, status, created_at: createdAt, active_at: activeAt, viewers }, now) {
     const watching = !isOver(status) && viewers > 0 ? [viewersText(viewers)] : [];
-    const texts = this.progress.texts(performance.now(), now - activeAt);
+    const texts = this.progress.texts(performance.now());
     if (texts !== null) return [...texts, ...watching];
     const time = isOver(status) ? `${ago(activeAt ?? createdAt, now)} ago` : ago(createdAt, now);
     return [...(kind === "feed" ? ["job"] : []), statusText(status), ...watching, time];
@@ -176,10 +177,17 @@ class ListedProgress {
     this.eta = new Eta();
     this.step = null;
     this.job = null;
+    this.activeAt = null;
+    this.activeMs = null; // when the feed's newest event came, performance.now()
+    this.notedMs = -Infinity;
   }
 
-  /** A report that has left the end of the feed's log counts until there is another one. */
-  note({ status, progress }, at) {
+  /**
+   * `at` is performance.now(), `now` the server's time. A report that has left the end of the feed's log counts until there
+   * is another one.
+   */
+  note({ status, progress, active_at: activeAt }, { at, now }) {
+    this.noteActivity(activeAt, { at, now });
     if (isOver(status)) this.step = null;
     const step = isOver(status) ? null : stepOf(progress);
     if (step === null || (step.done === this.step?.done && step.total === this.step.total && progress.job === this.job)) return;
@@ -189,9 +197,19 @@ class ListedProgress {
     this.eta.note(step, at);
   }
 
-  /** null: no progress is known. `silentS`: the time since the feed's newest event. */
-  texts(at, silentS) {
+  /** What is new came after the list before: then it is not older than that, whatever the clocks show. */
+  noteActivity(activeAt, { at, now }) {
+    if (typeof activeAt === "number" && activeAt !== this.activeAt) {
+      this.activeMs = Math.max(at - Math.max(0, now - activeAt) * 1000, this.notedMs);
+      this.activeAt = activeAt;
+    }
+    this.notedMs = at;
+  }
+
+  /** null: no progress is known. */
+  texts(at) {
     if (this.step === null) return null;
+    const silentS = this.activeMs === null ? 0 : (at - this.activeMs) / 1000;
     const { percent, message } = this.step;
     const left = silentS > SILENT_S ? `no report for ${ago(0, silentS)}` : leftText(this.eta.secondsLeft(at));
     return [`${percent}%`, left, cut(message || this.job, MAX_LABEL_CHARS)].filter((text) => text !== "");

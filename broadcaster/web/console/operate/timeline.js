@@ -4,6 +4,7 @@
  */
 
 import { getTimeline } from "../api.js";
+import { serverNow } from "../server_clock.js";
 import { isOver, statusText } from "../texts.js";
 import { courseOf } from "../timeline/course.js";
 import { Picture } from "../timeline/picture.js";
@@ -89,7 +90,7 @@ export class Timeline {
       this.isCut ? `only the first ${ROWS_KEPT} steps are shown` : null,
     ]);
     const { created_at: createdAt, ended_at: endedAt } = view;
-    this.picture.draw(courseOf({ createdAt, endedAt, now: Date.now() / 1000, rows }));
+    this.picture.draw(courseOf({ createdAt, endedAt, now: serverNow(), rows }));
     let isFirst = true;
     const shown = [this.row("queued", view.created_at, view.created_at, "Queued", "")];
     for (const row of rows) {

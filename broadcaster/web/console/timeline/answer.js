@@ -1,5 +1,6 @@
 /** The timeline below one answer: folded away until it is opened, and drawn only then. */
 
+import { serverNow } from "../server_clock.js";
 import { observers } from "../stream.js";
 import { courseOf } from "./course.js";
 import { Picture } from "./picture.js";
@@ -34,7 +35,7 @@ export class AnswerTimeline {
   }
 
   note(update) {
-    if (this.rows.note(update, Date.now() / 1000)) this.draw();
+    if (this.rows.note(update, serverNow())) this.draw();
   }
 
   /** `state` is the API's newest document of the generation, or null. */
@@ -50,8 +51,8 @@ export class AnswerTimeline {
     this.root.hidden = this.times === null || rows.length === 0;
     if (this.root.hidden || !this.root.open) return;
     const isOver = rows.at(-1).kind === "end";
-    this.endedAt = isOver ? (this.times.endedAt ?? this.endedAt ?? Date.now() / 1000) : null;
-    this.picture.draw(courseOf({ createdAt: this.times.createdAt, endedAt: this.endedAt, now: Date.now() / 1000, rows }));
+    this.endedAt = isOver ? (this.times.endedAt ?? this.endedAt ?? serverNow()) : null;
+    this.picture.draw(courseOf({ createdAt: this.times.createdAt, endedAt: this.endedAt, now: serverNow(), rows }));
     if (!isOver) this.timer = setTimeout(() => this.draw(), REDRAW_MS);
   }
 }

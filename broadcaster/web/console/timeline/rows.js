@@ -24,7 +24,7 @@ export class Rows {
     this.isLive = false;
   }
 
-  /** Take the next update of a watch, at `now` (Unix seconds). Returns whether a row was added. */
+  /** Take the next update of a watch, at `now` (Unix seconds, the server's clock). Returns whether a row was added. */
   note(update, now) {
     if (update.kind === "connection") this.isLive = update.name === "live" || (this.isLive && update.name === "stalled");
     if (update.kind === "gap" && (update.reason === "rewound" || update.reason === "reset")) this.rows = [];
