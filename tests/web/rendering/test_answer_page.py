@@ -187,6 +187,34 @@ async def test_data_and_formulas_that_are_made_to_be_huge_do_not_stop_the_page(l
         assert await page.evaluate(longest) < 100_100
 
 
+def nested(levels: int, before: str, after: str = "}") -> str:
+    return before * levels + "x" + after * levels
+
+
+async def test_a_formula_of_commands_that_multiply_the_work_is_its_source(live_client: httpx2.AsyncClient) -> None:
+    costly = [
+        nested(6, r"\cancelto{x}{"),
+        nested(6, r"\llap{"),
+        nested(6, r"\mathllap{"),
+        nested(6, r"\equilibriumLeft{"),
+        r"\ce{" + nested(6, r"<=>>[\frac{", "}{A}]") + "}",
+        nested(7, r"\ce{^{", "}_{2}X}"),
+        nested(6, "\\ce{^{%}}\n", "}_{2}X}"),
+        r"\cancelto{0}{" + "x+" * 1100 + r"x}\llap{x}\llap{x}",
+    ]
+    usual = [
+        r"\cancelto{0}{x} + \cancelto{0}{y} + \cancelto{1}{z}",
+        r"\ce{2H2} + \ce{O2} + \ce{N2} + \ce{He} + \ce{Ar} + \ce{Ne} + \ce{^{14}_{6}C} + \ce{^{14}_{7}N}",
+        r"\ce{" + "A -> " * 200 + "A}",
+    ]
+    blocks = [f"$$\n{each}\n$$\n\n" for each in costly + usual]
+    async with page_of(live_client) as (page, _):
+        await page.evaluate("(text) => showText(text, { isOver: true })", "".join(blocks))
+        # They are drawn one after another.
+        await expect(page.locator(".formula").last.locator(".formula-drawn")).to_be_visible()
+        assert await page.locator(".formula-source:visible").all_text_contents() == costly
+
+
 async def test_an_answer_grows_without_touching_what_is_finished(live_client: httpx2.AsyncClient) -> None:
     async with page_of(live_client) as (page, _):
         written = await page.evaluate("write", {"text": SAMPLE * 22, "tokenChars": 4, "perSecond": 1000})

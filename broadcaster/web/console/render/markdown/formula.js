@@ -7,6 +7,11 @@ const MATHML = "http://www.w3.org/1998/Math/MathML";
 const MAX_CHARS = 5000;
 // A macro of a few lines can become a million nodes: a formula that defines one is not drawn.
 const DEFINITION = /\\(?:[gex]?def|let|futurelet|(?:re)?newcommand|providecommand)(?![a-z])/i;
+// Temml builds what these commands hold two or three times, so that its work grows by that factor with each level. So it
+// does for the arrows of mhchem, and for a `\ce` within another one where that begins an isotope.
+const REPEATING = /\\(?:cancelto|(?:math)?llap|equilibrium(?:Left|Right))(?![a-zA-Z])|<=>>|<<=>/;
+const MAX_WORK_CHARS = 20_000;
+const SIGNS = new RegExp(`${REPEATING.source}|\\\\(?:ce|verb)(?![a-zA-Z])|\\\\[^]|[{}%]`, "g");
 // Attributes that run something, load something, or name an element of the page.
 const FORBIDDEN = /^(id|href|src|on.*|xlink.*)$/i;
 const OPTIONS = { throwOnError: true, trust: false, maxSize: [50, 500], maxExpand: 200, wrap: "tex" };
@@ -70,7 +75,7 @@ export class FormulaView {
     growText(this.text, text);
     this.tex = text;
     waiting.delete(this);
-    if (isOpen || text.length > MAX_CHARS || DEFINITION.test(text)) return;
+    if (isOpen || text.length > MAX_CHARS || DEFINITION.test(text) || isExpensive(text)) return;
     waiting.add(this);
     if (isDrawing) return;
     isDrawing = true;
@@ -97,6 +102,19 @@ export class FormulaView {
     if (this.#drawn !== null) this.node.append(this.#drawn);
     this.source.hidden = nodes !== null;
   }
+}
+
+/** Whether the formula could hold the page up: it counts as three times its length for each command that repeats. */
+function isExpensive(tex) {
+  let repeating = 0;
+  let depth = 0;
+  for (const [sign] of tex.matchAll(SIGNS)) {
+    if (sign === "{") depth += 1;
+    else if (sign === "}") depth -= 1;
+    else if (sign === "%" || sign === "\\verb") depth = Infinity; // the braces behind it may be text
+    else if (sign === "\\ce" ? depth > 0 : REPEATING.test(sign)) repeating += 1;
+  }
+  return tex.length * 3 ** repeating > MAX_WORK_CHARS;
 }
 
 /** Whether there is nothing but MathML below the node; takes away the attributes that it must not have. */
