@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from playwright.async_api import expect
@@ -108,6 +109,33 @@ async def test_an_answer_that_is_over_and_is_still_read_is_shown_as_loading(
     await expect(tab.part("answer")).to_have_text("Well.")
     await expect(tab.part("status")).to_have_text("Finished")
     await expect(tab.page.locator(".turn-meta")).to_have_text("local")
+
+
+async def test_an_answer_whose_end_has_not_arrived_is_not_shown_as_finished(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open("about:blank")
+    await tab.page.clock.install()
+    await tab.page.goto(url)
+    await tab.send("hello")
+    generation_id, _ = await worker.take()
+    worker.write(generation_id, "Never take both")
+    await expect(tab.part("answer")).to_contain_text("Never")
+    await tab.is_connected()
+    # Calls of the API pass, and the connection of the events stands still.
+    stream = world.streams[generation_id]
+    stream.meta = replace(stream.meta, status="finished")
+    await tab.page.clock.run_for(2000)
+    await expect(tab.part("status")).to_have_text("Loading…")
+    await expect(tab.part("status")).not_to_have_attribute("data-status", "finished")
+    await expect(tab.part("copy-answer")).to_be_hidden()
+    await expect(tab.part("announcer")).to_have_text("The answer has begun.")
+    assert await tab.page.title() == "● hello"
+    worker.finish(generation_id, " on one day.")
+    await expect(tab.part("status")).to_have_text("Finished")
+    await expect(tab.part("announcer")).to_have_text("The answer is complete.")
+    await expect(tab.page).to_have_title("✓ hello")
+    await expect(tab.part("answer")).to_have_text("Never take both on one day.")
 
 
 async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(

@@ -95,7 +95,7 @@ function drawHead(last) {
   show(byId("revoke"), share.canRevoke(last.id));
   const shown = drawIndicator(last);
   announce(last, shown);
-  document.title = isLost ? "Broadcaster" : `${TITLE_MARKS[last.status] ?? "●"} ${title}`;
+  document.title = isLost ? "Broadcaster" : `${(last.isLoading ? null : TITLE_MARKS[last.status]) ?? "●"} ${title}`;
 }
 
 function titleOf(last) {
@@ -106,12 +106,12 @@ function titleOf(last) {
 
 function drawIndicator(turn) {
   const now = performance.now();
-  const { status, isFeed, stopRequested, stream } = turn;
+  const { status, isLoading, isFeed, stopRequested, stream } = turn;
   const quietMs = stream.newsAt === 0 ? 0 : now - stream.newsAt;
-  const end = turn.isLoading ? undefined : status;
-  const shown = indicatorOf({ connection: stream.state, status: end, isFeed, stopRequested, quietMs, now });
+  const end = isLoading ? undefined : status;
+  const shown = indicatorOf({ connection: stream.state, status: end, isLoading, isFeed, stopRequested, quietMs, now });
   const node = byId("status");
-  node.dataset.status = status ?? "";
+  node.dataset.status = end ?? "";
   node.dataset.state = stream.state.name;
   node.dataset.tone = shown.tone;
   setText(byId("status-text"), shown.text);
@@ -121,10 +121,11 @@ function drawIndicator(turn) {
 }
 
 /** Say the start and the end of an answer, and what is wrong with it; not its text, nor what was over before. */
-function announce({ id, status, folded }, { name, text, tone }) {
+function announce({ id, status, isLoading, folded }, { name, text, tone }) {
   const isBegun = status === "running" && folded.text !== "";
   const now = isOver(status) ? status : tone === "warn" ? name : isBegun ? "begun" : "waiting";
   const was = announced.id === id ? announced.status : null;
+  if (isLoading && was !== null) return; // its end has yet to be read
   announced = { id, status: now };
   if (was === null || was === now) return;
   const sentences = { begun: "The answer has begun.", finished: "The answer is complete.", failed: "The answer failed.", aborted: "The answer was stopped." };

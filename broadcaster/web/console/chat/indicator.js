@@ -14,14 +14,15 @@ export const QUIET_MS = 5000;
 
 /**
  * `connection` is the state of a Stream (stream.js), `status` the answer's, `quietMs` the time since its last event, and
- * `now` performance.now().
+ * `now` performance.now(). `isLoading`: the answer is over, and its end has not been read; it has no status then.
  */
-export function indicatorOf({ connection, status, isFeed, stopRequested, quietMs, now }) {
+export function indicatorOf({ connection, status, isLoading, isFeed, stopRequested, quietMs, now }) {
   const made = ofLink(connection) ?? (isOver(status) ? ofEnd(status) : null) ?? ofConnection(connection, now);
-  return made ?? ofProgress({ status, isFeed, stopRequested, quietMs });
+  return made ?? (isLoading ? LOADING : ofProgress({ status, isFeed, stopRequested, quietMs }));
 }
 
 const indicator = (name, tone, text) => ({ name, tone, text });
+const LOADING = indicator("loading", "calm", "Loading…");
 const span = (ms) => (ms < 120_000 ? `${Math.floor(ms / 1000)} s` : `${Math.floor(ms / 60_000)} min`);
 
 function ofLink({ name, reason }) {
@@ -39,7 +40,7 @@ function ofEnd(status) {
 }
 
 function ofConnection({ name, reason, since }, now) {
-  if (name === "connecting" || name === "catching-up") return indicator("loading", "calm", "Loading…");
+  if (name === "connecting" || name === "catching-up") return LOADING;
   if (name === "reconnecting") return indicator("reconnecting", "warn", `Reconnecting… ${span(now - since)}`);
   if (name === "stalled") return indicator("stalled", "warn", STALLS[reason] ?? `Stalled: ${reason}`);
   if (name === "paused") return indicator("paused", "calm", "Paused while the page is hidden");

@@ -19,7 +19,6 @@ import { AnswerTimeline } from "../timeline/answer.js";
 import { Prompt } from "./prompt.js";
 
 const DONE_MS = 2000;
-const READING = new Set(["connecting", "catching-up", "reconnecting"]);
 const MISSING_PARTS = new Set(["expired", "trimmed"]);
 const LOST_LINK = "Nothing was found under this link. It may have expired, or the link is incomplete.";
 const LOST_ANSWER = "This answer has expired, and this browser has no copy of it.";
@@ -136,9 +135,9 @@ export class Turn {
     return this.status !== undefined && !isOver(this.status) && !["gone", "awaited", "locked"].includes(this.stream.state.name);
   }
 
-  /** Whether it is over on the server, and the page still reads it. */
+  /** Whether it is over on the server, and its end has not arrived: the connection may stand still. */
   get isLoading() {
-    return this.copy === null && !isOver(this.folded.status) && isOver(this.status) && READING.has(this.stream.state.name);
+    return this.copy === null && !isOver(this.folded.status) && isOver(this.status) && this.stream.isOpen;
   }
 
   get stopRequested() {
