@@ -111,6 +111,8 @@ export class Chat {
   async startTurn(text, index) {
     const current = this.conversation ?? begun(createKey(), Date.now(), this.settings.value);
     const kept = cutAt(current, index);
+    const replaced = this.conversation === null ? [] : this.thread.turns.slice(index);
+    const isStored = this.store.get(current.id) !== null;
     const turns = new Map(this.thread.turns.map((turn) => [turn.id, turn]));
     if (kept.turns.some(({ id }) => !turns.get(id)?.isSettled)) {
       this.report(LOADING);
@@ -119,7 +121,8 @@ export class Chat {
     const body = requestOf(kept, text, ({ id }) => turns.get(id).folded.text);
     const state = await this.start(body);
     if (state === null) return false;
-    for (const turn of this.thread.turns.slice(index)) if (turn.isRunning && !turn.isFeed) this.stop(turn);
+    if (isStored && this.store.get(current.id) === null) return this.discard(state.id);
+    for (const turn of replaced) if (turn.isRunning && !turn.isFeed) this.stop(turn);
     const next = this.store.save(withTurn(kept, { user: text, id: state.id }, Date.now()));
     const isOpen = this.conversation === null || this.conversation.id === next.id;
     if (isOpen) {
@@ -127,6 +130,13 @@ export class Chat {
       this.thread.turns.find(({ id }) => id === state.id).state = state;
       this.onStarted(this.last.id);
     }
+    this.onChange();
+    return true;
+  }
+
+  /** Delete a generation whose conversation was deleted while it was being started. */
+  async discard(id) {
+    await this.deleteGenerations([id]).catch((problem) => this.report(problem));
     this.onChange();
     return true;
   }
@@ -206,17 +216,21 @@ export class Chat {
     this.store.delete(deleted.id);
     this.onChange();
     try {
-      for (const generation of [...deleted.turns.map(({ id }) => id), ...deleted.dropped]) {
-        await deleteGeneration(generation).catch((problem) => {
-          if (problem.status !== 404) throw problem;
-        });
-        forget(generation);
-      }
+      await this.deleteGenerations([...deleted.turns.map(({ id }) => id), ...deleted.dropped]);
     } catch (problem) {
       if (isSuperseded(problem)) return; // the storage may be another tenant's by now
       this.store.save(deleted);
       this.report(problem);
     }
     this.onChange();
+  }
+
+  async deleteGenerations(ids) {
+    for (const id of ids) {
+      await deleteGeneration(id).catch((problem) => {
+        if (problem.status !== 404) throw problem;
+      });
+      forget(id);
+    }
   }
 }

@@ -1,0 +1,96 @@
+"""What the user does while a text is on its way to the server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import Route, expect
+
+from tests.console.conftest import DEADLINE_S, Worker
+from tests.support.memory.memory_world import MemoryWorld
+from tests.support.servers.browser import Tab, Tabs
+
+
+async def hold_sends(tab: Tab) -> asyncio.Event:
+    """From now on generations are started when the event is set."""
+    is_let = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "POST":
+            await is_let.wait()
+        await route.continue_()
+
+    await tab.page.route("**/v1/generations", hold)
+    return is_let
+
+
+async def send_held(tab: Tab, text: str) -> None:
+    """Send a text; its request has left the page."""
+    async with tab.page.expect_request(lambda request: request.method == "POST"):
+        await tab.send(text)
+
+
+async def test_a_send_stops_no_answer_of_a_conversation_that_was_opened_meanwhile(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    stops: list[str] = []
+    tab.page.on("request", lambda request: stops.append(request.url) if request.url.endswith("/stop") else None)
+    await tab.send("first")
+    running, _ = await worker.take()
+    worker.write(running, "A long report")
+    await expect(tab.part("answer")).to_contain_text("A long report")
+    is_let = await hold_sends(tab)
+    await tab.page.get_by_role("link", name="New conversation").click()
+    await send_held(tab, "second")
+    listed = tab.part("conversations").get_by_role("link")
+    await listed.get_by_text("first").click()
+    await expect(tab.part("stop")).to_be_visible()
+    is_let.set()
+    await worker.take()
+    await expect(listed).to_have_count(2)
+    await expect(tab.part("prompt-shown")).to_have_text(["first"])
+    assert (stops, world.streams[running].meta.stop) == ([], None)
+
+
+async def test_an_edit_stops_the_answer_that_it_cuts_off_though_another_conversation_is_open(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    await tab.send("first")
+    running, _ = await worker.take()
+    worker.write(running, "A long report")
+    await expect(tab.part("stop")).to_be_visible()
+    is_let = await hold_sends(tab)
+    await tab.part("prompt-shown").hover()
+    await tab.part("edit").click()
+    await tab.part("edit-text").fill("in short")
+    async with tab.page.expect_request(lambda request: request.method == "POST"):
+        await tab.part("edit-text").press("Enter")
+    await tab.page.get_by_role("link", name="New conversation").click()
+    async with tab.page.expect_response(lambda response: response.url.endswith(f"{running}/stop")):
+        is_let.set()
+    assert world.streams[running].meta.stop is not None
+
+
+async def test_a_conversation_that_is_deleted_during_a_send_stays_deleted(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    await tab.send("a secret")
+    await worker.answer("a private answer")
+    await tab.has_status("finished")
+    is_let = await hold_sends(tab)
+    await send_held(tab, "second")
+    await tab.page.get_by_role("button", name="Actions for a secret").click()
+    await tab.part("row-delete").click()
+    await tab.part("delete-confirm").click()
+    await expect(tab.part("conversations").get_by_role("link")).to_have_count(0)
+    is_let.set()
+    await worker.take()
+    async with asyncio.timeout(DEADLINE_S):
+        while world.streams:
+            await asyncio.sleep(0.01)
+    await expect(tab.part("conversations").get_by_role("link")).to_have_count(0)
+    await expect(tab.part("generations").get_by_role("link")).to_have_count(0)
+    assert "secret" not in await tab.page.evaluate("JSON.stringify(localStorage)")
