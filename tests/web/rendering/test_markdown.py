@@ -95,6 +95,13 @@ def test_a_table_is_not_filled_up_to_a_million_cells(modules: ConsoleModules) ->
     assert {kind for kind, _ in blocks(modules, ["| a | b |\n|---|---|\n" + "| 1\n" * 300])} == {"table"}
 
 
+@pytest.mark.parametrize("lines", ["|-|\n", "x\n|-|-|\n", "a\n--\n", "> x\n> |-|-|\n"])
+def test_a_block_of_many_lines_that_may_begin_tables_is_plain(modules: ConsoleModules, lines: str) -> None:
+    assert {kind for kind, _ in blocks(modules, [lines * 60])} == {"plain"}
+    tables = "| a | b |\n|---|---|\n| 1 | 2 |\n\n" * 60
+    assert [kind for kind, _ in blocks(modules, [tables])] == ["table"] * 60
+
+
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
@@ -190,6 +197,15 @@ def test_code_is_coloured_by_ranges_of_its_text(modules: ConsoleModules, languag
     ends = [end for _, end, _ in ranges]
     assert all(0 <= start < end <= len(text) for start, end, _ in ranges)
     assert all(start >= end for (start, _, _), end in zip(ranges[1:], ends, strict=False))
+
+
+@pytest.mark.parametrize("hostile", ["a" * 4000, "word " * 800, "a." * 2000, ("a" * 999 + ";") * 11])
+def test_code_whose_patterns_would_take_long_has_no_colours(modules: ConsoleModules, hostile: str) -> None:
+    def ranges(text: str) -> list[Any]:
+        return modules.run("call", ["render/markdown/highlight.js", "rangesOf", text, "csharp"])
+
+    assert ranges(f"int x = 1; {hostile}") == []
+    assert ranges("    /// <summary>\n    /// Adds two numbers.\n    int Add(int a, int b) => a + b;\n" * 600)
 
 
 def test_a_language_without_colours_keeps_its_name(modules: ConsoleModules) -> None:

@@ -6,6 +6,9 @@
  */
 
 const MAX_CHARS = 60_000;
+// Of text without other signs: patterns of highlight.js take time that grows with the square of its length.
+const RUN = /[\w\s.-]+/g;
+const MAX_RUNS_COST = 10_000_000;
 // An open block is coloured again at most every so often, and longer ones more rarely.
 const OPEN_MS = 200;
 
@@ -141,8 +144,15 @@ async function load() {
   }
 }
 
-/** The ranges of a text: [start, end, colour]. */
+function isCostly(text) {
+  let cost = 0;
+  for (const [run] of text.matchAll(RUN)) cost += run.length ** 2;
+  return cost > MAX_RUNS_COST;
+}
+
+/** The ranges of a text: [start, end, colour]. A text that would take long has none. */
 export async function rangesOf(text, name) {
+  if (isCostly(text)) return [];
   const hljs = await load();
   if (hljs === null) return [];
   const { _emitter } = hljs.highlight(text, { language: name, ignoreIllegals: true });

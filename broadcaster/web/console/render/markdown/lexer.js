@@ -2,8 +2,9 @@
  * Markdown text → tokens, as marked gives them, with formulas: `$…$`, `\(…\)` and, in lines of their own, `$$…$$` and
  * `\[…\]`. Pure.
  *
- * Text that is nested too deep is one token of type `plain`, and emphasis and links of a paragraph that is too long are
- * left as they were written: reading those takes time that grows with the square of the length.
+ * Text that is nested too deep, or has too many lines that may begin tables, is one token of type `plain`, and emphasis
+ * and links of a paragraph that is too long are left as they were written: reading those takes time that grows with the
+ * square of the length.
  */
 
 import { Lexer, Marked, Tokenizer } from "../../vendor/marked/marked.esm.js";
@@ -23,6 +24,9 @@ const MAX_BLOCK_CHARS = 6000;
 const MAX_INLINE_CHARS = 6000;
 const MAX_SPARSE_CELLS = 2000;
 const TOO_DEEP = /^(?:[ \t]*>){32}/m;
+// Below each line that may begin a table, marked searches all lines up to the next blank one.
+const DELIMITER_LINE = /^[ \t>]*[|:-][ \t|:-]*$/gm;
+const MAX_DELIMITER_LINES = 50;
 
 // How many characters the search for the ends of formulas may pass in one text: without a bound, each line that opens a
 // formula and has no end would be followed by another search of all that comes after it. Further openings are text.
@@ -104,7 +108,7 @@ const marked = new Marked({
 
 /** The blocks of a text. `links` are the link definitions found so far: those of this text are added. */
 export function blocksOf(source, links) {
-  if (TOO_DEEP.test(source)) return [plain(source)];
+  if (TOO_DEEP.test(source) || hasManyTables(source)) return [plain(source)];
   const lexer = new Lexer(marked.defaults);
   lexer.tokens.links = links;
   passedChars = 0;
@@ -117,6 +121,9 @@ export function blocksOf(source, links) {
     return [plain(source)];
   }
 }
+
+const hasManyTables = (source) =>
+  source.split(/\n[ \t]*\n/).some((block) => (block.match(DELIMITER_LINE)?.length ?? 0) > MAX_DELIMITER_LINES);
 
 const plain = (source) => ({ type: "plain", raw: source, text: source });
 
