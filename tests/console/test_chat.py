@@ -195,6 +195,22 @@ async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_co
     assert await converse(tab, worker, "third", "three") == messages_of("first", "one", "second", "two", "third")
 
 
+async def test_the_sources_that_an_answer_ends_with_are_shown_and_safe_ones_are_links(
+    tabs: Tabs, url: str, worker: Worker
+) -> None:
+    tab = await tabs.open(url)
+    await tab.send("how much?")
+    generation_id, _ = await worker.take()
+    worker.write(generation_id, "5 mg [1], twice [2].\n\nAsk first.\n\n")
+    await expect(tab.part("answer")).to_contain_text("Ask first.")
+    sources = ["[1]: <https://a.example/dose> 'Dose'", "[2]: javascript:alert(1)", "[3]: Smith"]
+    worker.finish(generation_id, "\n".join(sources))
+    await expect(tab.part("answer").locator(".definition")).to_have_text(sources)
+    links = tab.part("answer").get_by_role("link")
+    await expect(links).to_have_count(1)
+    await expect(links).to_have_attribute("href", "https://a.example/dose")
+
+
 async def test_the_page_follows_the_end_unless_its_reader_has_scrolled_up(tabs: Tabs, url: str, worker: Worker) -> None:
     tab = await tabs.open(url)
     await tab.send("talk")

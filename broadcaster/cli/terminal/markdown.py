@@ -8,11 +8,14 @@ takes longer the longer its block is, so the pause after it does, too: otherwise
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markdown import Markdown
@@ -23,8 +26,11 @@ REDRAWS_PER_S: Final = 12
 REDRAW_EVERY: Final = 5.0
 # Lines of the screen that a growing block leaves free.
 _FREE_LINES: Final = 2
-# rich's own parser also reads HTML, and shows nothing of it: of `Vec<T>` it would show `Vec`.
-_PARSER: Final = MarkdownIt().enable(["strikethrough", "table"]).disable(["html_inline", "html_block"])
+# rich's own parser also reads HTML, and shows nothing of it: of `Vec<T>` it would show `Vec`. The definition of a link
+# would not be shown either, and often comes after the blocks that use it have been printed.
+_HIDING: Final = ("html_inline", "html_block", "reference")
+_PARSER: Final = MarkdownIt().enable(["strikethrough", "table"]).disable(_HIDING)
+_DEFINITION: Final = re.compile(r"\[[^\]]+\]:")
 
 
 class MarkdownBlocks:
@@ -96,4 +102,12 @@ def _rendered(text: str) -> Markdown:
     # A link's address is shown: its text may be anything.
     rendered = Markdown(text, hyperlinks=False)
     rendered.parsed = _PARSER.parse(text)
+    for token in rendered.parsed:
+        _break_before_definitions(token.children or [])
     return rendered
+
+
+def _break_before_definitions(tokens: list[Token]) -> None:
+    for token, following in pairwise(tokens):
+        if token.type == "softbreak" and _DEFINITION.match(following.content):
+            token.type = "hardbreak"

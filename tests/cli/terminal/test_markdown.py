@@ -75,6 +75,13 @@ def test_blocks_are_formatted_and_the_address_of_a_link_is_shown(monkeypatch: py
     assert any(line.split() == ["1", "2"] for line in lines)
 
 
+def test_the_definitions_of_links_are_shown_below_the_blocks_that_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    definitions = ["[1]: https://example.com/dose", "[2]: https://example.com/label"]
+    pieces = ["5 mg [1], see [the label][2].\n\n", "Ask first.\n\n", "\n".join(definitions)]
+    assert final_lines("", pieces, monkeypatch) == ["5 mg [1], see [the label][2].", "Ask first.", *definitions]
+    assert final_lines("", ["".join(pieces)], monkeypatch)[-2:] == definitions
+
+
 def test_html_in_an_answer_is_shown_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "A `Vec<T>` is a Vec<T>, see <title>.\n\n<div>\nboxed\n</div>\n\nThe end.\n"
     shown = " ".join(final_lines(text, [text], monkeypatch))

@@ -1,10 +1,11 @@
 /** Paragraphs, lists, tables and the other blocks: tokens of marked → nodes. */
 
 import { element } from "../../dom.js";
+import { safeUrl } from "../links.js";
 import { Children, growText } from "../nodes.js";
 import { CodeBlock } from "./code.js";
 import { FormulaView } from "./formula.js";
-import { inlineView } from "./inline.js";
+import { inlineView, linkTo } from "./inline.js";
 
 class InlineBlock {
   constructor({ type, depth, level }) {
@@ -28,6 +29,22 @@ class PlainBlock {
 
   update({ raw }) {
     growText(this.text, raw.replace(/\n+$/, ""));
+  }
+}
+
+/** A link's definition, as it was written. What stands before it has been drawn without its address. */
+class DefinitionView {
+  constructor() {
+    this.node = element("p", { class: "definition" });
+  }
+
+  update({ raw, href }) {
+    const text = raw.replace(/\n+$/, "");
+    const at = text.indexOf(href, text.indexOf("]:"));
+    const url = safeUrl(href);
+    const isLink = url !== null && at >= 0;
+    const shown = isLink ? [text.slice(0, at), linkTo(url, href), text.slice(at + href.length)] : [text];
+    this.node.replaceChildren(...shown);
   }
 }
 
@@ -117,6 +134,7 @@ const VIEWS = {
   list: ListView,
   table: TableView,
   code: CodeBlock,
+  def: DefinitionView,
   formula: FormulaView,
 };
 
@@ -127,4 +145,4 @@ export function blockView(token) {
   return new View(token);
 }
 
-export const isDrawn = ({ type }) => type !== "space" && type !== "def";
+export const isDrawn = ({ type }) => type !== "space";

@@ -7,7 +7,7 @@
  * 2. `step` reads at most one window of text, so that a long text can be read in steps.
  * 3. The lines of an open fence are not read again: it grows by its new lines.
  * 4. A block that is longer than MAX_WINDOW_CHARS is cut at a line.
- * 5. A link's definition counts for the blocks that are read after it.
+ * 5. A link's definition counts for the blocks that are read after it. It is drawn, too.
  */
 
 import { blocksOf } from "./lexer.js";
