@@ -73,6 +73,21 @@ async def test_an_edit_stops_the_answer_that_it_cuts_off_though_another_conversa
     assert world.streams[running].meta.stop is not None
 
 
+async def test_what_is_written_during_a_send_stays(tabs: Tabs, url: str, worker: Worker) -> None:
+    tab = await tabs.open(url)
+    is_let = await hold_sends(tab)
+    await send_held(tab, "first")
+    await tab.part("prompt").fill("a long next question")
+    is_let.set()
+    await worker.answer("Well.")
+    await tab.has_status("finished")
+    await expect(tab.part("prompt")).to_have_value("a long next question")
+    await tab.part("prompt").press("Enter")
+    await worker.answer("Well, well.")
+    await expect(tab.part("answer").last).to_have_text("Well, well.")
+    await expect(tab.part("prompt")).to_have_value("")
+
+
 async def test_a_conversation_that_is_deleted_during_a_send_stays_deleted(
     tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
 ) -> None:

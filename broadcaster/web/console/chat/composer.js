@@ -40,7 +40,8 @@ export class Composer {
     this.update();
     const isTaken = await this.onSend(given);
     this.isSending = false;
-    if (isTaken) this.field.value = "";
+    // What was written meanwhile stays.
+    if (isTaken && this.field.value.trim() === given) this.field.value = "";
     this.update();
   }
 
