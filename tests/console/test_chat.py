@@ -195,6 +195,21 @@ async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_co
     assert await converse(tab, worker, "third", "three") == messages_of("first", "one", "second", "two", "third")
 
 
+async def test_the_link_that_is_copied_is_the_last_answers_wherever_the_conversation_was_opened(
+    tabs: Tabs, url: str, worker: Worker
+) -> None:
+    tab = await tabs.open(url)
+    await converse(tab, worker, "first", "one")
+    first = tab.page.url
+    await converse(tab, worker, "second", "two")
+    last = tab.page.url
+    await tab.page.goto(first)
+    await shows_turns(tab, "first", "one", "second", "two")
+    assert tab.page.url == first != last
+    await tab.part("copy").click()
+    await expect(tab.part("copy")).to_have_attribute("data-link", last)
+
+
 async def test_the_sources_that_an_answer_ends_with_are_shown_and_safe_ones_are_links(
     tabs: Tabs, url: str, worker: Worker
 ) -> None:

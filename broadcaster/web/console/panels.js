@@ -86,7 +86,8 @@ export class ShareLink {
   /** The link, and a sentence about it. Fails with a BroadcasterError. */
   async create(id) {
     const plain = `${location.origin}${location.pathname}#${id}`;
-    if (!hasKey() || isGuest()) return { link: location.href, sentence: "Copied" };
+    if (isGuest()) return { link: location.href, sentence: "Copied" };
+    if (!hasKey()) return { link: plain, sentence: "Copied" };
     try {
       const { token, jti, expires_at: expiresAt } = await createToken(id);
       this.made.set(id, [...(this.made.get(id) ?? []), jti]);
