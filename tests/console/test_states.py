@@ -138,6 +138,23 @@ async def test_an_answer_whose_end_has_not_arrived_is_not_shown_as_finished(
     await expect(tab.part("answer")).to_have_text("Never take both on one day.")
 
 
+async def test_a_new_attempt_is_explained_by_its_reason(tabs: Tabs, url: str, world: MemoryWorld) -> None:
+    world.add("nightly", kind="feed", status="running", request={})
+    world.append("nightly", ev.TextDelta(id="0", delta="old"))
+    tab = await tabs.open(f"{url}/#nightly")
+    await expect(tab.part("answer")).to_have_text("old")
+    await expect(tab.part("attempt-note")).to_be_hidden()
+    sentences = {
+        "worker_lost": "The worker was lost; the answer was restarted (attempt 2).",
+        "provider_lost": "The connection to the model’s provider was lost; the answer was restarted (attempt 3).",
+        "replaced": "The stream was started anew by its program (attempt 4).",
+        "of a newer version": "The answer was restarted (attempt 5).",
+    }
+    for attempt, (reason, sentence) in enumerate(sentences.items(), start=2):
+        world.append("nightly", ev.Attempt(attempt=attempt, reason=reason), ev.TextDelta(id="0", delta="new"))
+        await expect(tab.part("attempt-note")).to_have_text(sentence)
+
+
 async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(
     tabs: Tabs, url: str, world: MemoryWorld
 ) -> None:

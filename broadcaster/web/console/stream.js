@@ -36,6 +36,7 @@ export class Stream {
     this.mayComeLater = !isGeneration(id);
     this.newsAt = 0; // of the last event, performance.now()
     this.notices = []; // {kind, from, to}
+    this.attemptReason = null; // why the newest attempt began, where it is not the first
     this.revision = 0; // rises when earlier contents are void: a view must redraw
     this.state = { name: "connecting" };
     this.onState = onState;
@@ -91,7 +92,7 @@ export class Stream {
       if (update.kind === "connection") this.become(this.connection(update));
       if (update.kind === "gap") this.note(update);
       if (update.kind === "entry" || update.name === "live") this.newsAt = performance.now();
-      if (update.event?.type === "attempt") this.revision += 1;
+      if (update.event?.type === "attempt") this.noteAttempt(update.event);
       for (const observe of observers) observe(this, update);
       if (update.kind !== "notice") this.onChange();
     }
@@ -102,6 +103,11 @@ export class Stream {
     if (name === "stalled") return { name, reason };
     if (name !== "reconnecting") return { name };
     return { name, since: this.state.name === name ? this.state.since : performance.now() };
+  }
+
+  noteAttempt({ reason = "worker_lost" }) {
+    this.attemptReason = reason;
+    this.revision += 1;
   }
 
   note({ reason, from, to }) {

@@ -58,6 +58,15 @@ export function noticeSentence({ kind, from, to }) {
   }
 }
 
+/** Why what came before an attempt is void. */
+export function attemptSentence(attempt, reason) {
+  if (reason === "replaced") return `The stream was started anew by its program (attempt ${attempt}).`;
+  const restarted = `the answer was restarted (attempt ${attempt}).`;
+  if (reason === "worker_lost") return `The worker was lost; ${restarted}`;
+  if (reason === "provider_lost") return `The connection to the model’s provider was lost; ${restarted}`;
+  return `The answer was restarted (attempt ${attempt}).`;
+}
+
 /** The progress while there is no text to read yet, or null. */
 export function progressSentence({ status, parts, attempt, stopRequested }) {
   if (isOver(status)) return null;

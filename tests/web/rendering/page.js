@@ -4,8 +4,8 @@ import { AnswerView } from "/console/render/answer.js";
 const view = new AnswerView(document.getElementById("root"));
 const STATE = { attempt: 1, text: "", reasoning: "", usage: null, error: null, metadata: {} };
 
-window.show = ({ parts, status = "running", attempt = 1 }, { revision = 0, isLive = true } = {}) =>
-  view.update({ ...STATE, status, attempt, parts }, { revision, isLive });
+window.show = ({ parts, status = "running", attempt = 1 }, about = {}) =>
+  view.update({ ...STATE, status, attempt, parts }, { isLive: true, ...about });
 
 window.showText = (text, { isOver = false } = {}) =>
   show({ status: isOver ? "finished" : "running", parts: [{ type: "text", text, state: isOver ? "done" : "streaming" }] });

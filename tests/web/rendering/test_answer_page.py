@@ -245,7 +245,8 @@ async def test_a_new_attempt_dims_the_old_text_until_it_has_text_of_its_own(live
         answer, note = page.get_by_test_id("answer"), page.get_by_test_id("attempt-note")
         await page.evaluate("show({ parts: [{ type: 'text', text: 'The old text', state: 'streaming' }] })")
         await expect(note).to_be_hidden()
-        await page.evaluate("show({ attempt: 2, parts: [{ type: 'step-start' }] }, { revision: 1 })")
+        begun = "{ attempt: 2, parts: [{ type: 'step-start' }] }"
+        await page.evaluate(f"show({begun}, {{ revision: 1, attemptReason: 'worker_lost' }})")
         await expect(answer).to_have_text("The old text")
         await expect(answer).to_have_class("answer is-stale")
         await expect(note).to_have_text("The worker was lost; the answer was restarted (attempt 2).")

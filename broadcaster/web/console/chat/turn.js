@@ -148,8 +148,9 @@ export class Turn {
     const { folded, status, isCopyShown } = this;
     this.root.dataset.status = status ?? "";
     this.root.classList.toggle("is-last", isLast);
-    const isLive = this.stream.state.name === "live";
-    this.answerView.update(folded, { revision: isCopyShown ? "copy" : this.stream.revision, isLive });
+    const { revision, attemptReason, state } = this.stream;
+    const isLive = state.name === "live";
+    this.answerView.update(folded, { revision: isCopyShown ? "copy" : revision, attemptReason, isLive });
     this.drawNotices(isCopyShown ? [] : this.stream.notices);
     this.drawProgress(folded, status);
     this.drawEnding(folded);

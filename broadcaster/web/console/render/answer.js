@@ -10,6 +10,7 @@
  */
 
 import { element, setText, show } from "../dom.js";
+import { attemptSentence } from "../texts.js";
 import { Crowds } from "./crowd.js";
 import { ReasoningView, ToolView } from "./folded.js";
 import { DataPart, LinkPart, LinksPart, LogView, ProgressView, StatusView } from "./feeds.js";
@@ -70,12 +71,13 @@ export class AnswerView {
 
   /**
    * Draw the state. `revision` is another number when earlier contents are void although the attempt is the same;
-   * `isLive`: the events come as they happen, so that their times mean something.
+   * `attemptReason`: why the attempt began; `isLive`: the events come as they happen, so that their times mean
+   * something.
    */
-  update(folded, { revision = 0, isLive = false } = {}) {
+  update(folded, { revision = 0, attemptReason = null, isLive = false } = {}) {
     const { parts, attempt, status } = folded;
     const isOpen = !OVER.has(status);
-    this.#begin({ attempt, revision });
+    this.#begin({ attempt, revision, attemptReason });
     if (this.#isStale && (!isOpen || parts.some(hasContent))) this.clear();
     this.content.setAttribute("aria-busy", String(isOpen));
     if (!this.#isStale) this.#drawParts(parts, { isOpen, isLive, now: performance.now() });
@@ -108,7 +110,7 @@ export class AnswerView {
   }
 
   /** Rule 2. */
-  #begin({ attempt, revision }) {
+  #begin({ attempt, revision, attemptReason }) {
     const isAnother = this.#attempt !== null && (attempt !== this.#attempt || revision !== this.#revision);
     if (isAnother && attempt > this.#attempt && this.content.hasChildNodes()) {
       this.#leave();
@@ -119,7 +121,7 @@ export class AnswerView {
     }
     this.#attempt = attempt;
     this.#revision = revision;
-    setText(this.note, `The worker was lost; the answer was restarted (attempt ${attempt}).`);
+    setText(this.note, attemptSentence(attempt, attemptReason));
     show(this.note, attempt > 1);
   }
 
