@@ -195,6 +195,28 @@ async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_co
     assert await converse(tab, worker, "third", "three") == messages_of("first", "one", "second", "two", "third")
 
 
+async def test_escape_that_ends_the_composition_of_a_character_stops_no_answer_and_closes_no_editor(
+    tabs: Tabs, url: str, worker: Worker
+) -> None:
+    tab = await tabs.open(url)
+    stops: list[str] = []
+    tab.page.on("request", lambda request: stops.append(request.url) if request.url.endswith("/stop") else None)
+    await tab.send("talk")
+    generation_id, _ = await worker.take()
+    worker.write(generation_id, "Well")
+    await expect(tab.part("stop")).to_be_visible()
+    composed = {"key": "Escape", "isComposing": True, "bubbles": True}
+    await tab.part("prompt").dispatch_event("keydown", composed)
+    await tab.part("prompt-shown").hover()
+    await tab.part("edit").click()
+    await tab.part("edit-text").fill("talk less")
+    await tab.part("edit-text").dispatch_event("keydown", composed)
+    await expect(tab.part("edit-text")).to_have_value("talk less")
+    await tab.part("edit-text").press("Escape")
+    await expect(tab.part("edit-text")).to_have_count(0)
+    assert stops == []
+
+
 async def test_the_link_that_is_copied_is_the_last_answers_wherever_the_conversation_was_opened(
     tabs: Tabs, url: str, worker: Worker
 ) -> None:

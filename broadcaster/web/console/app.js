@@ -323,9 +323,9 @@ function closeSide() {
   return isOpen;
 }
 
-/** Escape closes what is open, and then stops the answer. */
+/** Escape closes what is open, and then stops the answer; one that cancels a composition does neither. */
 function escape(event) {
-  if (event.key !== "Escape" || event.defaultPrevented) return;
+  if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return;
   if (document.querySelector("dialog[open], [popover]:popover-open") || event.target === byId("search")) return;
   if (closeSide()) return;
   if (chat.settings.isOpen) chat.settings.open(false);
