@@ -10,7 +10,8 @@ Rules
    work grows with the rounds, and not with the viewers.
 4. Both advance by one segment in a turn's piece of work (``Turns``).
 5. A snapshot is made once for its place. A large one also serves viewers up to ``REUSED_ENTRIES`` later in its attempt.
-   A small one costs little to make again: it is forgotten when a crowd that came together has it.
+   A small one costs little to make again: it is forgotten when a crowd that came together has it. The notices of gaps
+   come first: a client that is cut behind them holds nothing, and their id must not promise entries of the snapshot.
 6. Only a fork of the head encodes the terminal event: late viewers get a snapshot of what was before it.
 7. Where the sweep finds that entries behind the head are gone, its viewers continue in a replay of their own, whose
    head begins there: the head of this one has encoded what they miss. A viewer that has those entries misses none, but
@@ -58,7 +59,7 @@ class Replay:
         self.blank = dialect.open(room.public_id)
         self.users = 0
         self._room = room
-        self._sent_gaps: list[tuple[Gap, bytes]] = []  # each gap with its frames
+        self._gaps: list[Gap] = []  # that the head has met
         base = Checkpoint(0, self.blank)
         self.gap_frames: bytes | None = b""
         self.gap_reason = StopReason.GAP  # why a viewer ends that meets it without frames
@@ -66,7 +67,7 @@ class Replay:
             base = Checkpoint(behind.last_seq, self.blank.fork())
             self.gap_frames = room.replays.gap_frames(base.transcript, behind)
             self.gap_reason = room.replays.gap_reason(behind)
-            self._sent_gaps.append((behind, self.gap_frames or b""))
+            self._gaps.append(behind)
         max_bytes = room.limits.room_bytes
         self._checkpoints = Checkpoints(ledger=room.unsent, max_bytes=max_bytes // CHECKPOINT_SHARE)
         self._stretches = Stretches(max_bytes=max_bytes)
@@ -140,7 +141,7 @@ class Replay:
             return None
         self._forget_snapshot()
         transcript = self._head.transcript.fork()  # a snapshot joins the text, which the head shares with checkpoints
-        frames = transcript.snapshot() + b"".join(frames for _, frames in self._sent_gaps)
+        frames = self._room.replays.notices(self.blank, self._gaps) + transcript.snapshot()
         made = Snapshot(frames, epoch=self._room.epoch, seq=end, transcript=transcript, ledger=self._room.unsent)
         made.hold()
         self._snapshot = made
@@ -171,8 +172,8 @@ class Replay:
         """The gap that prevents a client with this seq from reading on here (``Transcript.resumes``), if any."""
         branch = self._branch_at(seq)
         # A gap behind this seq is met on the way. A branch begins anew behind its gap, whatever the client holds.
-        before, gaps = (seq, self._sent_gaps) if branch is None else (seq + 1, branch._sent_gaps)
-        gap = next((gap for gap, _ in gaps if seq and gap.first_seq <= before), None)
+        before, gaps = (seq, self._gaps) if branch is None else (seq + 1, branch._gaps)
+        gap = next((gap for gap in gaps if seq and gap.first_seq <= before), None)
         return None if gap is None or self._head.transcript.resumes(seq, gap) else gap
 
     def find_number(self, viewer: PageReader, number: int) -> NumberedPlace | None:
@@ -342,14 +343,14 @@ class Replay:
             asyncio.get_running_loop().call_soon(self.give_up, self._room.replays.gap_reason(gap))
             return None
         walk.seq = gap.last_seq
-        self._sent_gaps.append((gap, frames))
+        self._gaps.append(gap)
         self._bases.append(walk.checkpoint())
         stretch = self._stretch(frames, walk.transcript, span=(gap.first_seq, gap.last_seq))
         self._keep(stretch)
         return stretch
 
     def _keep_gaps(self, *, through: int) -> None:
-        self._sent_gaps = [(gap, frames) for gap, frames in self._sent_gaps if gap.last_seq <= through]
+        self._gaps = [gap for gap in self._gaps if gap.last_seq <= through]
 
     def _leave_behind(self, gap: Gap) -> None:
         """Rule 7: viewers that wait there find the branch at their next read."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from broadcaster.core.cursor import START
 from broadcaster.core.notices import Gap
 from broadcaster.dialects import Dialect, Transcript
 from broadcaster.hub.replay.replay import Replay
@@ -58,6 +60,12 @@ class Replays:
         """How the stream ended, if its end is all that is left behind the gap."""
         room = self._room
         return room.status if room.is_over and room.last_seq == gap.last_seq + 1 else None
+
+    def notices(self, blank: Transcript, gaps: Sequence[Gap]) -> bytes:
+        """What stands before a snapshot behind these gaps, under the id of the place where its transcript has begun."""
+        at = gaps[0].at if gaps and gaps[0].first_seq == 1 else START
+        notices = (self.gap_frames(blank.fork(), gap._replace(at=at)) for gap in gaps)
+        return b"".join(frames or b"" for frames in notices)
 
     def branch(self, dialect: Dialect, seq: int, *, begin_seq: int) -> Replay | None:
         """Where viewers continue that have this seq; their way begins at ``begin_seq``, and meets a gap."""

@@ -253,7 +253,7 @@ async def test_missing_entries_end_a_viewer_whose_dialect_cannot_express_them(hu
     assert (witness_of(reader).bye, reader.viewer.is_over, reader.viewer.ends_cleanly) == ("gap", True, True)
 
 
-async def test_missing_entries_are_sent_behind_the_snapshot_where_the_dialect_can(hub, tail):
+async def test_missing_entries_are_named_before_the_snapshot_where_the_dialect_can(hub, tail):
     tail.log["g"].extend(texts(5, 11, 20))
     reader = await read(hub, BEARING)
     await settle(reader)

@@ -82,8 +82,21 @@ class Client:
         for _ in range(30):
             await turns(1)
             if self.viewer is not None and not (until_dropped and self.drops):
-                for message in self._decoder.decode(self.viewer.pull(2**16)):
-                    self._take(message)
+                self.take(self.viewer.pull(2**16))
+
+    async def next_body(self) -> bytes:
+        """What there is on a new connection."""
+        await self.connect()
+        body = b""
+        for _ in range(30):
+            await turns(1)
+            body += self.viewer.pull(2**16) if self.viewer is not None else b""
+        return body
+
+    def take(self, body: bytes) -> None:
+        """Read these bytes."""
+        for message in self._decoder.decode(body):
+            self._take(message)
 
     def _take(self, message: SseMessage) -> None:
         self.messages.append(message)
@@ -166,6 +179,49 @@ async def test_a_cursor_whose_entry_was_trimmed_makes_no_client_drop_its_text(
     await client.read()
 
     assert (client.drops, client.text) == (0, "Once upon a time")
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the text", "within the text"])
+async def test_a_client_that_is_cut_at_a_snapshot_with_a_gap_receives_its_text_once(
+    hub: Hub, tail: FakeTail, name: str, is_first: bool
+) -> None:
+    past = [] if is_first else deltas_of(5, 1, "Once ", "upon ")
+    tail.append("g", *past)
+    whole = Client(hub, name)
+    await whole.connect()
+    await whole.read()
+    tail.sinks["g"].gap(Gap(GapReason.TRIMMED, Cursor(5, 7), len(past) + 1, 7))
+    tail.append("g", *deltas_of(5, 8, "a ", "time"))
+    text = "".join(delta for delta in ("Once upon ", "a time") if past or delta == "a time")
+
+    body = await Client(hub, name).next_body()
+    blocks = [block + b"\n\n" for block in body.split(b"\n\n")[:-1]]
+    ids = [Cursor.parse(block.partition(b"id: ")[2].split()[0].decode()) for block in blocks if b"id: " in block]
+    assert ids == sorted(ids)
+    assert ids[-1] == Cursor(5, 9)
+    for count in range(1, len(blocks) + 1):
+        client = Client(hub, name)
+        client.take(b"".join(blocks[:count]))
+        client.text = client.text if client.last_id else ""  # it has no place to continue from: it begins anew
+        await client.connect()
+        await client.read()
+        assert client.text == text, blocks[:count]
+
+
+async def test_a_native_snapshot_stands_behind_its_gap(hub: Hub, tail: FakeTail) -> None:
+    tail.log["g"].extend(deltas_of(5, 4, "a ", "time"))
+    viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=NATIVE_SNAPSHOT)
+    assert isinstance(viewer, Viewer)
+    decoder, messages = SseDecoder(), []
+    for _ in range(10):
+        messages += decoder.decode(viewer.pull(2**16))
+        await turns(1)
+    assert [(message.event, message.id) for message in messages] == [
+        ("hub.hello", ""),
+        ("hub.gap", "5-3"),
+        ("hub.snapshot", "5-5"),
+    ]
 
 
 @pytest.mark.parametrize(
