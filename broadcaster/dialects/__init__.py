@@ -107,7 +107,8 @@ class Transcript(Protocol):
     def resumes(self, seq: int, gap: Gap) -> bool:
         """Whether a client that holds all entries up to ``seq`` can read what is encoded without those of ``gap``.
 
-        Called when everything up to ``seq`` was encoded, or nothing. False: what the client holds is void here.
+        False: what the client holds is void here. So is what ends before the newest attempt that was encoded. Called
+        when everything up to ``seq`` was encoded that the log still holds.
         """
 
     def discard(self, gap: Gap) -> bytes:

@@ -135,9 +135,16 @@ class PlainTranscript(Forkable):
 
 
 class EntryTranscript(PlainTranscript, ABC):
-    """Shared by the transcripts that encode each entry by itself, and none after the terminal one."""
+    """Shared by the transcripts that encode each entry by itself, and none after the terminal one.
+
+    A client may hold entries of an attempt that were not encoded here, because they are gone from the log. They are
+    void if the next attempt is known when it resumes (``resumes``). An attempt that begins later voids them by its
+    frames, although this transcript may have nothing to take back (``_begin_attempt``).
+    """
 
     _is_over: bool = False
+    _attempt_seq: int = 0  # where the newest attempt begins
+    _missing_seq: int = 0  # the last entry of the newest attempt that is missing here
 
     @abstractmethod
     def _read(self, entry: Entry, frames: list[bytes]) -> None:
@@ -151,3 +158,16 @@ class EntryTranscript(PlainTranscript, ABC):
             if not self._is_over:
                 self._read(entry, frames)
         return b"".join(frames)
+
+    def resumes(self, seq: int, gap: Gap) -> bool:
+        """See Transcript.resumes."""
+        return seq >= self._attempt_seq
+
+    def _begin_attempt(self, seq: int) -> bool:
+        """A new attempt begins here. Returns whether clients may hold entries of the one before that are missing here.
+
+        If it stands right behind a gap, no client does: a cursor from before it was void when its client resumed.
+        """
+        is_unknown = 0 < self._missing_seq < seq - 1
+        self._attempt_seq, self._missing_seq = seq, 0
+        return is_unknown

@@ -9,7 +9,8 @@ Rules
    whose cursor is void, but its client holds text: first comes the dialect's message that makes it drop that text.
    ``with_snapshot`` False: every event from the first; ``begin_after``: every event with a higher number.
    Where the transcript here has not encoded entries that the client holds (the log was trimmed before the room was
-   opened), some of these dialects cannot resume (``Transcript.resumes``). The cursor then counts as void.
+   opened), some of these dialects cannot resume, and none can before a newer attempt (``Transcript.resumes``). The
+   cursor then counts as void.
 4. What was sent cannot be taken back in these dialects. When it becomes void, or entries are missing and the dialect
    cannot express that, the response ends with the dialect's error; the next request is served by rule 3. So does the
    response of a lost attempt, where the dialect ends it there (``Transcript.breaks_off``).
@@ -42,10 +43,11 @@ class _Resumed(NamedTuple):
 
 
 class _Late(NamedTuple):
-    """This replay's snapshot comes first; before it, what makes the client drop ``void``."""
+    """This replay's snapshot comes first; before it, what makes the client drop what it holds, where that is void."""
 
     replay: Replay
-    void: Gap | None
+    gap: Gap | None
+    is_void: bool
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -184,14 +186,9 @@ class Position(Outlet):
         if replay is None:
             self._seq, self._pending = after.seq, gap
         elif gap is not None or is_anew:
-            void = gap if gap is not None and self._is_voided(gap) else None
-            self._seq, self._pending = 0, _Late(replay, void)
+            self._seq, self._pending = 0, _Late(replay, gap, is_void=gap is not None and gap.voids)
         else:
             self._seq, self._pending = after.seq, _Resumed(replay) if after.seq else None
-
-    def _is_voided(self, gap: Gap) -> bool:
-        """Whether the client must drop what it holds of the entries before this gap."""
-        return gap.voids or (gap.first_seq > 1 and not self._source.blank.resumes(gap.first_seq - 1, gap))
 
     def _move_back(self, keep: Cursor, reason: GapReason) -> None:
         if self._seq <= keep.seq:
@@ -240,16 +237,17 @@ class Position(Outlet):
                 self._pending = None
                 return self._next_frames()
             self._seq = self._begin_seq = 0
-            self._pending = _Late(pending.replay, gap)
+            self._pending = _Late(pending.replay, gap, is_void=True)
         return self._snapshot()
 
     def _snapshot(self) -> bytes | memoryview:
         """Rule 3; nothing while the cursor is held."""
         if not isinstance(late := self._pending, _Late) or (snapshot := late.replay.snapshot(self)) is None:
             return b""
-        if late.void is not None:
-            self._pending = late._replace(void=None)
-            if dropped := late.replay.discard(late.void):
+        gap, transcript = late.gap, late.replay.transcript
+        if gap is not None and (late.is_void or (gap.first_seq > 1 and not transcript.resumes(gap.first_seq - 1, gap))):
+            self._pending = late._replace(gap=None)
+            if dropped := transcript.discard(gap):
                 return self._wire(dropped)
         self._pending = None
         self._seq, self._last_number = snapshot.seq, snapshot.last_number

@@ -17,7 +17,8 @@ Rules
    receives the ``error`` of rule 3 in both versions: it may show more than the step that version 7 can take back.
    Part ids are counted from where a transcript begins. So what a client holds is void, too, if it holds entries that
    were not encoded here and there are texts or calls behind them. If it holds none of them, it continues: the snapshot
-   behind a gap opens each part as a new one.
+   behind a gap opens each part as a new one. An attempt is the ``error``, too, where clients may hold entries of the
+   one before that were not encoded here.
 5. Only ``finish`` and ``abort`` are followed by ``[DONE]``.
 """
 
@@ -91,15 +92,17 @@ class AiSdkTranscript(EntryTranscript):
         return blocks(self._message.chunks(), id=self._id(self._last))
 
     def gap(self, gap: Gap) -> bytes | None:
-        """See Transcript. The following chunks open the parts that they need: the gap leaves no state."""
+        """See Transcript. The following chunks open the parts that they need."""
         if gap.voids and self._message.is_started:
             return None
+        self._missing_seq = gap.last_seq
         data = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
         return block(_notice("gap", data), id=self._id(gap.at))
 
     def resumes(self, seq: int, gap: Gap) -> bool:
         """See Transcript, and rule 4."""
-        return seq < gap.first_seq or not self._message.has_growing_parts
+        has_other_ids = seq >= gap.first_seq and self._message.has_growing_parts
+        return super().resumes(seq, gap) and not has_other_ids
 
     def discard(self, gap: Gap) -> bytes:
         """See Transcript, and rule 4."""
@@ -117,17 +120,17 @@ class AiSdkTranscript(EntryTranscript):
         if self._dialect.ids:
             self._last = entry.cursor
         event = ev.read_event(entry.event)
-        chunks = self._restart() if isinstance(event, ev.Attempt) else self._message.take(event)
+        chunks = self._restart(entry.seq) if isinstance(event, ev.Attempt) else self._message.take(event)
         self._is_over = isinstance(event, TERMINAL)
         if self._is_over and not isinstance(event, ev.Error):
             frames += [*map(block, chunks), encode_frame(b"[DONE]", id=self._id(self._last))]
         else:
             frames.append(blocks(chunks, id=self._id(self._last)))
 
-    def _restart(self) -> list[Chunk]:
-        """Rule 3."""
+    def _restart(self, seq: int) -> list[Chunk]:
+        """Rules 3 and 4."""
         old = self._message
-        stays = not old.is_of_one_step or old.has_lasting_metadata
+        stays = self._begin_attempt(seq) or not old.is_of_one_step or old.has_lasting_metadata
         if not stays and (not old.shows or self._dialect.version >= 7):
             self._message = old.emptied()
             return [_RESET_STEP] if old.shows else []

@@ -6,7 +6,7 @@ Rules
 2. A late joiner receives each stretch of text, or of reasoning, in one piece.
 3. A new attempt takes back what was sent, where the shape has a message for that. Elsewhere it is an error, and what
    follows belongs to the new attempt: a client stops at an error, and its next request receives the new attempt alone.
-   An attempt after which nothing was sent changes nothing.
+   An attempt after which nothing was sent changes nothing, unless clients may hold what was not encoded here.
 4. A gap is sent. Where delivery must go back (rewound, reset) the viewer is ended: the log may not have what its client
    holds. A client that returns with a void id receives the message of a new attempt, and then the snapshot.
 5. After an error there is no ``[DONE]``, and every response ends with one of the shape's own endings. An error that
@@ -153,6 +153,7 @@ class SmallTranscript(EntryTranscript):
         """See Transcript, and rule 4."""
         if gap.voids:
             return None
+        self._missing_seq = gap.last_seq
         fields = {"reason": gap.reason, "from": gap.first_seq, "to": gap.last_seq}
         return self._frames(self._shape.gap(fields), at=gap.at)
 
@@ -174,7 +175,9 @@ class SmallTranscript(EntryTranscript):
 
     def _read(self, entry: Entry, frames: list[bytes]) -> None:
         self._at = entry.cursor
-        frames.append(self._frames(self._blocks(ev.read_event(entry.event)), at=self._at))
+        event = ev.read_event(entry.event)
+        blocks = self._restarted(event, seq=entry.seq) if isinstance(event, ev.Attempt) else self._blocks(event)
+        frames.append(self._frames(blocks, at=self._at))
 
     def _blocks(self, event: ev.Event) -> list[SseBlock]:
         match event:
@@ -189,8 +192,6 @@ class SmallTranscript(EntryTranscript):
             case ev.Usage():
                 self._usage = _counted(self._usage or {}, event)
                 return []
-            case ev.Attempt():
-                return self._restarted(event)
             case ev.Finish() | ev.Error() | ev.Abort():
                 self._is_over = True
                 return self._started() + self._ended(event)
@@ -225,9 +226,9 @@ class SmallTranscript(EntryTranscript):
         self._parts += blocks
         return self._started() + blocks
 
-    def _restarted(self, event: ev.Attempt) -> list[SseBlock]:
+    def _restarted(self, event: ev.Attempt, *, seq: int) -> list[SseBlock]:
         """Rule 3."""
-        has_content, start = bool(self._parts), self._start
+        has_content, start = self._begin_attempt(seq) or bool(self._parts), self._start
         self._attempt = event.attempt
         self._begin()
         if not has_content:

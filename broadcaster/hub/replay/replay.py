@@ -150,9 +150,10 @@ class Replay:
         self._room.note_growth()
         return made
 
-    def discard(self, gap: Gap) -> bytes:
-        """What makes a client drop all that it was sent."""
-        return self._head.transcript.discard(gap)
+    @property
+    def transcript(self) -> Transcript:
+        """The head's."""
+        return self._head.transcript
 
     def reach_end(self, viewer: PageReader) -> bool:
         """See FrameSource: whether the head is at the room's end. A crowd shares one step."""

@@ -78,11 +78,13 @@ class Client:
         self._decoder.flush()
 
     async def read(self, *, until_dropped: bool = False) -> None:
-        """What there is now."""
+        """What there is now, over a connection more where a lost attempt ends one."""
         for _ in range(30):
             await turns(1)
             if self.viewer is not None and not (until_dropped and self.drops):
                 self.take(self.viewer.pull(2**16))
+                if self.viewer.stop_reason is StopReason.NEW_ATTEMPT:
+                    await self.connect()
 
     async def next_body(self) -> bytes:
         """What there is on a new connection."""
