@@ -6,7 +6,7 @@
    write: four writes, each a packet of its own, were a fifth of what a viewer that came back cost.
 2. A request's head has a bound, and malformed HTTP gets a problem as response, but never within a response.
 3. It reports to ``Arrivals`` (connections.py) when a head or body is on its way, and ends when that gives it up.
-4. Between two requests uvicorn's keep-alive timer runs.
+4. Between two requests uvicorn's keep-alive timer runs. While the server drains, no connection gets a second request.
 5. A WebSocket handshake at the path of a stream (``/v1/streams/{id}/ws``), behind which nothing and before which no
    unfinished response stands, gives its connection to a ``ViewerSocket`` (websocket_protocol.py). No other connection
    becomes one of another protocol: a request that offers it is read without the offer (RFC 9110, 7.8), gets its
@@ -66,6 +66,7 @@ class FrontEndState(ServerState):
         self.refusals = refusals
         self.direct = direct
         self.refusal_headers = refusal_headers
+        self.is_draining = False
         self.successor: Callable[[], FrontEndProtocol] | None = None
         """Makes the protocol of a connection after a viewer; one object for all, for a viewer is small."""
 
@@ -94,7 +95,9 @@ class FrontEndProtocol(HttpToolsProtocol):
         self.parser = _OfferParser(self)
         self.lost = self.loop.create_future()
         arrivals = self.server_state.arrivals
-        if self.is_successor:
+        if self.is_successor and self.server_state.is_draining:
+            transport.close()
+        elif self.is_successor:
             self._arm_keep_alive()
         elif arrivals.admit(len(self.connections)):
             arrivals.head_begins(self)
@@ -104,6 +107,13 @@ class FrontEndProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         """Close the connection now, without sending what is buffered."""
         self.transport.abort()
+
+    def drain(self) -> None:
+        """The server drains: close between two requests, or with the response. A first request is still read."""
+        if self.is_responding:
+            self.cycle.keep_alive = False
+        elif self.timeout_keep_alive_task is not None:
+            self.transport.close()
 
     async def send(self, send: Send, message: Message) -> None:
         """See ClientConnection."""
@@ -241,10 +251,10 @@ class FrontEndProtocol(HttpToolsProtocol):
         if self._is_offer:
             return
         super().on_headers_complete()
-        if self._is_reparsed:
-            # A proxy may take what follows for the other protocol: the request is the connection's last.
+        # Also the last: a proxy may take what follows an offer for the other protocol.
+        if self._is_reparsed or self.server_state.is_draining:
             self.cycle.keep_alive = False
-            self._is_reparsed = False
+        self._is_reparsed = False
 
     def on_message_complete(self) -> None:
         """The body is whole, or there is none."""

@@ -1,7 +1,8 @@
 """Our runner: uvicorn's server and HTTP protocol, with what long responses need of them.
 
-1. The server owns SIGINT and SIGTERM. The first runs ``on_drain`` (readiness off, viewers disconnected), then ends; the
-   second ends at once.
+1. The server owns SIGINT and SIGTERM. The first closes the port and runs ``on_drain`` (viewers disconnected), then
+   ends; the second ends at once. A proxy does not know that a front-end drains: it would go on sending calls, which are
+   refused. A connection that is refused carried no call, so the proxy sends it to another front-end.
 2. It serves a socket that is bound already: its port is known before anything is served.
 3. Each connection is a ``FrontEndProtocol`` (http_protocol.py). Where the app can admit viewers directly, that is the
    protocol of all but plain viewers' (first_request.py).
@@ -20,7 +21,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
@@ -81,10 +82,12 @@ class _OnItsConnection:
 class FrontEndServer(uvicorn.Server):
     """Serves one app on one bound socket until a signal or ``request_stop``.
 
-    ``on_drain`` turns readiness off and disconnects viewers. After ``drain_timeout_s`` at most, the server ends, and
+    ``on_drain`` disconnects viewers, when the port is closed. After ``drain_timeout_s`` at most, the server ends, and
     ordinary requests have one more second. ``refusal_headers`` are added to refusals before the app sees a request,
     and ``refusals`` logs them. ``direct`` admits viewers without the app (viewing/direct.py).
     """
+
+    server_state: FrontEndState
 
     def __init__(
         self,
@@ -214,7 +217,7 @@ class FrontEndServer(uvicorn.Server):
                 loop.remove_signal_handler(each)
 
     async def _run_drain(self) -> None:
-        self._drain = asyncio.ensure_future(self._on_drain())
+        self._drain = asyncio.ensure_future(self._leave())
         done, _ = await asyncio.wait({self._drain}, timeout=self._drain_timeout_s)
         if not done:
             limit_reached("DRAIN_WINDOW_S")
@@ -222,3 +225,35 @@ class FrontEndServer(uvicorn.Server):
             self._drain.cancel()
         elif not self._drain.cancelled() and self._drain.exception() is not None:
             _log.error("drain_failed", exc_info=self._drain.exception())
+
+    async def _leave(self) -> None:
+        await self._close_port()
+        await self._on_drain()
+
+    async def _close_port(self) -> None:
+        """Accept no more connections, and let each one end between two requests.
+
+        The kernel would reset those that wait to be accepted, and a proxy does not repeat a POST that it has sent.
+        """
+        self.server_state.is_draining = True
+        waiting = _accept_all(self._listener)
+        for server in self.servers:
+            server.close()
+        create: Callable[..., Any] = self.config.http_protocol_class
+        accept = partial(create, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        for each in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(accept, each)
+        await asyncio.sleep(0)  # a request that has arrived is read before its connection is closed as idle
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, FrontEndProtocol):
+                connection.drain()
+
+
+def _accept_all(listener: socket.socket) -> list[socket.socket]:
+    """The connections that wait for ``accept``; when no descriptor is left, a part of them."""
+    accepted: list[socket.socket] = []
+    with suppress(OSError):
+        while len(accepted) < BACKLOG:
+            accepted.append(listener.accept()[0])
+            accepted[-1].setblocking(False)
+    return accepted

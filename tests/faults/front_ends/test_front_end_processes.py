@@ -45,7 +45,6 @@ async def check_deaths(folder: Path, server: ValkeyServer, deaths: int, figures:
                 victim, other = children(house.pid)
                 aftermath = await crowd.cause(ended(victim, number))
                 # Those of the other have received deltas meanwhile, on the connection that they had.
-                # (One that comes back to a process that is still draining is sent away twice, and counts once.)
                 assert 0 < len(aftermath.back_s) < VIEWERS
                 assert set(aftermath.closings) == {"torn" if number == signal.SIGKILL else "clean"}
                 for back_s in aftermath.back_s:

@@ -28,7 +28,7 @@ STREAMS: Final = 4
 VIEWERS: Final = 120
 READERS: Final = 4
 HEARTBEAT_S: Final = 1.0
-# A balancer checks every half second, waits a second for the response, and believes the second failure.
+# A balancer checks every half second, waits a second for the response, and believes the fourth failure.
 FROZEN_S: Final = 10.0
 BACK_S: Final = 10.0  # starting a front-end takes seconds where other tests run beside
 NOTICE_S: Final = 10.0

@@ -3,8 +3,8 @@
 What a front-end's trouble costs its viewers depends on these options:
 
 1. ``http-check send … /readyz``: it must name a host, for without keys a front-end answers loopback names alone.
-2. ``expect ! string draining error-status L7OKC``: one that leaves gets no new viewers, and sends its own away by
-   itself. Without this option it is taken for down, and what it has not yet sent to its viewers is cut (rule 3).
+2. ``fall 4``: one that leaves refuses connections, and sends its own viewers away by itself within its drain's window.
+   Were it down before that, what it has not yet sent to them would be cut (rule 3): four failures take longer.
 3. ``on-marked-down shutdown-sessions``: the viewers of one that hangs, or has lost Redis, are cut off and come back at
    another. An EventSource has no deadline of its own for silence: without this option it stays with the frozen one.
 4. ``redispatch`` and ``retries``: a connection that one front-end refuses is given to another at once.
@@ -40,7 +40,6 @@ defaults
     balance leastconn
     option httpchk
     http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost
-    http-check expect ! string draining error-status L7OKC
     http-check expect status 200
     option redispatch 1
     retries 3
@@ -52,7 +51,7 @@ frontend viewers
     bind 127.0.0.1:{port}
     default_backend front_ends
 backend front_ends
-    default-server check inter 500ms fall 2 rise 1{marked_down}
+    default-server check inter 500ms fall 4 rise 1{marked_down}
 {servers}
 """
 

@@ -139,14 +139,13 @@ async def test_the_drain_runs_while_the_server_still_answers_and_its_failure_doe
         return PlainTextResponse("hello")
 
     async def drain() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         answers.append(await reader.read())
         writer.close()
         raise ValueError("a broken drain")
 
     async with on_our_runner(app_of(Route("/", hello)), on_drain=drain) as port:
-        pass
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert answers[0].startswith(b"HTTP/1.1 200 OK\r\n")
     assert answers[0].endswith(b"hello")
     assert b"\r\ndate: " in answers[0]

@@ -36,6 +36,7 @@ OLDEST: Final = min(VERSIONS, key=lambda each: tuple(map(int, each.split("."))))
 SUITE: Final = (
     "server/test_runner.py",
     "server/test_socket_driver.py",
+    "server/test_closed_port.py",
     "server/test_draining.py",
     "viewing/test_sse.py",
     "websockets/test_hosts.py::test_the_guard_of_the_host_decides_with_its_dependencies",
