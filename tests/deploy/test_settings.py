@@ -269,7 +269,6 @@ def test_every_proxy_is_more_patient_than_the_front_ends_and_takes_bodies_as_lar
     }
     whole_answer_s = {patience_s["caddy"], nginx_s[1], seconds(answers["proxy-read-timeout"])}
     bodies = {
-        "caddy": size(re.findall(r"max_size (\w+)", caddy)[0]),
         "nginx": size(re.findall(r"client_max_body_size (\w+);", nginx)[0]),
         "ingress": size(streams["proxy-body-size"]),
         "answers": size(answers["proxy-body-size"]),
