@@ -86,6 +86,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
     """Everything that the runner needs, opened, and closed in reverse."""
     if settings.redis_url is None:
         raise SetupError("a worker needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
+    await check_login(settings.redis_url, timeout_s=settings.redis_timeout_s)
     async with AsyncExitStack() as stack:
         tracing = open_tracing(settings.traces, service=_SERVICE)
         stack.callback(tracing.close)
@@ -95,6 +96,7 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
                 prefix=settings.key_prefix,
                 timeout_s=settings.redis_timeout_s,
                 max_connections=settings.redis_connections,
+                outlives_refusals=True,
                 patience_s=0,  # a worker repeats a failed call itself; a call that waited would delay the others
             )
         )
@@ -131,6 +133,13 @@ async def open_engine(settings: Settings, worker_id: str) -> AsyncIterator[tuple
         depth = QueueDepth(connection, tenant_running=settings.tenant_running)
         agent, usage = create_agent_setup(settings, streams), DailyUsage(connection)
         yield replace(engine, agent=agent, depth=depth, usage=usage, tracing=tracing), sweeper, topology
+
+
+async def check_login(redis_url: str, *, timeout_s: float) -> None:
+    """Raises SetupError when Redis refuses the login, or is not a Redis. A Redis that is away is waited for."""
+    async with LogConnection(redis_url, timeout_s=timeout_s, max_connections=1, patience_s=0) as connection:
+        with contextlib.suppress(LogUnavailable):
+            await connection.check()
 
 
 async def keep_providers(settings: Settings, connection: LogConnection, providers: Providers) -> None:

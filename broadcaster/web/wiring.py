@@ -81,8 +81,8 @@ class OpenLog:
 
 
 @asynccontextmanager
-async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
-    """The log, connected to at its first use. Raises SetupError without a Redis to connect to."""
+async def open_log(settings: Settings, *, outlives_refusals: bool = False) -> AsyncIterator[OpenLog]:
+    """The log, connected to at its first use (LogConnection). Raises SetupError without a Redis to connect to."""
     if settings.redis_url is None:
         raise SetupError("a front-end needs a Redis: set BROADCASTER_REDIS_URL, or use `broadcaster up`")
     async with LogConnection(
@@ -90,6 +90,7 @@ async def open_log(settings: Settings) -> AsyncIterator[OpenLog]:
         prefix=settings.key_prefix,
         timeout_s=settings.redis_timeout_s,
         max_connections=settings.redis_connections,
+        outlives_refusals=outlives_refusals,
     ) as connection:
         streams = Streams(connection)
         yield OpenLog(connection, streams, open_feeds(settings, connection, streams=streams))
@@ -105,7 +106,9 @@ async def open_services(
     to.
     """
     async with AsyncExitStack() as stack:
-        opened = log if log is not None else await stack.enter_async_context(open_log(settings))
+        opened = log
+        if opened is None:
+            opened = await stack.enter_async_context(open_log(settings, outlives_refusals=True))
         parts = _Parts(settings, opened)
         topology, presence = opened.connection.topology, parts.presence
         tail = await stack.enter_async_context(parts.open_tail())

@@ -87,6 +87,13 @@ def test_systemd_knows_every_line_of_the_units(units: list[Path]) -> None:
     assert accepted(find_program("systemd-analyze", remedy=SYSTEMD), "verify", *units) == ""
 
 
+def test_systemd_starts_a_process_however_often_it_has_ended(units: list[Path]) -> None:
+    ours = [each for each in units if "@" in each.name]
+    assert len(ours) == 2
+    for each in ours:
+        assert {"StartLimitIntervalSec=0", "Restart=always"} <= set(each.read_text().splitlines())
+
+
 def test_systemd_finds_little_that_the_units_could_do_to_the_machine(units: list[Path]) -> None:
     tool = find_program("systemd-analyze", remedy=SYSTEMD)
     for unit in units:

@@ -25,7 +25,7 @@ from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.redis.client import LogRedis, NodeRedis
 from broadcaster.log.redis.keys import KeyNames
 from broadcaster.log.redis.pipeline import LogPipeline
-from broadcaster.log.redis.topology.nodes import Node, NodeLimits
+from broadcaster.log.redis.topology.nodes import LOGIN_REFUSED, LoginRefusals, Node, NodeLimits
 from broadcaster.log.redis.topology.placed_client import Identity, PlacedRedis, ServerSample
 from broadcaster.log.redis.topology.topology import SingleTopology, Topology, create_topology
 from broadcaster.log.redis.url import RedisKind, RedisUrl
@@ -62,12 +62,10 @@ _TIMED_OUT: Final = (rex.TimeoutError, TimeoutError)
 # What a pool's error says when no connection became free in time.
 _NO_CONNECTION: Final = "No connection available"
 
-_FINAL_TYPES: Final = (rex.AuthenticationError, rex.AuthorizationError, rex.NoPermissionError)
-
 
 def later(error: BaseException) -> bool:
     """Whether the same command may succeed later, unchanged: the generation has not failed."""
-    if isinstance(error, _FINAL_TYPES):
+    if isinstance(error, LOGIN_REFUSED):
         return False
     if isinstance(error, _LATER_TYPES):
         return True
@@ -107,7 +105,7 @@ def refusals() -> Iterator[None]:
     """Turn the errors of a server that will never serve us as we are into SetupError; let everything else through."""
     try:
         yield
-    except _FINAL_TYPES as error:
+    except LOGIN_REFUSED as error:
         raise SetupError(f"Redis refuses us: {error}; correct the user and password in its URL") from error
     except rex.InvalidResponse as error:
         raise SetupError("the server at this address is not a Redis; correct the address") from error
@@ -138,17 +136,21 @@ class LogConnection(AbstractAsyncContextManager["LogConnection"]):
         timeout_s: float = 5.0,
         max_connections: int = 32,
         patience_s: float | None = None,
+        outlives_refusals: bool = False,
     ) -> None:
         """``max_connections`` to each server. Raises SetupError when the URL cannot be read.
 
         ``patience_s``: for how long a call that no server began (a failover, a migrating slot) is repeated; None means
         ``timeout_s``. A worker, which retries with everything it has, passes 0. A single server gets each call once.
+
+        ``outlives_refusals``: a refused login, too, means "later", and is logged (nodes.py, rule 3).
         """
         self.url = url
         self.address = RedisUrl.parse(url)
         self.keys = KeyNames(prefix)
         self.timeout_s = timeout_s
         self._patience_s = timeout_s if patience_s is None else patience_s
+        self._refusals = LoginRefusals() if outlives_refusals else None
         self._clients: list[LogRedis] = []
         topology = create_topology(self.address)
         self.topology: Topology = topology
@@ -166,7 +168,7 @@ class LogConnection(AbstractAsyncContextManager["LogConnection"]):
 
         ``timeout_s`` bounds each reply.
         """
-        limits = NodeLimits(timeout_s, min(_CONNECT_TIMEOUT_S, timeout_s), max_connections)
+        limits = NodeLimits(timeout_s, min(_CONNECT_TIMEOUT_S, timeout_s), max_connections, self._refusals)
         client: LogRedis
         if self._placement is None:
             client = NodeRedis(Node.of_url(self.url, limits))

@@ -6,8 +6,10 @@ Rules
 2. One write has one deadline, for the wait for a connection and all its replies. A write that breaks off closes the
    connection, because its late replies would be read as those of the next. LOADING is such a break: the replies before
    it count.
-3. A connection is the caller's only after ``verify`` has accepted the server (its role, the Sentinels that name it).
-4. All commands go this way, whatever the kind of Redis. A script call alone costs its process 56 us, and one of twenty
+3. A refused login is raised as it is, for the caller to correct its URL. A process that must outlive the change of a
+   password gives ``LoginRefusals``: then it is as if the server were away, and the log names the remedy.
+4. A connection is the caller's only after ``verify`` has accepted the server (its role, the Sentinels that name it).
+5. All commands go this way, whatever the kind of Redis. A script call alone costs its process 56 us, and one of twenty
    in a write 8; through redis-py's own pipeline they cost 140 and 30 (``python -m bench.redis_calls``).
 """
 
@@ -28,6 +30,9 @@ from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from broadcaster.log.redis.connection_types import CONNECTION_TYPES, CommandConnection
 from broadcaster.log.redis.pool import NodePool
 from broadcaster.log.redis.url import RedisUrl
+from broadcaster.observability.logs import get_logger
+
+_log = get_logger(__name__)
 
 ASKING: Final = "ASKING"
 NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -38,12 +43,10 @@ Verify: TypeAlias = Callable[[AbstractConnection], Awaitable[None]]
 # Options of commands that concern redis-py's parser, not the callback that reads the reply.
 _FOR_PARSERS: Final = (EMPTY_RESPONSE, NEVER_DECODE, "keys")
 
-_REFUSALS: Final = (
-    rex.AuthenticationError,
-    rex.AuthorizationError,
-    rex.NoPermissionError,
-    rex.InvalidResponse,
-)
+LOGIN_REFUSED: Final = (rex.AuthenticationError, rex.AuthorizationError, rex.NoPermissionError)
+_REFUSALS: Final = (*LOGIN_REFUSED, rex.InvalidResponse)
+
+_LINE_EVERY_S: Final = 10.0
 
 
 class NotSent(rex.ConnectionError):
@@ -58,12 +61,33 @@ class Command(NamedTuple):
     key: bytes = b""
 
 
+class LoginRefusals:
+    """The refused logins of one process: they are reported in one line in ``_LINE_EVERY_S``, however many there are."""
+
+    def __init__(self) -> None:
+        self._next_line_at = float("-inf")
+
+    def report(self, server: str, error: BaseException) -> None:
+        """A server has refused a login."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_line_at:
+            return
+        self._next_line_at = now + _LINE_EVERY_S
+        _log.error(
+            "redis_login_refused",
+            server=server,
+            reason=str(error),
+            remedy="let Redis accept the user and password of the Redis URL, or correct the URL and restart",
+        )
+
+
 class NodeLimits(NamedTuple):
-    """``timeout_s`` bounds a write with its replies, and the wait for a connection."""
+    """``timeout_s`` bounds a write with its replies, and the wait for a connection. ``refusals``: see rule 3."""
 
     timeout_s: float
     connect_timeout_s: float
     max_connections: int
+    refusals: LoginRefusals | None = None
 
 
 def pool_options(limits: NodeLimits) -> dict[str, Any]:
@@ -82,9 +106,10 @@ def pool_options(limits: NodeLimits) -> dict[str, Any]:
 class Node:
     """One server under its name, mostly ``host:port``."""
 
-    def __init__(self, name: str, pool: NodePool, *, timeout_s: float) -> None:
+    def __init__(self, name: str, pool: NodePool, *, timeout_s: float, refusals: LoginRefusals | None = None) -> None:
         self.name = name
         self._timeout_s = timeout_s
+        self._refusals = refusals
         self.pool = pool
         self.redis = Redis.from_pool(pool)
         self._callbacks = self.redis.response_callbacks
@@ -92,14 +117,15 @@ class Node:
     @classmethod
     def at(cls, name: str, url: RedisUrl, limits: NodeLimits, *, verify: Verify | None = None) -> Node:
         """The server at ``host:port``, with the credentials and the TLS of the URL."""
-        return cls(name, _create_pool(name, url, limits, verify=verify), timeout_s=limits.timeout_s)
+        pool = _create_pool(name, url, limits, verify=verify)
+        return cls(name, pool, timeout_s=limits.timeout_s, refusals=limits.refusals)
 
     @classmethod
     def of_url(cls, url: str, limits: NodeLimits) -> Node:
         """The server of a ``redis://``, ``rediss://`` or ``unix://`` URL."""
         pool = NodePool.from_url(url, **pool_options(limits))
         pool.connection_class = CONNECTION_TYPES[pool.connection_class]
-        return cls("the server", pool, timeout_s=limits.timeout_s)
+        return cls("the server", pool, timeout_s=limits.timeout_s, refusals=limits.refusals)
 
     async def send(self, commands: Sequence[Command], *, is_migrating: bool = False) -> list[Any]:
         """Send all as one write; the reply to each is its result or its ResponseError, in order.
@@ -134,6 +160,9 @@ class Node:
         """What the caller gets for this error."""
         if not is_free:
             return NotSent(f"{self.name}: No connection available") if isinstance(error, TimeoutError) else error
+        if isinstance(error, LOGIN_REFUSED) and self._refusals is not None:
+            self._refusals.report(self.name, error)
+            return NotSent(f"{self.name} refuses the login: {error}")  # without a login it carries out nothing
         if not is_ready:
             is_unsent = isinstance(error, rex.RedisError | OSError) and not isinstance(error, _REFUSALS)
             reason = str(error) or f"no connection within {self._timeout_s:g} s"
