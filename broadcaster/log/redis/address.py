@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -12,9 +11,9 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from redis.asyncio.connection import SSLConnection, parse_url
 
 from broadcaster.errors import SetupError
+from broadcaster.log.redis.tls import RedisTls
 
 _DEFAULT_PORT: Final = 6379
-_CERT_REQS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
@@ -51,7 +50,7 @@ class NodeAddress:
     path: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    tls: RedisTls | None = field(default=None, repr=False)
 
     @classmethod
     def from_url(cls, url: str) -> NodeAddress:
@@ -62,13 +61,16 @@ class NodeAddress:
         """
         try:
             parts: Mapping[str, Any] = parse_url(url)
+            tls = RedisTls(parts) if parts.get("connection_class") is SSLConnection else None
+            if tls is not None:
+                tls.get()
             return cls(
                 host=parts.get("host") or "localhost",
                 port=int(parts.get("port") or _DEFAULT_PORT),
                 path=parts.get("path"),
                 username=parts.get("username"),
                 password=parts.get("password"),
-                tls=tls_context(parts) if parts.get("connection_class") is SSLConnection else None,
+                tls=tls,
             )
         except (ValueError, LookupError, OSError) as error:
             raise SetupError(f"the Redis URL cannot be used: {error}") from error
@@ -79,7 +81,8 @@ class NodeAddress:
         if self.path is not None:
             _, protocol = await loop.create_unix_connection(create_protocol, self.path)
             return protocol
-        transport, protocol = await loop.create_connection(create_protocol, self.host, self.port, ssl=self.tls)
+        tls = None if self.tls is None else self.tls.get()
+        transport, protocol = await loop.create_connection(create_protocol, self.host, self.port, ssl=tls)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -91,15 +94,3 @@ class NodeAddress:
             return ()
         user = (self.username,) if self.username else ()
         return ("AUTH", *user, self.password)
-
-
-def tls_context(parts: Mapping[str, Any]) -> ssl.SSLContext:
-    """The context of redis-py's ``ssl_*`` options; raises LookupError or OSError (a certificate cannot be read)."""
-    context = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"), capath=parts.get("ssl_ca_path"))
-    requirement = _CERT_REQS[str(parts.get("ssl_cert_reqs", "required")).lower()]
-    if requirement is ssl.CERT_NONE or not parts.get("ssl_check_hostname", True):
-        context.check_hostname = False
-    context.verify_mode = requirement
-    if parts.get("ssl_certfile"):
-        context.load_cert_chain(parts["ssl_certfile"], parts.get("ssl_keyfile"), parts.get("ssl_password"))
-    return context

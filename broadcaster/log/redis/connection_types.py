@@ -28,6 +28,7 @@ from redis import exceptions as rex
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
+from broadcaster.log.redis.tls import RedisTls
 from broadcaster.observability.logs import get_logger
 
 _log = get_logger(__name__)
@@ -140,7 +141,10 @@ class _Tcp(CommandConnection, Connection):
 
 
 class _Tls(CommandConnection, SSLConnection):
-    pass
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # redis-py's own trusts the system's authorities beside the given ones.
+        self.ssl_context = RedisTls(options)  # type: ignore[assignment]  # redis-py calls its ``get`` alone
 
 
 class _Unix(CommandConnection, UnixDomainSocketConnection):

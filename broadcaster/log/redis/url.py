@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -20,7 +19,8 @@ from redis.asyncio.connection import (
 
 from broadcaster.core.access.redis_address import RedisAddress, RedisKind
 from broadcaster.errors import SetupError
-from broadcaster.log.redis.address import NodeAddress, tls_context
+from broadcaster.log.redis.address import NodeAddress
+from broadcaster.log.redis.tls import RedisTls
 
 __all__ = ["RedisKind", "RedisUrl"]
 
@@ -44,7 +44,7 @@ class RedisUrl(RedisAddress):
 
     url: str = field(repr=False)
     tls: Mapping[str, Any] | None = field(default=None, repr=False)
-    context: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    context: RedisTls | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def parse(cls, url: str) -> RedisUrl:
@@ -55,7 +55,9 @@ class RedisUrl(RedisAddress):
             kind = read.get("connection_class", Connection)
             _check_options(address, kind)
             is_tls = kind is SSLConnection
-            context = tls_context(read) if is_tls else None
+            context = RedisTls(read) if is_tls else None
+            if context is not None:
+                context.get()
         except (ValueError, LookupError, OSError) as error:
             raise SetupError(f"the Redis URL cannot be used: {error}") from error
         parts = {each.name: getattr(address, each.name) for each in fields(address)}

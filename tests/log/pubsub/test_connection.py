@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import pytest
 
@@ -78,9 +79,21 @@ def test_a_tls_url_checks_the_server_unless_switched_off() -> None:
     loose = NodeAddress.from_url("rediss://example.test?ssl_cert_reqs=none").tls
 
     assert strict is not None
-    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert (strict.get().verify_mode, strict.get().check_hostname) == (ssl.CERT_REQUIRED, True)
     assert loose is not None
-    assert (loose.verify_mode, loose.check_hostname) == (ssl.CERT_NONE, False)
+    assert (loose.get().verify_mode, loose.get().check_hostname) == (ssl.CERT_NONE, False)
+
+
+def test_a_tls_url_bounds_ciphers_versions_and_flags_of_every_connection() -> None:
+    options = (
+        "ssl_min_version=772&ssl_ciphers=ECDHE-RSA-AES256-GCM-SHA384&ssl_include_verify_flags=VERIFY_CRL_CHECK_LEAF"
+    )
+    tls = NodeAddress.from_url(f"rediss://example.test?{options}").tls
+
+    assert tls is not None
+    assert tls.get().minimum_version is ssl.TLSVersion.TLSv1_3
+    assert "ECDHE-RSA-AES128-GCM-SHA256" not in [each["name"] for each in tls.get().get_ciphers()]
+    assert tls.get().verify_flags & ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 
 
 @pytest.mark.parametrize(
@@ -116,9 +129,15 @@ async def test_a_wrong_password_is_reported_as_unavailable() -> None:
                     await watch.synced()
 
 
-async def test_the_connection_comes_up_over_tls_and_checks_the_certificate(redis_url: str, certificate: Path) -> None:
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_ca_data"])
+async def test_the_connection_comes_up_over_tls_and_checks_the_certificate(
+    redis_url: str, certificate: Path, option: str
+) -> None:
     async with open_redis_relay(redis_url, tls=serving_with(certificate)) as relay:
-        trusted = f"rediss://127.0.0.1:{relay.port}?ssl_ca_certs={certificate}"
+        value = certificate if option == "ssl_ca_certs" else quote(Path(f"{certificate}.crt").read_text(), safe="")
+        trusted = f"rediss://127.0.0.1:{relay.port}?{option}={value}"
+        async with LogConnection(trusted) as commands:
+            await commands.ping()
         async with open_tail(redis_url, via=trusted) as world:
             room, _ = await world.watch_live("s")
             await room.holds(await world.writer.append("s"))

@@ -33,7 +33,7 @@ def test_a_node_is_reached_with_the_credentials_of_data_nodes_not_of_sentinels()
     assert url.tls == {"ssl_cert_reqs": "none"}
     assert (node.host, node.port, node.greeting()) == ("10.0.0.1", 7000, ("AUTH", "me", "pw"))
     assert node.tls is not None
-    assert node.tls.verify_mode is ssl.CERT_NONE
+    assert node.tls.get().verify_mode is ssl.CERT_NONE
     assert url.node("10.0.0.2", 7000).tls is node.tls
 
 
