@@ -29,6 +29,8 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 
 # A mistyped address should fail after a second, not after a minute.
 FIRST_TRIES: Final = 2
+# A command reports a failure soon, and `publish` repeats its calls itself.
+RETRIES: Final = 2
 
 
 def check_id(id: str) -> None:
@@ -116,7 +118,7 @@ class Visit:
 
     async def _with_client(self, work: Callable[[AsyncClient], Awaitable[ExitCode | None]]) -> ExitCode | None:
         try:
-            client = AsyncClient(self._address, self._api_key)
+            client = AsyncClient(self._address, self._api_key, retries=RETRIES)
         except ValueError as error:
             text = f"{error}; correct --url, BROADCASTER_URL or BROADCASTER_API_KEY"
             raise CommandFailed(text, ExitCode.USAGE) from error

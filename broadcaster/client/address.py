@@ -25,6 +25,11 @@ def checked_url(base_url: str) -> httpx2.URL:
     return url
 
 
+def shown_address(url: httpx2.URL) -> str:
+    """The address as an error names it: without credentials."""
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
+
+
 def key_headers(api_key: str | None) -> dict[str, str]:
     """The headers of a caller with this key. Raises ValueError, whose text repeats nothing of it."""
     if api_key is None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
+from broadcaster.client.address import checked_url, shown_address
 from broadcaster.client.client import AsyncClient
 from broadcaster.client.documents import Generation
 from broadcaster.client.errors import CannotConnect
@@ -60,9 +61,11 @@ class Client:
         timeout_s: float = 30.0,
         idle_timeout_s: float = 45.0,
         give_up_after_s: float = 60.0,
+        retries: int | None = None,
     ) -> None:
         """Raises ValueError when the URL is not http(s) with a host, or the key cannot be an HTTP header."""
         self._timeout_s = timeout_s
+        self._address = shown_address(checked_url(base_url))
         self._async = PerProcess(
             partial(
                 AsyncClient,
@@ -71,6 +74,7 @@ class Client:
                 timeout_s=timeout_s,
                 idle_timeout_s=idle_timeout_s,
                 give_up_after_s=give_up_after_s,
+                retries=retries,
             )
         )
         self._async.get()
@@ -119,4 +123,5 @@ class Client:
         try:
             return call_blocking(lambda: start(self._async.get()), limit_s=limit_s)
         except TimeoutError as error:
-            raise CannotConnect(f"no response within {limit_s:g} s") from error
+            reason = f"no response within {limit_s:g} s"
+            raise CannotConnect(reason, address=self._address) from error

@@ -14,7 +14,6 @@ Every call has a deadline. A call whose response was lost is repeated: all calls
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeVar, Unpack
@@ -36,11 +35,10 @@ from broadcaster.client.documents import (
     StreamState,
     WorkersPage,
 )
-from broadcaster.client.errors import BadAnswer, CannotConnect, ClientError
-from broadcaster.client.responses import error_of
+from broadcaster.client.errors import BadAnswer, ClientError
+from broadcaster.client.repeating import CONNECT_TIMEOUT_S, RepeatedCalls
 from broadcaster.client.stream import StreamEvent
 from broadcaster.client.subscription import Subscription
-from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
 from broadcaster.core.requests.options import (
@@ -51,11 +49,6 @@ from broadcaster.core.requests.options import (
     generation_fields,
 )
 
-CONNECT_TIMEOUT_S: Final = 5.0
-RETRIES: Final = 2
-_BACK_OFF: Final = BackOff(0.4, 0.8)
-# After a longer delay than this the caller decides whether to retry.
-LONGEST_RETRY_DELAY_S: Final = 5.0
 # ``get`` sends requests that wait no closer together: a front-end that drains responds to each at once.
 WAITING_PACE_S: Final = 1.0
 # Streams each hold one connection; beyond this many a further one waits, and fails after the timeout.
@@ -69,9 +62,13 @@ _Document = TypeVar("_Document")
 class AsyncClient:
     """A front-end's client; use it as an async context manager, or call ``aclose``.
 
-    ``timeout_s`` bounds each call, its repetitions included. A stream's connection that brings nothing for
-    ``idle_timeout_s`` (it must exceed the server's heartbeat, 15 s) counts as lost; a stream without progress for
-    ``give_up_after_s`` ends with GaveUp, at most one ``idle_timeout_s`` later.
+    ``timeout_s`` bounds each call, its repetitions included. A call that fails for now is repeated twice. Once a
+    front-end has responded, ``create_stream``, ``append`` and ``close`` are repeated until ``timeout_s``: a front-end
+    that restarts loses no event. With ``retries``, all calls are repeated so many times.
+
+    A stream's connection that brings nothing for ``idle_timeout_s`` (it must exceed the server's heartbeat, 15 s)
+    counts as lost; a stream without progress for ``give_up_after_s`` ends with GaveUp, at most one ``idle_timeout_s``
+    later.
     """
 
     def __init__(
@@ -82,10 +79,10 @@ class AsyncClient:
         timeout_s: float = 30.0,
         idle_timeout_s: float = 45.0,
         give_up_after_s: float = 60.0,
+        retries: int | None = None,
     ) -> None:
         """Raises ValueError when the URL is not http(s) with a host, or the key cannot be an HTTP header."""
         url = checked_url(base_url)
-        self._timeout_s = timeout_s
         self._give_up_after_s = give_up_after_s
         self._http = httpx2.AsyncClient(
             base_url=url,
@@ -95,6 +92,7 @@ class AsyncClient:
             # No proxy can reach our loopback: a proxy from the environment would respond in the front-end's place.
             trust_env=url.host not in _LOOPBACK,
         )
+        self._calls = RepeatedCalls(self._http, timeout_s=timeout_s, retries=retries)
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,7 +165,7 @@ class AsyncClient:
         Raises ClientError: ``stop_pending`` when it has not ended in time (repeat), ``unknown_stream`` when nothing is
         known under the id, as is the case an hour after its deletion.
         """
-        await self._call("DELETE", f"/v1/generations/{_in_path(generation_id)}")
+        await self._calls.call("DELETE", f"/v1/generations/{_in_path(generation_id)}")
 
     async def create_stream(
         self,
@@ -189,11 +187,11 @@ class AsyncClient:
         ``forbidden``.
         """
         body = feed_fields("create_stream", config, named=("if_exists", "idempotency_key"))
-        call: dict[str, Any] = {"json": body}
+        call: dict[str, Any] = {"json": body, "writes": True}
         if if_exists is not None:
             call["params"] = {"if_exists": if_exists}
             call["headers"] = _keyed(idempotency_key)
-        response = await self._call("PUT", _stream_path(stream_id), **call)
+        response = await self._calls.call("PUT", _stream_path(stream_id), **call)
         return structs.replace(_decoded(StreamState, response), creation=response.headers.get("etag"))
 
     async def append(
@@ -214,7 +212,7 @@ class AsyncClient:
         """
         headers = _keyed(idempotency_key) | _writing_headers(creation)
         path = f"{_stream_path(stream_id)}/events"
-        return await self._fetch(Appended, "POST", path, content=_encoded(events), headers=headers)
+        return await self._fetch(Appended, "POST", path, content=_encoded(events), headers=headers, writes=True)
 
     async def close(
         self,
@@ -230,14 +228,15 @@ class AsyncClient:
         """
         path = f"{_stream_path(stream_id)}/close"
         content = _encoded({} if end is None else end)
-        return await self._fetch(StreamState, "POST", path, content=content, headers=_writing_headers(creation))
+        headers = _writing_headers(creation)
+        return await self._fetch(StreamState, "POST", path, content=content, headers=headers, writes=True)
 
     async def delete_stream(self, stream_id: str) -> None:
         """End a feed (with ``abort``, unless it is over) and delete it; its id is free after an hour.
 
         Raises ClientError ``unknown_stream`` when the id is unknown or deleted, or a generation's.
         """
-        await self._call("DELETE", _stream_path(stream_id))
+        await self._calls.call("DELETE", _stream_path(stream_id))
 
     async def stream(self, stream_id: str, *, parts: bool = False) -> StreamState:
         """The state of a stream, a feed's or a generation's; ``parts``: with its content so far.
@@ -274,7 +273,7 @@ class AsyncClient:
 
         Raises ClientError: ``invalid_request`` unless exactly one of them is given.
         """
-        await self._call("POST", "/v1/tokens/revoke", json={"jti": jti, "sub": sub})
+        await self._calls.call("POST", "/v1/tokens/revoke", json={"jti": jti, "sub": sub})
 
     async def workers(self, *, after: str | None = None) -> WorkersPage:
         """A page of the workers. Raises ClientError ``forbidden`` without the right ``admin``."""
@@ -304,40 +303,8 @@ class AsyncClient:
         return Subscription(self._http, path, after=after, give_up_after_s=self._give_up_after_s).run()
 
     async def _fetch(self, kind: type[_Document], method: str, path: str, **request: Any) -> _Document:
-        """The document that a call returns. Raises as ``_call``."""
-        return _decoded(kind, await self._call(method, path, **request))
-
-    async def _call(self, method: str, path: str, *, wait_s: float = 0.0, **request: Any) -> httpx2.Response:
-        """One idempotent call, repeated after a retryable failure; all within ``timeout_s`` plus ``wait_s``."""
-        total_s = self._timeout_s + wait_s
-        timeout = httpx2.Timeout(total_s, connect=min(CONNECT_TIMEOUT_S, total_s))
-        try:
-            async with asyncio.timeout(total_s):
-                return await self._response(method, path, timeout=timeout, **request)
-        except TimeoutError:
-            raise CannotConnect(f"no response within {total_s:g} s") from None
-
-    async def _response(self, method: str, path: str, **request: Any) -> httpx2.Response:
-        failures = 0
-        while True:
-            error: ClientError
-            try:
-                response = await self._http.request(method, path, **request)
-            except httpx2.TransportError as failure:
-                error = CannotConnect(str(failure) or type(failure).__name__)
-                error.__cause__ = failure
-            except (httpx2.RequestError, httpx2.StreamError) as failure:
-                raise BadAnswer(str(failure)) from failure
-            else:
-                if response.is_success:
-                    return response
-                error = error_of(response)
-            requested_s = error.retry_after_s or 0.0
-            if not error.retry or failures == RETRIES or requested_s > LONGEST_RETRY_DELAY_S:
-                raise error
-            failures += 1
-            delay_s = _BACK_OFF.pause_s(failures, luck=random.random())
-            await asyncio.sleep(max(delay_s, requested_s))
+        """The document that a call returns. Raises BadAnswer, and as ``RepeatedCalls.call``."""
+        return _decoded(kind, await self._calls.call(method, path, **request))
 
 
 def _decoded(kind: type[_Document], response: httpx2.Response) -> _Document:

@@ -31,10 +31,15 @@ class ClientError(Exception):
 
 
 class CannotConnect(ClientError):
-    """No response: refused, unreachable, timed out, or cut before the response was complete."""
+    """No response: refused, unreachable, timed out, or cut before the response was complete.
 
-    def __init__(self, detail: str) -> None:
+    ``reason`` is the detail without the address.
+    """
+
+    def __init__(self, reason: str, *, address: str | None = None) -> None:
+        detail = reason if address is None else f"cannot connect to {address}: {reason}"
         super().__init__("cannot_connect", status=None, detail=detail, retry=True)
+        self.reason = reason
 
 
 class BadAnswer(ClientError):

@@ -9,7 +9,7 @@ import pytest
 
 from broadcaster.client import AsyncClient, BadAnswer, CannotConnect, ClientError, Fault, Generation, JobProgress
 from broadcaster.client import client as client_module
-from broadcaster.client.client import RETRIES
+from broadcaster.client.repeating import RETRIES
 from broadcaster.core.cursor import Cursor
 from tests.support.servers.sse_server import Exchange, Plan, SseServer
 
@@ -227,8 +227,8 @@ async def test_a_redirect_is_not_followed_with_our_key(server):
 async def test_an_address_without_a_server_raises_cannot_connect():
     async with SseServer() as server:
         url = server.url
-    async with AsyncClient(url) as client:
-        with pytest.raises(CannotConnect) as raised:
+    async with AsyncClient(url.replace("//", "//me:secret@")) as client:
+        with pytest.raises(CannotConnect, match=f"^cannot connect to {url}: ") as raised:
             await client.list()
     assert (raised.value.code, raised.value.status, raised.value.retry) == ("cannot_connect", None, True)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from broadcaster.client import Appended, ClientError, StreamState
+from broadcaster.client import Appended, AsyncClient, CannotConnect, ClientError, StreamState, repeating
+from broadcaster.client.repeating import RETRIES
+from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import DataEvent, Error, TextDelta
 from tests.client.test_calls import answering, failing, hang_up
@@ -18,6 +21,13 @@ STATE: dict[str, Any] = {
 }  # fmt: skip
 TAKEN = {"ids": ["7-3", "7-4"], "last_id": "7-4", "last_seq": 4}
 PATH = "/v1/streams/s"
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Calls are repeated without a pause."""
+    for name in ("_BACK_OFF", "_OUTAGE_BACK_OFF"):
+        monkeypatch.setattr(repeating, name, BackOff(0.001, 0.001))
 
 
 @pytest.mark.parametrize("value", ["a\nb", "é", "", " x"])
@@ -81,6 +91,66 @@ async def test_an_append_whose_answer_was_lost_is_repeated_under_the_same_key(se
     server.routes["POST", f"{PATH}/events"] = lambda exchange: next(plans)(exchange)
     await client.append("s", {"type": "data-x", "data": 1}, idempotency_key="mine")
     assert [request.headers["idempotency-key"] for request in server.requests] == ["mine"] * 3
+
+
+async def _create(client):
+    return await client.create_stream("s")
+
+
+async def _append(client):
+    return await client.append("s", {"type": "data-x", "data": 1})
+
+
+async def _close(client):
+    return await client.close("s")
+
+
+@pytest.mark.parametrize(
+    ("write", "route", "answer"),
+    [
+        (_create, ("PUT", PATH), STATE),
+        (_append, ("POST", f"{PATH}/events"), TAKEN),
+        (_close, ("POST", f"{PATH}/close"), STATE),
+    ],
+)
+async def test_what_writes_to_a_feed_outlasts_a_front_end_that_is_away_for_longer_than_a_few_tries(
+    server, client, at_once, write, route, answer
+):
+    server.routes["GET", PATH] = answering(STATE)
+    await client.stream("s")  # the front-end has responded before
+    away = [hang_up, failing(502, "x", retry=True), failing(503, "busy", retry=True), hang_up] * 3
+    plans = iter([*away, answering(answer)])
+    server.routes[route] = lambda exchange: next(plans)(exchange)
+    await write(client)
+    assert len(server.requests) == 1 + len(away) + 1
+
+
+async def test_a_feed_is_not_waited_for_where_no_front_end_has_ever_responded(server, client, at_once):
+    server.routes["POST", f"{PATH}/events"] = failing(502, "of_a_proxy", retry=True)
+    for tries in (1, 2):
+        with pytest.raises(ClientError):
+            await _append(client)
+        assert len(server.requests) == tries * (RETRIES + 1)
+
+
+async def test_a_client_with_so_many_retries_outlasts_no_front_end(server, at_once):
+    server.routes["GET", PATH] = answering(STATE)
+    server.routes["POST", f"{PATH}/events"] = hang_up
+    async with AsyncClient(server.url, retries=1) as client:
+        await client.stream("s")
+        with pytest.raises(CannotConnect, match=server.url):
+            await _append(client)
+    assert len(server.requests) == 1 + 2
+
+
+async def test_an_append_to_a_front_end_that_stays_away_fails_within_its_time(server):
+    server.routes["GET", PATH] = answering(STATE)
+    async with AsyncClient(server.url, timeout_s=3) as client:
+        await client.stream("s")
+        await server.stop()
+        async with asyncio.timeout(20):
+            with pytest.raises(CannotConnect, match=server.url):
+                await _append(client)
 
 
 async def test_a_client_waits_at_least_the_requested_time_and_not_for_minutes(server, client):

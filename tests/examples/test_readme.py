@@ -33,11 +33,13 @@ OTHERS = {
     ("docs/library.md", "mount"),
     (BLOCKING, "generation"),
     (BLOCKING, "client"),
+    (BLOCKING, "http-feed"),
     ("docs/testing.md", "fixtures"),
     *(("docs/tutorial.md", name) for name in ("up", "ask", "list", "watch", "resume", "feed")),
 }
 # What docs/publishing.md calls the reader's front-end.
 FRONT_END_URL = "http://localhost:8000"
+NO_PROVIDER = "http://127.0.0.1:1"
 
 
 def test_every_marked_block_is_run() -> None:
@@ -101,6 +103,17 @@ async def test_blocking_programs_get_an_answer_of_a_worker(
         block = marked_blocks(BLOCKING)[name].with_addresses({REDIS_URL: server.url, FRONT_END_URL: front_end.url})
         logged = await run_to_its_end(block, tmp_path, BROADCASTER_DEFAULT_MODEL="claude-scripted")
     assert logged == printed
+
+
+async def test_a_job_reports_its_progress_over_http(server: ValkeyServer, tmp_path: Path) -> None:
+    async with open_stack(tmp_path, redis_url=server.url, provider_url=NO_PROVIDER) as stack:
+        front_end = await stack.front_end()
+        block = marked_blocks(BLOCKING)["http-feed"].with_addresses({FRONT_END_URL: front_end.url})
+        await run_to_its_end(block, tmp_path)
+    async with Broadcaster.from_url(server.url) as broadcaster:
+        found = [got async for got in broadcaster.events("nightly-copy") if isinstance(got, EntryReceived)]
+    assert [got.data["done"] for got in found[:-1]] == [1, 2, 3]
+    assert found[-1].type == "finish"
 
 
 MY_TABLES = """

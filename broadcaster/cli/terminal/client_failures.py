@@ -79,7 +79,7 @@ def client_failure(
     """
     address = masked(address)
     if isinstance(error, CannotConnect):
-        text = f"cannot connect to {address} ({error.detail}); start one with: broadcaster up, or set --url"
+        text = f"cannot connect to {address} ({error.reason}); start one with: broadcaster up, or set --url"
         return CommandFailed(text, ExitCode.CANNOT_CONNECT)
     if isinstance(error, GaveUp):
         return CommandFailed(f"lost {address}: {error.detail}", ExitCode.CANNOT_CONNECT)
