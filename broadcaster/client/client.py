@@ -41,6 +41,7 @@ from broadcaster.client.stream import StreamEvent
 from broadcaster.client.subscription import Subscription
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
+from broadcaster.core.requests.json_values import not_json, places_in
 from broadcaster.core.requests.options import (
     FeedOptions,
     GenerationOptions,
@@ -334,8 +335,12 @@ def _in_header(name: str, value: str) -> str:
 
 
 def _encoded(events: Any) -> bytes:
+    def refuse(value: object) -> Any:
+        pointer = next((pointer for pointer, each in places_in(events) if each is value), "")
+        raise ValueError(not_json(value, pointer))
+
     try:
-        return msgspec.json.encode(events)
+        return msgspec.json.encode(events, enc_hook=refuse)
     except (TypeError, RecursionError) as error:
         raise ValueError(f"an event must be writable as JSON: {error}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -165,8 +166,10 @@ async def test_a_client_waits_at_least_the_requested_time_and_not_for_minutes(se
 
 
 async def test_an_event_that_is_not_json_is_refused_before_it_is_sent(server, client):
-    with pytest.raises(ValueError):
-        await client.append("s", {"type": "data-x", "data": object()})
+    event = {"type": "data-x", "data": [datetime.now(UTC), object()]}
+    for given, place in (event, "/data/1"), ([event], "/0/data/1"):
+        with pytest.raises(ValueError, match=rf"^a value of type object at {place} is not JSON: send str\(value\)$"):
+            await client.append("s", given)
     assert server.requests == []
 
 

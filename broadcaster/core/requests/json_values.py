@@ -1,5 +1,7 @@
 """How many values JSON holds, and how deeply they are nested: of a text without parsing it, and of a value. Pure.
 
+Also where a value has something that JSON lacks, and what a caller sends in its place.
+
 The outline is the JSON text without its strings and spaces. C code makes and scans it, and no value is built: 4 MB that
 would become a million objects are refused after some milliseconds, before any of the objects exists.
 
@@ -9,8 +11,14 @@ value some levels deep. So nesting is bounded on input: a value that no response
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Set
+from datetime import date, time
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
 
 MAX_LEVELS: Final = 128
 
@@ -20,6 +28,20 @@ _SPACES: Final = b" \t\r\n"
 _STRUCTURE: Final = (b",", b":", b"[", b"{")
 _ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+_JSON_TYPES: Final = (str, int, float, dict, list, tuple, type(None))
+_KEY_TYPES: Final = (str, int, float)
+# The first that fits is what to send; each is an expression of Python.
+_INSTEAD: Final[tuple[tuple[Callable[[Any], bool], str], ...]] = (
+    (lambda value: isinstance(value, date | time), "value.isoformat() or str(value)"),
+    (lambda value: isinstance(value, Enum), "value.value"),
+    (lambda value: isinstance(value, Set), "list(value)"),
+    (lambda value: isinstance(value, Mapping), "dict(value)"),
+    (lambda value: isinstance(value, msgspec.Struct), "msgspec.to_builtins(value)"),
+    (lambda value: hasattr(value, "model_dump"), 'value.model_dump(mode="json")'),  # of pydantic
+    (dataclasses.is_dataclass, "dataclasses.asdict(value)"),
+    (lambda value: hasattr(value, "tolist"), "value.tolist()"),  # of numpy, torch and pandas
+)
 
 
 def count_values(text: bytes, *, most: int) -> int:
@@ -63,6 +85,45 @@ def is_too_deep(value: object) -> bool:
         if not layer:
             return False
     return True
+
+
+def foreign_value(value: object) -> tuple[str, str] | None:
+    """What is wrong with the first value, or key, that JSON lacks, and the pointer to it; None: there is none."""
+    for pointer, each in places_in(value):
+        if not isinstance(each, _JSON_TYPES):
+            return not_json(each, pointer), pointer
+        for key in each if isinstance(each, dict) else ():
+            if not isinstance(key, _KEY_TYPES):
+                return f"a key of type {type(key).__name__}{_at(pointer)} is not JSON: send str(key)", pointer
+    return None
+
+
+def places_in(value: object) -> Iterator[tuple[str, object]]:
+    """A value and all in its objects and lists, each with its pointer. Without recursion, to ``MAX_LEVELS``."""
+    layer = [("", value)]
+    for _ in range(MAX_LEVELS + 1):
+        yield from layer
+        layer = [
+            (f"{pointer}/{escaped_step(str(step))}", child)
+            for pointer, each in layer
+            if isinstance(each, dict | list | tuple)
+            for step, child in (each.items() if isinstance(each, dict) else enumerate(each))
+        ]
+
+
+def not_json(value: object, pointer: str) -> str:
+    """What is wrong with a value that JSON lacks, and its remedy."""
+    instead = next((instead for fits, instead in _INSTEAD if fits(value)), "str(value)")
+    return f"a value of type {type(value).__name__}{_at(pointer)} is not JSON: send {instead}"
+
+
+def escaped_step(name: str) -> str:
+    """RFC 6901 section 3; the caller chooses the name, which may be any text."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _at(pointer: str) -> str:
+    return f" at {pointer}" if pointer else ""
 
 
 def _structure(text: bytes) -> int:

@@ -6,7 +6,8 @@ Rules
 2. A known type has its fields, of their types, and no others.
 3. Never ``attempt`` (a feed has none), never ``hub.*`` (the hub's own notices), and a terminal event only as the
    feed's end (``encode_end``).
-4. A value that cannot be encoded as JSON again is refused: NaN, Infinity, lone surrogates, deep nesting.
+4. A value that cannot be encoded as JSON again is refused: NaN, Infinity, lone surrogates, deep nesting, a type of
+   Python that JSON lacks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from broadcaster.core import events as ev
-from broadcaster.core.requests.json_values import MAX_LEVELS, is_too_deep
+from broadcaster.core.requests.json_values import MAX_LEVELS, escaped_step, foreign_value, is_too_deep, not_json
 from broadcaster.errors import InvalidEvent
 
 MAX_EVENTS_PER_APPEND: Final = 1000
@@ -48,6 +49,14 @@ _ECHO: Final = re.compile(r"^Invalid enum value .*", re.DOTALL)
 _STEP: Final = re.compile(r"[.\[\]]+")
 
 
+class _NotWritable(ValueError):
+    """Rule 4; ``pointer`` leads to the fault, as in InvalidEvent."""
+
+    def __init__(self, detail: str, *, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
 def encode_dropped(events: int) -> bytes:
     """The event that reports so many events that are not in the log."""
     return ev.encode_event(ev.DataEvent(type=DROPPED_TYPE, data={"events": events}))
@@ -56,15 +65,17 @@ def encode_dropped(events: int) -> bytes:
 def check_writable(value: object) -> None:
     """Raises ValueError when the value cannot be stored as JSON (rule 4)."""
     if _holds_bytes(value):  # the log's encoder would write them as base64, unmarked
-        raise ValueError(_BYTES)
+        raise _NotWritable(_BYTES)
     try:
         # The log's encoder refuses lone surrogates, but writes NaN as null; json refuses NaN.
         msgspec.json.encode(value)
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(UNWRITABLE) from error
+        found = foreign_value(value) if isinstance(error, TypeError) else None
+        detail, pointer = found or (UNWRITABLE, "")
+        raise _NotWritable(detail, pointer=pointer) from error
     if is_too_deep(value):
-        raise ValueError(UNWRITABLE)
+        raise _NotWritable(UNWRITABLE)
 
 
 def _holds_bytes(value: object) -> bool:
@@ -85,8 +96,12 @@ def _holds_bytes(value: object) -> bool:
 
 
 def as_mapping(event: Mapping[str, Any] | ev.Event) -> Any:
-    """The event as a JSON object."""
-    return msgspec.to_builtins(event) if isinstance(event, msgspec.Struct) else event
+    """The event as a JSON object. Raises InvalidEvent."""
+    return msgspec.to_builtins(event, enc_hook=_refuse) if isinstance(event, msgspec.Struct) else event
+
+
+def _refuse(value: object) -> Any:
+    raise InvalidEvent(not_json(value, ""))
 
 
 def encode_published(value: object, *, is_writable: bool = False) -> bytes:
@@ -133,12 +148,12 @@ def _typed(value: object) -> tuple[str, Mapping[str, object]]:
 def _encode(kind: str, fields: Mapping[str, object], *, is_writable: bool) -> bytes:
     for name in fields:
         if name not in _FIELDS.get(kind, _DATA_FIELDS):
-            raise InvalidEvent("this type has no such field", pointer=f"/{_escaped(name)}")
+            raise InvalidEvent("this type has no such field", pointer=f"/{escaped_step(name)}")
     try:
         if not is_writable:
             check_writable(fields)
-    except ValueError as error:
-        raise InvalidEvent(str(error)) from error
+    except _NotWritable as error:
+        raise InvalidEvent(str(error), pointer=error.pointer) from error
     try:
         return ev.encode_event(ev.decode_event(msgspec.json.encode(fields)))
     except msgspec.DecodeError as error:
@@ -151,8 +166,3 @@ def _refused(error: msgspec.DecodeError) -> InvalidEvent:
     what, path = (match["what"], match["path"] or "") if match is not None else ("not valid", "")
     pointer = "".join(f"/{step}" for step in _STEP.split(path) if step and step != "...")
     return InvalidEvent(_ECHO.sub("not one of the values it may have", what), pointer=pointer)
-
-
-def _escaped(name: str) -> str:
-    """RFC 6901 section 3; the caller chooses the name, which may be any text."""
-    return name.replace("~", "~0").replace("/", "~1")

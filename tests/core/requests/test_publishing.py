@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
+from pydantic import BaseModel
 
-from broadcaster.core.events import KNOWN_TYPES, TERMINAL_TYPES, decode_event
+from broadcaster.core.events import KNOWN_TYPES, TERMINAL_TYPES, Abort, DataEvent, decode_event
 from broadcaster.core.requests.json_values import MAX_LEVELS
-from broadcaster.core.requests.publishing import check_writable, encode_end, encode_published
+from broadcaster.core.requests.publishing import as_mapping, check_writable, encode_end, encode_published
 from broadcaster.errors import InvalidEvent
 
 DELTA = {"type": "text-delta", "id": "0", "delta": "a"}
@@ -72,6 +79,48 @@ def test_an_event_that_may_not_be_published_is_refused_where_its_fault_is(value:
         encode_published(value)
     assert refused.value.pointer == pointer
     assert SECRET not in refused.value.detail
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Job:
+    done: int = 1
+
+
+class Model(BaseModel):
+    done: int = 1
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (NOON, "a value of type datetime at /data/a~1b/1 is not JSON: send value.isoformat() or str(value)"),
+        (Decimal("1.5"), "a value of type Decimal at /data/a~1b/1 is not JSON: send str(value)"),
+        (UUID(int=1), "a value of type UUID at /data/a~1b/1 is not JSON: send str(value)"),
+        ({1, 2}, "a value of type set at /data/a~1b/1 is not JSON: send list(value)"),
+        (MappingProxyType({}), "a value of type mappingproxy at /data/a~1b/1 is not JSON: send dict(value)"),
+        (Job(), "a value of type Job at /data/a~1b/1 is not JSON: send dataclasses.asdict(value)"),
+        (Model(), 'a value of type Model at /data/a~1b/1 is not JSON: send value.model_dump(mode="json")'),
+        (Colour.RED, "a value of type Colour at /data/a~1b/1 is not JSON: send value.value"),
+        (Abort(), "a value of type Abort at /data/a~1b/1 is not JSON: send msgspec.to_builtins(value)"),
+        ({(1, 2): 3}, "a key of type tuple at /data/a~1b/1 is not JSON: send str(key)"),
+    ],
+)
+def test_a_type_that_json_lacks_is_named_with_its_place_and_what_to_send_instead(value: Any, what: str) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        encode_published({"type": "data-x", "data": {"a/b": [0, value]}})
+    assert (refused.value.detail, refused.value.pointer) == (what, "/data/a~1b/1")
+
+
+def test_an_event_of_our_types_names_what_json_lacks_as_well() -> None:
+    with pytest.raises(InvalidEvent, match=r"^a value of type Model is not JSON: send value\.model_dump"):
+        as_mapping(DataEvent(type="data-x", data=Model()))
 
 
 def test_a_mistyped_type_is_refused_with_the_known_one_that_it_resembles() -> None:
