@@ -46,6 +46,7 @@ from broadcaster.log.redis.connect import refusals
 from broadcaster.log.redis.url import RedisUrl
 from broadcaster.log.streams.folding import read_folded
 from broadcaster.settings import Settings, read_settings
+from broadcaster.settings.in_tests import as_connected
 from broadcaster.settings.options import SettingOptions
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_view
@@ -326,7 +327,7 @@ class Broadcaster(StreamServing):
 
     @asynccontextmanager
     async def _open_log(self) -> AsyncIterator[OpenLog]:
-        async with open_log(self._settings) as log:
+        async with open_log(as_connected(self._settings)) as log:
             try:
                 yield log
             finally:

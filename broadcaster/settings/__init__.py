@@ -28,8 +28,10 @@ from broadcaster.settings.values import ApiKeys, Hosts, KeysOfProviders, Origins
 
 PREFIX: Final = "BROADCASTER_"
 
+# The fixtures set it while a test runs (in_tests.py).
+TEST_VARIABLE: Final = "BROADCASTER_IN_TEST"
 # What a parent sets for its children.
-_OF_PARENTS: Final = frozenset({PARENT_VARIABLE, METRICS_FOLDER_VARIABLE})
+_OF_PARENTS: Final = frozenset({PARENT_VARIABLE, METRICS_FOLDER_VARIABLE, TEST_VARIABLE})
 
 # Redis refuses a longer lifetime.
 _LONGEST_S: Final = 10 * 365 * 86_400

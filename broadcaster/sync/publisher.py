@@ -230,6 +230,9 @@ class Publisher:
     def _opened_session(self) -> PublisherSession:
         if self._is_closed:
             raise StreamClosed("this publisher was closed")
+        if self._session is not None and not self._session.serves(self._settings):
+            self._session.close(time.monotonic())  # of the test before
+            self._session = None
         if self._session is None:
             made = self._loop_side.PublisherSession(self._settings, tenant=self._tenant)
             _process.opened.add(self)

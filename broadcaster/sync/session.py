@@ -51,6 +51,7 @@ from broadcaster.process.loop_thread import loop_thread
 from broadcaster.process.tasks import end_tasks
 from broadcaster.process.thread_event import Once
 from broadcaster.settings import Settings
+from broadcaster.settings.in_tests import as_connected
 from broadcaster.sync.buffer import Buffer, Ending, Given
 from broadcaster.webhooks.url import WebhookHosts
 
@@ -170,8 +171,10 @@ class PublisherSession:
 
     def __init__(self, settings: Settings, *, tenant: str) -> None:
         """Raises SetupError when the settings name no Redis."""
+        settings = as_connected(settings)
         if settings.redis_url is None:
             raise SetupError("no Redis to connect to: set BROADCASTER_REDIS_URL, or use Publisher.from_url(url)")
+        self._place = (settings.redis_url, settings.key_prefix)
         self._thread = loop_thread()
         self._tenant = tenant
         self._outage = Outage()
@@ -208,6 +211,11 @@ class PublisherSession:
         )
         courier = Courier(buffer, delivery, wake=asyncio.Event(), config=config, check=self._connection.check)
         return buffer
+
+    def serves(self, settings: Settings) -> bool:
+        """Whether it is connected as these settings have it; not so one of an earlier test."""
+        settings = as_connected(settings)
+        return self._place == (settings.redis_url, settings.key_prefix)
 
     def close(self, deadline: float) -> None:
         """End all of it, and wait until ``deadline`` (monotonic) at most; the rest ends in the background."""
