@@ -58,7 +58,8 @@ _REMOTE: Final = Visitor(is_remote=True)
 _ARRIVAL: Final = "broadcaster.arrival"
 _NOT_OPENED: Final = (
     "the lifespan of this router has not run: include it before the app starts; the lifespan of an app that is mounted "
-    "in another is entered by that one's: async with sub.router.lifespan_context(sub): yield"
+    "in another is entered by that one's: async with sub.router.lifespan_context(sub): yield; in a test, a client runs "
+    "it as: with TestClient(app), and a client over ASGITransport inside: async with app.router.lifespan_context(app)"
 )
 
 

@@ -34,7 +34,7 @@ OTHERS = {
     (BLOCKING, "generation"),
     (BLOCKING, "client"),
     (BLOCKING, "http-feed"),
-    ("docs/testing.md", "fixtures"),
+    *(("docs/testing.md", name) for name in ("fixtures", "app", "app-test")),
     *(("docs/tutorial.md", name) for name in ("up", "ask", "list", "watch", "resume", "feed")),
 }
 # What docs/publishing.md calls the reader's front-end.

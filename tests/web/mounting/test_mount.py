@@ -235,6 +235,8 @@ async def test_a_mounted_app_whose_lifespan_does_not_run_reports_the_remedy() ->
         problem = (await client.get("/ai/v1/generations")).json()
     assert (problem["status"], problem["code"]) == (500, "setup_error")
     assert "sub.router.lifespan_context(sub)" in problem["detail"]
+    for way_of_a_test in ("with TestClient(app)", "ASGITransport inside: async with app.router.lifespan_context(app)"):
+        assert way_of_a_test in problem["detail"]
 
 
 async def test_a_router_that_is_open_on_another_event_loop_is_refused_there() -> None:
