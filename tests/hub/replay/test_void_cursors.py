@@ -170,7 +170,7 @@ async def test_a_client_whose_text_becomes_void_while_it_reads_ends_with_the_new
     assert client.drops >= 1
 
 
-@pytest.mark.parametrize("name", CLIENTS.keys() - {"ag-ui"})
+@pytest.mark.parametrize("name", sorted(CLIENTS.keys() - {"ag-ui"}))
 async def test_a_cursor_whose_entry_was_trimmed_makes_no_client_drop_its_text(
     hub: Hub, tail: FakeTail, name: str
 ) -> None:
