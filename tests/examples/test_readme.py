@@ -34,6 +34,8 @@ OTHERS = {
     (BLOCKING, "generation"),
     (BLOCKING, "client"),
     (BLOCKING, "http-feed"),
+    ("docs/tokens.md", "follow"),
+    *(("docs/webhooks.md", name) for name in ("verify", "verify-plain")),
     *(("docs/testing.md", name) for name in ("fixtures", "app", "app-test")),
     *(("docs/tutorial.md", name) for name in ("up", "ask", "list", "watch", "resume", "feed")),
 }

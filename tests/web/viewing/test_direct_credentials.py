@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -70,31 +72,31 @@ async def test_a_token_admits_directly_from_wherever_a_client_can_put_it(
     assert (("referrer-policy", "no-referrer") in plain.headers) is (place == "query")
 
 
+def bearer(*, grants: list[dict[str, Any]]) -> dict[str, bytes]:
+    return {"authorization": f"Bearer {kit.own_token(time.time(), grants=grants)}".encode()}
+
+
+# A token has to be made in its test: it may have expired before, in a long run.
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    ("make_headers", "status"),
     [
-        ({"x-api-key": MINE.encode()}, 403),
-        ({"authorization": f"Bearer {kit.own_token(time.time(), grants=[])}".encode()}, 401),
-        (
-            {
-                "authorization": b"Bearer "
-                + kit.own_token(time.time(), grants=[{"stream": "gen_x", "actions": ["watch"]}]).encode()
-            },
-            403,
-        ),
-        ({"cookie": f"{COOKIE}={kit.own_token(time.time())}".encode()}, 403),
-        ({"x-api-key": MINE.encode(), "authorization": b"Bearer another-key-0123456"}, 401),
+        (lambda: {"x-api-key": MINE.encode()}, 403),
+        (lambda: bearer(grants=[]), 401),
+        (lambda: bearer(grants=[{"stream": "gen_x", "actions": ["watch"]}]), 403),
+        (lambda: {"cookie": f"{COOKIE}={kit.own_token(time.time())}".encode()}, 403),
+        (lambda: {"x-api-key": MINE.encode(), "authorization": b"Bearer another-key-0123456"}, 401),
     ],
+    ids=["key", "no grants", "another stream", "cookie", "key and another bearer"],
 )
 async def test_a_credential_that_may_not_watch_the_stream_is_refused_by_the_app(
-    services: Services, world: MemoryWorld, taken: list[str], headers: dict[str, bytes], status: int
+    services: Services, world: MemoryWorld, taken: list[str], make_headers: Callable[[], dict[str, bytes]], status: int
 ) -> None:
     world.add("gen_web", tenant="web")
     async with served(own_app(services, **TOKEN_SETTINGS), services) as client:
         watching = {"authorization": f"Bearer {kit.own_token(time.time())}".encode()}
         for _ in range(2):
             assert (await fetch(client, URL.format("gen_web"), watching)).status == 200
-        assert (await fetch(client, URL.format("gen_web"), headers)).status == status
+        assert (await fetch(client, URL.format("gen_web"), make_headers())).status == status
     assert len(taken) == 2
 
 
