@@ -35,6 +35,7 @@ from broadcaster.hub.frames import Snapshot, Stretch, Stretches
 from broadcaster.hub.pages import PageReader
 from broadcaster.hub.replay.checkpoints import Checkpoint, Checkpoints, NumberedPlace
 from broadcaster.hub.replay.sources import Chunk
+from broadcaster.hub.replay.waiting import WaitingViewers
 from broadcaster.hub.replay.walk import Walk, encode_entries
 from broadcaster.hub.ring import SEGMENT_ENTRIES, SLICE_BYTES, Segment
 from broadcaster.hub.stop_reasons import StopReason
@@ -76,8 +77,7 @@ class Replay:
         self._head = Walk(self, base)
         self._sweep: Walk | None = None
         self._counted = 0
-        self._waiting: dict[int, dict[PageReader, None]] = {}  # by the seq that they have
-        self._late: dict[PageReader, None] = {}  # for the end
+        self._waiting = WaitingViewers(room.turns)
         self._is_due = False
         self._is_dismissed = False
 
@@ -102,7 +102,7 @@ class Replay:
             branch = self._branch_at(after_seq)
             if branch is not None:
                 return branch
-            self._waiting.setdefault(after_seq, {})[viewer] = None
+            self._waiting.add(viewer, after_seq)
             self.resume()
         return stretch
 
@@ -161,7 +161,7 @@ class Replay:
             self._advance(is_kept=False)
         if self._head.seq >= self._end:
             return True
-        self._late[viewer] = None
+        self._waiting.late[viewer] = None
         self.resume()
         return False
 
@@ -201,7 +201,7 @@ class Replay:
         """What was after this seq is void: a transcript cannot go back, but restart at a checkpoint."""
         self._checkpoints.keep_through(keep_seq)
         self._stretches.keep_through(keep_seq)
-        self._waiting = {seq: viewers for seq, viewers in self._waiting.items() if seq <= keep_seq}
+        self._waiting.keep_through(keep_seq)
         self._keep_gaps(through=keep_seq)
         self._sweep = None
         self._head.page = None  # it may hold what is void
@@ -229,24 +229,19 @@ class Replay:
         self._is_dismissed = True
         self.users = 0
         self._waiting.clear()
-        self._late.clear()
         self.shed()
 
     # -- on the way
 
     def resume(self) -> None:
         """Continue in a turn to come, if a viewer waits."""
-        if (self._waiting or self._late) and not self._is_due and not self._is_dismissed:
+        if self._waiting and not self._is_due and not self._is_dismissed:
             self._is_due = True
             self._room.turns.add(self._go_on)
 
     def give_up(self, reason: StopReason) -> None:
         """Nothing will come for the viewers that wait."""
-        waiting = [*self._late, *(viewer for viewers in self._waiting.values() for viewer in viewers)]
-        self._late.clear()
-        self._waiting.clear()
-        for viewer in waiting:
-            viewer.stop(reason)
+        self._waiting.stop(reason)
 
     @property
     def _end(self) -> int:
@@ -260,16 +255,16 @@ class Replay:
     def _go_on(self) -> None:
         """Rule 4."""
         self._is_due = False
-        head, behind = self._head, [seq for seq in self._waiting if seq < self._head.seq]
+        head, waiting = self._head, self._waiting
+        behind = [seq for seq in waiting.at if seq < head.seq]
         has_moved = False
-        if (self._late or len(behind) < len(self._waiting)) and not head.is_waiting:
-            is_kept = any(head.seq <= seq < head.seq + SEGMENT_ENTRIES for seq in self._waiting)
+        if (waiting.late or len(behind) < len(waiting.at)) and not head.is_waiting:
+            is_kept = any(head.seq <= seq < head.seq + SEGMENT_ENTRIES for seq in waiting.at)
             has_moved = self._advance(is_kept=is_kept) is not None
         if behind:
             has_moved = self._sweep_on(behind) or has_moved
-        if self._late and self._head.seq >= self._end:
-            late, self._late = self._late, {}
-            self._wake(late)
+        if waiting.late and self._head.seq >= self._end:
+            waiting.wake_late()
             has_moved = True
         if has_moved:
             self.resume()
@@ -357,8 +352,7 @@ class Replay:
         """Rule 7: viewers that wait there find the branch at their next read."""
         self._sweep = None
         self._room.replays.add_branch(self.dialect, gap)
-        for seq in [seq for seq in self._waiting if self._branch_at(seq) is not None]:
-            self._wake(self._waiting.pop(seq))
+        self._waiting.wake([seq for seq in self._waiting.at if self._branch_at(seq) is not None])
 
     def _branch_at(self, seq: int) -> Replay | None:
         """Where a viewer that has this seq continues, because the way to it does not exist any more."""
@@ -375,16 +369,7 @@ class Replay:
         """Keep it, and wake the viewers that wait for it."""
         self._stretches.add(stretch)
         self._room.note_growth()
-        if len(self._waiting) < stretch.last_seq - stretch.first_seq:
-            places = [seq for seq in self._waiting if stretch.first_seq - 1 <= seq < stretch.last_seq]
-        else:
-            places = [seq for seq in range(stretch.first_seq - 1, stretch.last_seq) if seq in self._waiting]
-        for seq in places:
-            self._wake(self._waiting.pop(seq))
-
-    def _wake(self, viewers: dict[PageReader, None]) -> None:
-        for viewer in viewers:
-            self._room.turns.add(viewer.wake)
+        self._waiting.wake_within(stretch.first_seq, stretch.last_seq)
 
     def _forget_snapshot(self, made: Snapshot | None = None) -> None:
         """Forget it; one that is named only if it is still kept."""
