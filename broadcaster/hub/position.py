@@ -12,8 +12,9 @@ Rules
    opened), some of these dialects cannot resume, and none can before a newer attempt (``Transcript.resumes``). The
    cursor then counts as void.
 4. What was sent cannot be taken back in these dialects. When it becomes void, or entries are missing and the dialect
-   cannot express that, the response ends with the dialect's error; the next request is served by rule 3. So does the
-   response of a lost attempt, where the dialect ends it there (``Transcript.breaks_off``).
+   cannot express that, the response ends with the dialect's error; the next request is served by rule 3, where the
+   dialect can begin behind the gap. So does the response of a lost attempt, where the dialect ends it there
+   (``Transcript.breaks_off``).
 """
 
 from __future__ import annotations
@@ -182,7 +183,8 @@ class Position(Outlet):
 
     def _follow(self, after: Cursor, gap: Gap | None) -> None:
         replay = self._source.replay
-        is_anew = after == START and self.with_snapshot and self._room.last_seq > 0
+        is_cut = replay is not None and replay.begin_seq > 0  # it has no event of the beginning
+        is_anew = after == START and (self.with_snapshot or is_cut) and self._room.last_seq > 0
         if replay is None:
             self._seq, self._pending = after.seq, gap
         elif gap is not None or is_anew:

@@ -16,7 +16,7 @@ class StopReason(Enum):
     LIMIT = "limit", True  # as many viewers or rooms as the settings allow
     LOG_UNAVAILABLE = "log_unavailable", True  # the log did not respond in time: the viewer was not admitted
     EXPIRED = "expired", False  # of the rest that it was not sent, the log has only the end
-    GAP = "gap", True  # its dialect cannot express a gap; the next request receives what is left
+    GAP = "gap", True  # its dialect cannot express a gap; the next request receives what is left if it can begin there
     NEW_ATTEMPT = "new_attempt", True  # its dialect cannot take back what a lost attempt sent; the new one runs on
     LOG_GONE = "log_gone", True  # the log no longer holds what was delivered; the next read of it will show why
     LIFETIME = "lifetime", True  # the connection was as old as one may get; it resumes, perhaps at another front-end

@@ -19,6 +19,8 @@ Rules
    (``void_by``), it is ended.
 8. A viewer that knows only an event's number begins at the checkpoint before it, and leaves out what it has seen.
 9. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` releases what can be made again.
+10. Where the dialect cannot express a gap that the head meets, the head begins anew behind it, for viewers that have
+    nothing yet. Those that have a part from before it are ended. If the dialect has no such beginning, all are ended.
 """
 
 from __future__ import annotations
@@ -78,8 +80,7 @@ class Replay:
         self._sweep: Walk | None = None
         self._counted = 0
         self._waiting = WaitingViewers(room.turns)
-        self._is_due = False
-        self._is_dismissed = False
+        self._is_due = self._is_dismissed = False
 
     # -- called by viewers
 
@@ -98,13 +99,16 @@ class Replay:
         stretch = self._stretches.find(after_seq + 1)
         if stretch is None and after_seq == self._head.seq and not self._head.is_waiting:
             stretch = self._advance(is_kept=True)
-        if stretch is None:
-            branch = self._branch_at(after_seq)
-            if branch is not None:
-                return branch
+        if stretch is not None:
+            return stretch
+        if after_seq < self.begin_seq:  # rule 10; not within this call: the viewer may be being pulled
+            asyncio.get_running_loop().call_soon(viewer.stop, StopReason.GAP)
+            return None
+        branch = self._branch_at(after_seq)
+        if branch is None:
             self._waiting.add(viewer, after_seq)
             self.resume()
-        return stretch
+        return branch
 
     def chunk_next(self, epoch: int, last_seq: int, events: list[bytes]) -> bytes | None:
         """See FrameSource. None where the head is elsewhere."""
@@ -167,7 +171,9 @@ class Replay:
 
     def has_reached(self, viewer: PageReader, seq: int) -> bool:
         """Whether ``void_by`` is known for this seq; else ``viewer`` is woken when it may be, or stopped."""
-        return self.reach_end(viewer) if seq >= self._end else self.read(viewer, seq) is not None
+        if seq >= self._end:
+            return self.reach_end(viewer)
+        return seq < self.begin_seq or self.read(viewer, seq) is not None
 
     def void_by(self, seq: int) -> Gap | None:
         """The gap that prevents a client with this seq from reading on here (``Transcript.resumes``), if any."""
@@ -175,7 +181,7 @@ class Replay:
         # A gap behind this seq is met on the way. A branch begins anew behind its gap, whatever the client holds.
         before, gaps = (seq, self._gaps) if branch is None else (seq + 1, branch._gaps)
         gap = next((gap for gap in gaps if seq and gap.first_seq <= before), None)
-        return None if gap is None or self._head.transcript.resumes(seq, gap) else gap
+        return gap if gap and (seq < self.begin_seq or not self._head.transcript.resumes(seq, gap)) else None
 
     def find_number(self, viewer: PageReader, number: int) -> NumberedPlace | None:
         """Where a viewer begins that has seen the events up to this one (rule 8); None: it is woken, or stopped."""
@@ -202,13 +208,13 @@ class Replay:
         self._checkpoints.keep_through(keep_seq)
         self._stretches.keep_through(keep_seq)
         self._waiting.keep_through(keep_seq)
-        self._keep_gaps(through=keep_seq)
+        self._gaps = [gap for gap in self._gaps if gap.last_seq <= keep_seq]
         self._sweep = None
         self._head.page = None  # it may hold what is void
         if self._snapshot is not None and self._snapshot.seq > keep_seq:
             self._forget_snapshot()
         if self._head.seq > keep_seq:
-            self._bases = [self._bases[0], *(base for base in self._bases[1:] if base.seq <= keep_seq)]
+            self._bases = [base for base in self._bases if base.seq <= keep_seq] or [Checkpoint(0, self.blank)]
             self._head = Walk(self, self._nearest(keep_seq))
             self._count()
         self.resume()
@@ -221,7 +227,7 @@ class Replay:
             self._checkpoints.clear()
             del self._bases[1:]
             self._sweep, self._head = None, Walk(self, self._bases[0])
-            self._keep_gaps(through=self.begin_seq)
+            del self._gaps[self.begin_seq > 0 :]  # not the one behind which it begins
             self._count()
 
     def dismiss(self) -> None:
@@ -256,11 +262,11 @@ class Replay:
         """Rule 4."""
         self._is_due = False
         head, waiting = self._head, self._waiting
-        behind = [seq for seq in waiting.at if seq < head.seq]
         has_moved = False
-        if (waiting.late or len(behind) < len(waiting.at)) and not head.is_waiting:
+        if (waiting.late or any(seq >= head.seq for seq in waiting.at)) and not head.is_waiting:
             is_kept = any(head.seq <= seq < head.seq + SEGMENT_ENTRIES for seq in waiting.at)
             has_moved = self._advance(is_kept=is_kept) is not None
+        behind = [seq for seq in waiting.at if seq < self._head.seq]
         if behind:
             has_moved = self._sweep_on(behind) or has_moved
         if waiting.late and self._head.seq >= self._end:
@@ -317,17 +323,13 @@ class Replay:
             entries = entries[:-1]
         frames, ends = walk.encode(entries, is_kept=is_kept)
         stretch = self._stretch(frames, walk.transcript, span=(entries[0].seq, walk.seq), ends=ends)
-        if is_kept:
-            self._keep(stretch)
-        return stretch
+        return self._keep(stretch) if is_kept else stretch
 
     def _encode_end(self, walk: Walk, entries: list[Entry]) -> Stretch:
         """Rule 6."""
         fork = walk.transcript.fork()
         frames, ends = encode_entries(fork, entries, is_kept=True)
-        stretch = self._stretch(frames, fork, span=(entries[0].seq, entries[-1].seq), ends=ends)
-        self._keep(stretch)
-        return stretch
+        return self._keep(self._stretch(frames, fork, span=(entries[0].seq, entries[-1].seq), ends=ends))
 
     def _skip(self, walk: Walk, gap: Gap) -> Stretch | None:
         if walk is not self._head:
@@ -335,18 +337,28 @@ class Replay:
             return None
         frames = self._room.replays.gap_frames(walk.transcript, gap)
         if frames is None:
-            # Not within this call: a viewer may be being pulled.
-            asyncio.get_running_loop().call_soon(self.give_up, self._room.replays.gap_reason(gap))
+            self._refuse(gap)
             return None
         walk.seq = gap.last_seq
         self._gaps.append(gap)
         self._bases.append(walk.checkpoint())
-        stretch = self._stretch(frames, walk.transcript, span=(gap.first_seq, gap.last_seq))
-        self._keep(stretch)
-        return stretch
+        return self._keep(self._stretch(frames, walk.transcript, span=(gap.first_seq, gap.last_seq)))
 
-    def _keep_gaps(self, *, through: int) -> None:
-        self._gaps = [gap for gap in self._gaps if gap.last_seq <= through]
+    def _refuse(self, gap: Gap) -> None:
+        """Rule 10."""
+        replays, base = self._room.replays, Checkpoint(gap.last_seq, self.blank.fork())
+        missing = gap._replace(first_seq=1)
+        frames = replays.gap_frames(base.transcript, missing)
+        if frames is None:  # not within this call: a viewer may be being pulled
+            asyncio.get_running_loop().call_soon(self.give_up, replays.gap_reason(gap))
+            return
+        self.gap_frames, self._gaps = frames, [missing]
+        self._checkpoints.clear()
+        self._forget_snapshot()
+        self._bases, self._head, self._sweep = [base], Walk(self, base), None
+        self._count()
+        self._waiting.wake([seq for seq in self._waiting.at if seq < gap.last_seq])
+        self.resume()
 
     def _leave_behind(self, gap: Gap) -> None:
         """Rule 7: viewers that wait there find the branch at their next read."""
@@ -365,11 +377,12 @@ class Replay:
     ) -> Stretch:
         return Stretch(frames, span=span, transcript=transcript, ends=ends, ledger=self._room.unsent)
 
-    def _keep(self, stretch: Stretch) -> None:
+    def _keep(self, stretch: Stretch) -> Stretch:
         """Keep it, and wake the viewers that wait for it."""
         self._stretches.add(stretch)
         self._room.note_growth()
         self._waiting.wake_within(stretch.first_seq, stretch.last_seq)
+        return stretch
 
     def _forget_snapshot(self, made: Snapshot | None = None) -> None:
         """Forget it; one that is named only if it is still kept."""

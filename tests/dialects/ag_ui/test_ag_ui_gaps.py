@@ -99,3 +99,28 @@ async def test_a_viewer_that_misses_a_part_of_the_arguments_never_has_a_call_wit
     assert reader.viewer.stop_reason is StopReason.GAP
     reader.close()
     await hub.aclose()
+
+
+@pytest.mark.usefixtures("unpaced")
+@pytest.mark.parametrize("cursor", [None, Cursor(streams.EPOCH, 3), TRIMMED.at], ids=["anew", "before", "behind"])
+async def test_a_viewer_that_comes_after_the_gap_receives_what_is_left(cursor: Cursor | None):
+    tail = FakeTail()
+    hub = Hub(tail, tail, limits=LIMITS)
+    dialect = AgUiDialect(ids=True)
+    reader = await read_on_socket(hub, dialect)
+    tail.append("g", *entries_of(BEGUN))
+    await body_of(reader)
+    tail.fast_paths["g"].close()
+    tail.sinks["g"].gap(TRIMMED)
+    tail.append("g", *behind(TRIMMED, *REST[:2]))
+    await body_of(reader)
+    assert reader.viewer.stop_reason is StopReason.GAP
+
+    late = await read_on_socket(hub, dialect, cursor=cursor)
+    tail.append("g", *behind(TRIMMED, *REST)[2:])
+    client = AgUiClient([QUESTION]).read(await body_of(late))
+    assert (client.outcome, arguments_of(client), client.pending) == ("success", [PAYMENT], ["c"])
+    assert late.viewer.stop_reason is StopReason.TERMINAL
+    reader.close()
+    late.close()
+    await hub.aclose()

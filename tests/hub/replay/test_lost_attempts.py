@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.dialects import Dialect
 from broadcaster.dialects.openai_chat.encode import ChatDialect
@@ -43,8 +44,8 @@ class Received:
         self.body += chunk
 
 
-async def read_on_socket(hub: Hub, dialect: Dialect = CHAT) -> SocketReader:
-    viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=dialect)
+async def read_on_socket(hub: Hub, dialect: Dialect = CHAT, *, cursor: Cursor | None = None) -> SocketReader:
+    viewer = await hub.join("g", cursor=cursor, timeout_s=5, dialect=dialect)
     assert isinstance(viewer, Viewer)
     reader = await open_socket_reader(viewer, cursor=None)
     reader.witness = Received()  # type: ignore[assignment]

@@ -28,6 +28,7 @@ DELTA = b'{"type":"text-delta","id":"t","delta":'
 @dataclass(frozen=True)
 class TallyDialect:
     bears_gaps: bool = False
+    begins_behind_gaps: bool = False  # it bears a gap before everything that it has encoded
     sends_every: int = 1  # it sends nothing for entries whose seq is no multiple of this
     copies: bool = False
     name: str = "tally"
@@ -67,8 +68,9 @@ class TallyTranscript(PlainTranscript):
         return b": hello\n\n"
 
     def gap(self, gap: Gap) -> bytes | None:
+        is_borne = self.dialect.bears_gaps or (self.dialect.begins_behind_gaps and not self.seq)
         self.seq = gap.last_seq
-        return block(["gap", gap.first_seq, gap.last_seq]) if self.dialect.bears_gaps else None
+        return block(["gap", gap.first_seq, gap.last_seq]) if is_borne else None
 
     def discard(self, gap: Gap) -> bytes:
         return block(["discard", gap.reason])
