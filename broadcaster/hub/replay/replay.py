@@ -335,7 +335,10 @@ class Replay:
         if walk is not self._head:
             self._leave_behind(gap)
             return None
-        frames = self._room.replays.gap_frames(walk.transcript, gap)
+        if self._room.find_or_request(walk, gap.last_seq + 1) is None and gap.last_seq < self._room.last_seq:
+            walk.is_waiting = True
+            return None
+        frames = self._room.replays.head_gap_frames(walk.transcript, gap)
         if frames is None:
             self._refuse(gap)
             return None
@@ -348,7 +351,7 @@ class Replay:
         """Rule 10."""
         replays, base = self._room.replays, Checkpoint(gap.last_seq, self.blank.fork())
         missing = gap._replace(first_seq=1)
-        frames = replays.gap_frames(base.transcript, missing)
+        frames = replays.head_gap_frames(base.transcript, missing)
         if frames is None:  # not within this call: a viewer may be being pulled
             asyncio.get_running_loop().call_soon(self.give_up, replays.gap_reason(gap))
             return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from broadcaster.core.cursor import START
+from broadcaster.core.events import ATTEMPT_PREFIX
 from broadcaster.core.notices import Gap
 from broadcaster.dialects import Dialect, Transcript
 from broadcaster.hub.replay.replay import Replay
@@ -52,9 +53,23 @@ class Replays:
         frames = transcript.gap(gap)
         return b"" if frames is None and gap.first_seq == 1 and self._end_after(gap) == "failed" else frames
 
+    def head_gap_frames(self, transcript: Transcript, gap: Gap) -> bytes | None:
+        """The same for the head, which has encoded what its viewers have: an attempt that follows voids all of that.
+
+        A branch has not: it would send its viewers the new attempt without its error.
+        """
+        frames = self.gap_frames(transcript, gap)
+        return b"" if frames is None and self._is_before_attempt(gap) else frames
+
     def gap_reason(self, gap: Gap) -> StopReason:
         """Why a viewer ends at a gap that has no frames."""
         return StopReason.EXPIRED if self._end_after(gap) == "finished" else StopReason.GAP
+
+    def _is_before_attempt(self, gap: Gap) -> bool:
+        """Whether the entry behind the gap, which is at hand, begins another attempt."""
+        segment = self._room.find(gap.last_seq + 1)
+        first = None if segment is None else segment.after(gap.last_seq)[0]
+        return first is not None and first.seq == gap.last_seq + 1 and first.event.startswith(ATTEMPT_PREFIX)
 
     def _end_after(self, gap: Gap) -> str | None:
         """How the stream ended, if its end is all that is left behind the gap."""

@@ -201,3 +201,56 @@ async def test_slow_viewers_from_before_the_gap_are_ended_and_those_that_resume_
     every = await read(hub, DIALECT, with_snapshot=False)
     await settle(every)
     assert (witness_of(every).bye, witness_of(every).gaps) == (None, [(1, lost)])
+
+
+@pytest.mark.parametrize("name", ["openai-chat", "openai-responses", "anthropic"])
+@pytest.mark.parametrize("count", [5, 3_000], ids=["in the ring", "behind the ring"])
+async def test_an_attempt_behind_a_gap_is_read_where_the_gap_has_no_sign(
+    hub: Hub, tail: FakeTail, name: str, count: int
+) -> None:
+    """What is missing is void: the feed was replaced."""
+    replaced = Entry(6, 21, b'{"type":"attempt","attempt":2,"reason":"replaced"}')
+    tail.log["g"].extend([replaced, *texts(6, 22, 21 + count, size=100), finish(6, 22 + count)])
+    readers = [await read_bytes(hub, DIALECTS[name]) for _ in range(2)]
+    for reader in readers:
+        async with asyncio.timeout(DEADLINE_S):
+            while not reader.viewer.is_over:
+                await body_of(reader)
+        body = await body_of(reader)
+        assert (b"6-22x" in body, b'"code":"gap"' in body) == (True, False)
+        assert reader.viewer.stop_reason is StopReason.TERMINAL
+        reader.close()
+
+
+async def test_a_viewer_with_text_of_before_a_gap_ends_at_the_attempt_behind_it(hub: Hub, tail: FakeTail) -> None:
+    tail.append("g", *texts(5, 1, 10))
+    had_text = await read_bytes(hub, DIALECTS["openai-chat"])
+    await body_of(had_text)
+    lose(tail, through=20)
+    tail.append("g", Entry(6, 21, b'{"type":"attempt","attempt":2}'), text(6, 22))
+    body = await body_of(had_text)
+    assert (had_text.viewer.stop_reason, b"6-22" in body) == (StopReason.NEW_ATTEMPT, False)
+    late = await read_bytes(hub, DIALECTS["openai-chat"])
+    body = await body_of(late)
+    assert (late.viewer.stop_reason, b"5-1" in body, b"6-22" in body) == (None, False, True)
+    had_text.close()
+    late.close()
+
+
+async def test_a_slow_viewer_of_an_attempt_that_was_lost_is_not_sent_the_next_one(hub: Hub, tail: FakeTail) -> None:
+    tail.append("g", *texts(5, 1, 600, size=100), Entry(6, 601, b'{"type":"attempt","attempt":2}'))
+    tail.append("g", *texts(6, 602, 3_000, size=100))
+    first = await read_bytes(hub, DIALECTS["openai-chat"])
+    while not await body_of(first):
+        await turns(1)
+    replay = room_of(hub).replays.of(DIALECTS["openai-chat"])
+    replay._stretches.keep_through(0)
+    replay._checkpoints.clear()
+    room_of(hub)._pages.keep_through(0)
+    del tail.log["g"][:600]
+
+    slow = await read_bytes(hub, DIALECTS["openai-chat"], cursor=Cursor(5, 300))
+    body = await body_of(slow)
+    assert (slow.viewer.stop_reason, b'"code":"gap"' in body, b"6-602" in body) == (StopReason.GAP, True, False)
+    first.close()
+    slow.close()

@@ -169,3 +169,17 @@ async def test_a_viewer_of_the_same_creation_is_notified_of_nothing_but_the_trim
 
     gaps = [json.loads(message.data) for message in received.messages if message.event == "hub.gap"]
     assert gaps == [{"reason": "trimmed", "from": 3, "to": 6}]
+
+
+@pytest.mark.parametrize("dialect", ["openai-chat", "openai-responses", "anthropic"])
+async def test_a_replaced_feed_is_read_whole_in_dialects_without_a_sign_for_a_gap(job: Trimmed, dialect: str) -> None:
+    assert (await job.http.put(URL, json={})).status_code == 201
+    await job.write("OLD", 3)
+    assert (await job.http.put(URL, params={"if_exists": "replace"}, json={})).status_code == 201
+    await job.write("NEW", 3)
+    await job.close()
+
+    received = await job.http.get(f"{EVENTS}?dialect={dialect}")
+
+    found = [text in received.text for text in ("NEW0 NEW1 NEW2 ", "OLD", '"code":"gap"', "(gap)")]
+    assert found == [True, False, False, False]
