@@ -11,6 +11,8 @@ Rules
    Where the transcript here has not encoded entries that the client holds (the log was trimmed before the room was
    opened), some of these dialects cannot resume, and none can before a newer attempt (``Transcript.resumes``). The
    cursor then counts as void.
+   A viewer whose cursor was trimmed may hold entries that the transcript here has encoded. Then the snapshot would
+   repeat them: it continues from its cursor, and meets the gap on its way.
 4. What was sent cannot be taken back in these dialects. When it becomes void, or entries are missing and the dialect
    cannot express that, the response ends with the dialect's error; the next request is served by rule 3, where the
    dialect can begin behind the gap. So does the response of a lost attempt, where the dialect ends it there
@@ -38,9 +40,13 @@ from broadcaster.hub.stop_reasons import StopReason
 
 
 class _Resumed(NamedTuple):
-    """The client holds what came before. It must be known first whether this replay has encoded that as well."""
+    """The client holds what came before. It must be known first whether this replay has encoded that as well.
+
+    ``gap``: the log has trimmed what follows, but this replay may have it.
+    """
 
     replay: Replay
+    gap: Gap | None = None
 
 
 class _Late(NamedTuple):
@@ -187,6 +193,8 @@ class Position(Outlet):
         is_anew = after == START and (self.with_snapshot or is_cut) and self._room.last_seq > 0
         if replay is None:
             self._seq, self._pending = after.seq, gap
+        elif gap is not None and gap.first_seq > 1 and not gap.voids:
+            self._seq, self._pending = gap.first_seq - 1, _Resumed(replay, gap)
         elif gap is not None or is_anew:
             self._seq, self._pending = 0, _Late(replay, gap, is_void=gap is not None and gap.voids)
         else:
@@ -234,12 +242,13 @@ class Position(Outlet):
         if isinstance(pending := self._pending, _Resumed):
             if not pending.replay.has_reached(self, self._seq):
                 return b""
-            gap = pending.replay.void_by(self._seq)
+            is_void = pending.gap is None or not pending.replay.begins_behind(self._seq)
+            gap = pending.replay.void_by(self._seq) if is_void else pending.gap
             if gap is None:
                 self._pending = None
                 return self._next_frames()
             self._seq = self._begin_seq = 0
-            self._pending = _Late(pending.replay, gap, is_void=True)
+            self._pending = _Late(pending.replay, gap, is_void=is_void)
         return self._snapshot()
 
     def _snapshot(self) -> bytes | memoryview:

@@ -179,7 +179,7 @@ class Room:
 
     def place(self, cursor: Cursor | None) -> Resolution:
         """Where a viewer with this cursor continues."""
-        return resolve(cursor, Extent(self._history.lineage, self.floor, self.is_over))
+        return resolve(cursor, Extent(self._history.lineage, self.floor, self.is_over, pasts=self._history.pasts))
 
     def hold(self, cursor: Cursor) -> ParkedCursor:
         """Park this cursor, and have the log reread: another front-end may have received what this one has not."""
@@ -189,7 +189,8 @@ class Room:
     def place_parked(self, parked: ParkedCursor) -> Resolution:
         """Where a viewer with a parked cursor continues."""
         was_read = self._reads > parked.reads
-        return resolve(parked.cursor, Extent(self._history.lineage, self.floor, self.is_over, was_read))
+        history = self._history
+        return resolve(parked.cursor, Extent(history.lineage, self.floor, self.is_over, was_read, history.pasts))
 
     def find(self, seq: int) -> Segment | None:
         """The segment that holds ``seq``, or the next one after it if ``seq`` is gone; None: not at hand."""

@@ -7,6 +7,7 @@ so no reader can see a history that lacks them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from broadcaster.core.cursor import START, Cursor
 from broadcaster.core.entry import Entry
@@ -14,14 +15,18 @@ from broadcaster.core.lineage import Lineage
 from broadcaster.core.notices import FastPath
 from broadcaster.hub.ring import Ledger, Ring
 
+# So many lineages from before gaps are kept: a room seldom has one, and it may cost 2 MiB.
+KEPT_PASTS: Final = 4
+
 
 class History:
-    """See the module's text. ``fast_path``: None until the room has one."""
+    """See the module's text. ``fast_path``: None until the room has one. ``pasts``: the ids before gaps, in order."""
 
-    __slots__ = ("_event_bytes", "_events", "_last_seq", "_lineage", "_ring", "fast_path")
+    __slots__ = ("_event_bytes", "_events", "_last_seq", "_lineage", "_ring", "fast_path", "pasts")
 
     def __init__(self, ledger: Ledger) -> None:
         self.fast_path: FastPath | None = None
+        self.pasts: tuple[Lineage, ...] = ()
         self._lineage = Lineage()
         self._ring = Ring(ledger)
         self._last_seq = 0
@@ -30,7 +35,7 @@ class History:
 
     @property
     def lineage(self) -> Lineage:
-        """All ids."""
+        """All ids behind the last gap."""
         self._catch_up()
         return self._lineage
 
@@ -78,12 +83,16 @@ class History:
 
     def skip_through(self, seq: int) -> None:
         """All entries up to this one are gone from the log. The ring keeps those it has."""
-        self.lineage.keep_through(START)
+        if self.lineage:
+            self.pasts = (*self.pasts, self.lineage)[-KEPT_PASTS:]
+            self._lineage = Lineage()
         self._last_seq = seq
 
     def keep_through(self, cursor: Cursor) -> None:
         """Forget the entries after this one, which is held, or START."""
         self.lineage.keep_through(cursor)
+        if cursor == START:
+            self.pasts = ()
         self._ring.keep_through(cursor.seq)
         self._last_seq = cursor.seq
 

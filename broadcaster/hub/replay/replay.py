@@ -171,9 +171,11 @@ class Replay:
 
     def has_reached(self, viewer: PageReader, seq: int) -> bool:
         """Whether ``void_by`` is known for this seq; else ``viewer`` is woken when it may be, or stopped."""
-        if seq >= self._end:
-            return self.reach_end(viewer)
-        return seq < self.begin_seq or self.read(viewer, seq) is not None
+        return self.reach_end(viewer) if seq >= self._end else seq < self.begin_seq or self.read(viewer, seq) is not None
+
+    def begins_behind(self, seq: int) -> bool:
+        """Whether the head has encoded nothing up to this seq; known as ``void_by`` is."""
+        return any(gap.first_seq == 1 and seq <= gap.last_seq for gap in self._gaps)
 
     def void_by(self, seq: int) -> Gap | None:
         """The gap that prevents a client with this seq from reading on here (``Transcript.resumes``), if any."""
@@ -338,8 +340,7 @@ class Replay:
         if self._room.find_or_request(walk, gap.last_seq + 1) is None and gap.last_seq < self._room.last_seq:
             walk.is_waiting = True
             return None
-        frames = self._room.replays.head_gap_frames(walk.transcript, gap)
-        if frames is None:
+        if (frames := self._room.replays.head_gap_frames(walk.transcript, gap)) is None:
             self._refuse(gap)
             return None
         walk.seq = gap.last_seq
@@ -351,8 +352,7 @@ class Replay:
         """Rule 10."""
         replays, base = self._room.replays, Checkpoint(gap.last_seq, self.blank.fork())
         missing = gap._replace(first_seq=1)
-        frames = replays.head_gap_frames(base.transcript, missing)
-        if frames is None:  # not within this call: a viewer may be being pulled
+        if (frames := replays.head_gap_frames(base.transcript, missing)) is None:  # not within this call: a viewer may be being pulled
             asyncio.get_running_loop().call_soon(self.give_up, replays.gap_reason(gap))
             return
         self.gap_frames, self._gaps = frames, [missing]

@@ -6,7 +6,9 @@ Rules, in this order
 3. The cursor's entry is in the log: behind it. If it is the terminal event, nothing is left to send.
 4. It is before the log's first entry, and no epoch forbids that it was there: from the log's first entry. An epoch
    newer than that entry's forbids it. So does one older than the stream's creation (``since_epoch``): another stream
-   had the id. A creation under a newer epoch than the log's first is not this log's, and does not count.
+   had the id. A creation under a newer epoch than the log's first is not this log's, and does not count. What was
+   delivered before a gap (``pasts``) forbids it, too: another entry under its seq, or one of a newer epoch before it.
+   That entry is void.
 5. The next seq is in the log under its epoch: behind it. A gap ends so, before the first entry of a newer epoch.
 6. It is above the last id of an open log, in the epoch that writes it: hold. The log lost its tail; its worker will
    resend it.
@@ -30,13 +32,15 @@ from broadcaster.core.notices import Gap, GapReason
 class Extent(NamedTuple):
     """What the tail has delivered of the log: its ids, the gap before the first of them, and whether it ended.
 
-    ``was_read``: the log was read to its end after the viewer came (rule 7).
+    ``was_read``: the log was read to its end after the viewer came (rule 7). ``pasts``: the ids that were delivered
+    before gaps, the newest last.
     """
 
     lineage: Lineage
     floor: Gap | None
     is_over: bool
     was_read: bool = False
+    pasts: tuple[Lineage, ...] = ()
 
 
 class Follow(NamedTuple):
@@ -70,7 +74,7 @@ Resolution: TypeAlias = Follow | Hold | Finished
 
 def resolve(cursor: Cursor | None, log: Extent) -> Resolution:
     """Place a cursor in the log."""
-    lineage, floor, is_over, was_read = log
+    lineage, floor, is_over, was_read, _ = log
     if cursor is None or cursor.seq == 0:
         return Follow(START) if floor is None else _from_floor(0, floor)
     if not lineage:
@@ -88,6 +92,8 @@ def resolve(cursor: Cursor | None, log: Extent) -> Resolution:
 
 def _before_first(cursor: Cursor, log: Extent) -> Follow:
     """Epochs rise with seqs: an entry that came before the log's first cannot be of a newer epoch."""
+    if _is_forbidden(cursor, log.pasts):
+        return _void(cursor, _before(log.pasts[0]))
     begin = _before_log(log)
     since_epoch = 0 if log.floor is None else log.floor.since_epoch
     if cursor.epoch > begin.epoch or cursor.epoch < since_epoch <= begin.epoch:
@@ -95,6 +101,14 @@ def _before_first(cursor: Cursor, log: Extent) -> Follow:
     if cursor.seq == begin.seq or log.floor is None:
         return Follow(cursor)
     return _from_floor(cursor.seq, log.floor)
+
+
+def _is_forbidden(cursor: Cursor, pasts: tuple[Lineage, ...]) -> bool:
+    """Whether what was delivered before gaps proves that this id is void (rules 4 and 5)."""
+    past = next((past for past in reversed(pasts) if past.first_seq <= cursor.seq), None)
+    if past is None or past.contains(cursor) or past.contains(Cursor(cursor.epoch, cursor.seq + 1)):
+        return False
+    return cursor.seq < past.last_seq or cursor.epoch < past.last.epoch
 
 
 def _from_floor(seen_seq: int, floor: Gap) -> Follow:
@@ -110,5 +124,9 @@ def _void(cursor: Cursor, begin: Cursor) -> Follow:
 def _before_log(log: Extent) -> Cursor:
     """The cursor of a viewer that has seen nothing that the log holds."""
     if log.lineage:
-        return Cursor(log.lineage.epoch_at(log.lineage.first_seq), log.lineage.first_seq - 1)
+        return _before(log.lineage)
     return START if log.floor is None else log.floor.at
+
+
+def _before(lineage: Lineage) -> Cursor:
+    return Cursor(lineage.epoch_at(lineage.first_seq), lineage.first_seq - 1)

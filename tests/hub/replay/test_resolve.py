@@ -10,10 +10,15 @@ from broadcaster.core.notices import Gap, GapReason
 from broadcaster.hub.replay.resolve import Extent, Finished, Follow, Hold, resolve
 
 
-def log_of(*ids: str, is_over: bool = False, floor: Gap | None = None, was_read: bool = False) -> Extent:
+def lineage_of(*ids: str) -> Lineage:
     lineage = Lineage()
     for each in ids:
         lineage.append(Cursor.parse(each))
+    return lineage
+
+
+def log_of(*ids: str, is_over: bool = False, floor: Gap | None = None, was_read: bool = False) -> Extent:
+    lineage = lineage_of(*ids)
     if floor is None and lineage.first_seq > 1:
         before = Cursor(lineage.epoch_at(lineage.first_seq), lineage.first_seq - 1)
         floor = Gap(GapReason.TRIMMED, before, 1, before.seq)
@@ -26,6 +31,7 @@ READ = log_of("5-1", "5-2", "7-3", "7-4", was_read=True)
 TRIMMED = log_of("7-4", "7-5", "8-6")
 RECREATED = log_of("7-4", "7-5", "8-6", floor=Gap(GapReason.TRIMMED, Cursor(7, 3), 1, 3, since_epoch=6))
 REPLACED = log_of("6-4", "7-5", "8-6", floor=Gap(GapReason.TRIMMED, Cursor(6, 3), 1, 3, since_epoch=7))
+TORN = log_of("7-8", "7-9")._replace(pasts=(lineage_of("3-2", "3-3"), lineage_of("4-4", "6-5")))
 EMPTY = log_of()
 EXPIRED = log_of("7-9", is_over=True, floor=Gap(GapReason.EXPIRED, Cursor(7, 8), 1, 8))
 
@@ -84,6 +90,19 @@ def follow(after: str, *gap: object) -> Follow:
         ("since the creation, trimmed away", "6-2", RECREATED, follow("7-3", "trimmed", "7-3", 3, 3)),
         ("since the creation, trimmed right up to the cursor", "6-3", RECREATED, follow("6-3")),
         ("none, of a log that was created anew", None, RECREATED, follow("7-3", "trimmed", "7-3", 1, 3)),
+        ("delivered before a gap", "3-2", TORN, follow("7-7", "trimmed", "7-7", 3, 7)),
+        ("before all that was delivered", "2-1", TORN, follow("7-7", "trimmed", "7-7", 2, 7)),
+        (
+            "the end of a gap, before a newer epoch that was delivered",
+            "4-3",
+            TORN,
+            follow("7-7", "trimmed", "7-7", 4, 7),
+        ),
+        ("in a gap", "6-6", TORN, follow("7-7", "trimmed", "7-7", 7, 7)),
+        ("in a gap, of an older epoch than before it", "5-6", TORN, follow("3-1", "rewound", "3-1", 2, 6)),
+        ("right up to the log, of an older epoch than before it", "5-7", TORN, follow("3-1", "rewound", "3-1", 2, 7)),
+        ("another attempt's, before a gap", "4-5", TORN, follow("3-1", "rewound", "3-1", 2, 5)),
+        ("another incarnation's, before a gap", "2-3", TORN, follow("3-1", "reset", "3-1", 2, 3)),
         ("before a creation that is newer than the log", "5-1", REPLACED, follow("6-3", "trimmed", "6-3", 2, 3)),
     ],
 )
