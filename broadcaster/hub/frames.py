@@ -10,7 +10,10 @@ from typing import Final
 
 from broadcaster.core.sse import http_chunk
 from broadcaster.dialects import Transcript
-from broadcaster.hub.ring import Ledger, Unsent
+from broadcaster.hub.ring import SLICE_BYTES, Ledger, Unsent
+
+# How much later than its place a large snapshot is still sent: one segment more to read.
+REUSED_ENTRIES: Final = 256
 
 _NOTHING: Final = memoryview(b"")
 
@@ -110,6 +113,11 @@ class Snapshot(SharedFrames):
         super().__init__(frames, ledger=ledger)
         self.epoch, self.seq = epoch, seq
         self.last_number = transcript.last_number
+
+    def serves(self, *, epoch: int, end_seq: int) -> bool:
+        """Whether a viewer that joins at this end gets it: it is of this place, or large and near."""
+        is_near = self.epoch == epoch and end_seq - REUSED_ENTRIES <= self.seq <= end_seq
+        return self.seq == end_seq or (is_near and len(self) > SLICE_BYTES)
 
 
 class Stretch(SharedFrames):

@@ -7,7 +7,7 @@ Rules
 2. In a stateless dialect every event from the cursor on is sent, and a rewind moves the position back.
 3. In every other dialect a viewer without a cursor begins with a snapshot of the stream as it is now. So does a viewer
    whose cursor is void, but its client holds text: first comes the dialect's message that makes it drop that text.
-   ``with_snapshot`` False: every event from the first; ``begin_after``: every event with a higher number.
+   ``with_snapshot`` False: every event from the first that is left; ``begin_after``: every event with a higher number.
    Where the transcript here has not encoded entries that the client holds (the log was trimmed before the room was
    opened), some of these dialects cannot resume, and none can before a newer attempt (``Transcript.resumes``). The
    cursor then counts as void.
@@ -190,7 +190,10 @@ class Position(Outlet):
     def _follow(self, after: Cursor, gap: Gap | None) -> None:
         replay = self._source.replay
         is_cut = replay is not None and replay.begin_seq > 0  # it has no event of the beginning
-        is_anew = after == START and (self.with_snapshot or is_cut) and self._room.last_seq > 0
+        is_whole = not (self.with_snapshot or is_cut)
+        if replay is not None and gap is not None and gap.first_seq == 1 and is_whole and not gap.voids:
+            after, gap = START, None  # the replay meets it
+        is_anew = after == START and not is_whole and self._room.last_seq > 0
         if replay is None:
             self._seq, self._pending = after.seq, gap
         elif gap is not None and gap.first_seq > 1 and not gap.voids:

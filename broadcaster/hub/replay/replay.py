@@ -45,8 +45,6 @@ from broadcaster.hub.stop_reasons import StopReason
 if TYPE_CHECKING:
     from broadcaster.hub.room import Room
 
-# How much later than its place a large snapshot is still sent: one segment more to read.
-REUSED_ENTRIES: Final = 256
 # Seconds that a small snapshot is kept. Thousands of quiet streams would keep theirs (Responses: 4 KB of a text of 2).
 SMALL_KEPT_S: Final = 0.25
 # Of a room's bytes: the checkpoints may hold one in so many.
@@ -139,7 +137,7 @@ class Replay:
     def snapshot(self, viewer: PageReader) -> Snapshot | None:
         """The snapshot for a late joiner; None: ``viewer`` is woken when it is there, or stopped."""
         made, end = self._snapshot, self._end
-        if made is not None and (made.seq == end or self._is_reused(made, end)):
+        if made is not None and made.serves(epoch=self._room.epoch, end_seq=end):
             return made
         if not self.reach_end(viewer):
             return None
@@ -171,7 +169,9 @@ class Replay:
 
     def has_reached(self, viewer: PageReader, seq: int) -> bool:
         """Whether ``void_by`` is known for this seq; else ``viewer`` is woken when it may be, or stopped."""
-        return self.reach_end(viewer) if seq >= self._end else seq < self.begin_seq or self.read(viewer, seq) is not None
+        if seq >= self._end:
+            return self.reach_end(viewer)
+        return seq < self.begin_seq or self.read(viewer, seq) is not None
 
     def begins_behind(self, seq: int) -> bool:
         """Whether the head has encoded nothing up to this seq; known as ``void_by`` is."""
@@ -255,11 +255,6 @@ class Replay:
     def _end(self) -> int:
         return self._room.last_seq - self._room.is_over
 
-    def _is_reused(self, made: Snapshot, end: int) -> bool:
-        """Rule 5."""
-        is_near = made.epoch == self._room.epoch and end - REUSED_ENTRIES <= made.seq <= end
-        return is_near and len(made) > SLICE_BYTES
-
     def _go_on(self) -> None:
         """Rule 4."""
         self._is_due = False
@@ -340,7 +335,8 @@ class Replay:
         if self._room.find_or_request(walk, gap.last_seq + 1) is None and gap.last_seq < self._room.last_seq:
             walk.is_waiting = True
             return None
-        if (frames := self._room.replays.head_gap_frames(walk.transcript, gap)) is None:
+        frames = self._room.replays.head_gap_frames(walk.transcript, gap)
+        if frames is None:
             self._refuse(gap)
             return None
         walk.seq = gap.last_seq
@@ -352,7 +348,8 @@ class Replay:
         """Rule 10."""
         replays, base = self._room.replays, Checkpoint(gap.last_seq, self.blank.fork())
         missing = gap._replace(first_seq=1)
-        if (frames := replays.head_gap_frames(base.transcript, missing)) is None:  # not within this call: a viewer may be being pulled
+        frames = replays.head_gap_frames(base.transcript, missing)
+        if frames is None:  # not within this call: a viewer may be being pulled
             asyncio.get_running_loop().call_soon(self.give_up, replays.gap_reason(gap))
             return
         self.gap_frames, self._gaps = frames, [missing]

@@ -6,6 +6,7 @@ The room has entries from before the gap, which the client may hold, too: it mus
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Final
 
 import hypothesis.strategies as st
@@ -15,8 +16,10 @@ from hypothesis import given
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap, GapReason
+from broadcaster.dialects import DIALECTS
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.stop_reasons import StopReason
+from broadcaster.hub.viewer import Viewer
 from tests.hub.conftest import LIMITS
 from tests.hub.replay.test_replay import room_of
 from tests.hub.replay.test_void_cursors import CLIENTS, Client, deltas_of
@@ -117,6 +120,34 @@ async def test_a_client_of_an_attempt_that_was_lost_before_a_gap_drops_its_text(
     client = await connected(hub, name, after=3)
 
     assert (client.drops, client.text) == (1, "(1)(8)")
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize(
+    ("first_seq", "is_forgotten"),
+    [(1, False), (4, False), (4, True)],
+    ids=["a gap within", "a gap first", "encoded anew"],
+)
+async def test_a_viewer_of_every_event_receives_each_that_is_left_behind_a_gap(
+    hub: Hub, tail: FakeTail, name: str, first_seq: int, is_forgotten: bool
+) -> None:
+    kept = pieces(first_seq, 2)
+    tail.append("g", *deltas_of(5, first_seq, *kept))
+    await connected(hub, name)
+    lose(tail, 7)
+    tail.append("g", *deltas_of(5, 8, *pieces(8, 9)))
+    await connected(hub, name)
+    if is_forgotten:
+        forget(hub, keeps_ring=True)
+
+    client = Client(hub, name)
+    viewer = await hub.join("g", cursor=None, timeout_s=5, dialect=DIALECTS[name], with_snapshot=False)
+    client.viewer = viewer if isinstance(viewer, Viewer) else None
+    await client.read()
+
+    texts = [CLIENTS[name](message, json.loads(message.data))[1] for message in client.messages]
+    assert [text for text in texts if text] == [*kept, *pieces(8, 9)]
+    assert '"to":7' in "".join(message.data for message in client.messages)
 
 
 # How many entries come, and how many are then lost.
