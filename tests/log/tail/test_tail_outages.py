@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from broadcaster.errors import LogUnavailable
 from broadcaster.log.pubsub.connection import SubscriberOptions
 from broadcaster.log.streams.reader import Streams
 from broadcaster.log.tail.options import TailLimits, TailTimes
+from tests.log.tail.test_tail_losses import Counting
 from tests.support.log.tail_world import (
     NEVER_S,
     NO_PROBES,
@@ -205,23 +206,24 @@ async def test_a_waiting_stream_that_vanished_is_reported_as_stalled(checked: Ta
 
 async def test_a_worker_is_reported_lost_by_a_second_check_soon_after_the_first(redis_url: str) -> None:
     times = replace(TAILS, tail_check_min_s=0.05, tail_check_max_s=NEVER_S)
-    async with open_tail(redis_url, times=times, rng=OnceSoon()) as world:
+    counting, rng = Counting(), SoonUntilSeen()
+    rng.has_seen = lambda: bool(counting.log.tails_seen)
+    async with open_tail(redis_url, times=times, rng=rng, wrap_log=counting) as world:
         await world.writer.set_worker("s", leased=False)
         room, _ = world.watch("s")
 
         await room.until(lambda: room.stall is StallReason.WORKER_LOST)
 
 
-class OnceSoon(random.Random):
-    """The first tail check comes at its earliest, every other at its latest."""
+class SoonUntilSeen(random.Random):
+    """Tail checks come at their earliest until one has seen a tail, and then at their latest."""
 
-    was_soon = False
+    has_seen: Callable[[], bool]
 
     def uniform(self, a: float, b: float) -> float:
         if b != NEVER_S:
             return super().uniform(a, b)
-        self.was_soon, was_soon = True, self.was_soon
-        return b if was_soon else a
+        return b if self.has_seen() else a
 
 
 class FailingLog:
