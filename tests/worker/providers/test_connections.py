@@ -87,11 +87,11 @@ def test_a_stopped_call_whose_request_the_provider_does_not_read_leaves_no_socke
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
     async def check() -> None:
-        async with unread(tls) as port:
+        async with unread(tls) as (port, paused):
             async with provider_at(f"{scheme}://127.0.0.1:{port}{on.prefix}", on, read_timeout_s=60) as provider:
                 request = request_for("m", messages=[{"role": "user", "content": "x" * BODY_CHARS}])
                 calls = [asyncio.create_task(collect(provider, request)) for _ in range(3)]
-                await until(lambda: [each > RECEIVED_BYTES for each in unsent_bytes(port)] == [True] * len(calls))
+                await until(lambda: len(paused) == len([each for each in unsent_bytes(port) if each]) == len(calls))
                 await end_tasks(*calls)
                 await until(lambda: not unsent_bytes(port), deadline_s=2)
 
@@ -125,12 +125,14 @@ async def test_a_whole_answer_gives_its_connection_to_the_next_call(
 
 
 @asynccontextmanager
-async def unread(tls: ssl.SSLContext | None) -> AsyncIterator[int]:
-    """The port of a server that reads the head of each request and no more."""
+async def unread(tls: ssl.SSLContext | None) -> AsyncIterator[tuple[int, list[asyncio.StreamWriter]]]:
+    """The port of a server that reads the head of each request and no more, and the connections where it has."""
+    paused = list[asyncio.StreamWriter]()
 
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a transport of a socket
+        paused.append(writer)
         try:
             await asyncio.Event().wait()
         finally:
@@ -140,7 +142,7 @@ async def unread(tls: ssl.SSLContext | None) -> AsyncIterator[int]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)
     server = await asyncio.start_server(stall, sock=listener, ssl=tls)
     try:
-        yield int(listener.getsockname()[1])
+        yield int(listener.getsockname()[1]), paused
     finally:
         server.close()
 
