@@ -7,6 +7,7 @@ import pytest
 from broadcaster.core.cursor import Cursor
 from broadcaster.log.feeds.refusals import EntriesLost
 from broadcaster.log.redis.connect import LogConnection
+from tests.log.tail.test_feeds_watched import until_later
 from tests.support.apps.feed_job import FINISH, ID, Job, note
 from tests.support.log.feed_writers import TENANT
 
@@ -70,6 +71,7 @@ async def test_other_writers_that_have_filled_the_numbers_of_lost_entries_hide_n
 async def test_a_recreated_feed_has_lost_the_entries_of_the_one_before(job: Job) -> None:
     (known,) = await job.append(note(1))
     await job.redis.flushdb()
+    await until_later(job.redis, known.epoch)
     await job.create(max_events=2, on_full="trim")
     assert await is_refused(job, known)
     for number in range(5):  # the first entries are trimmed: the log alone no longer shows that it is another one
