@@ -64,6 +64,7 @@ async def test_other_writers_that_have_filled_the_numbers_of_lost_entries_hide_n
     older = await snapshot(job)
     (known,) = await job.append(note(2))
     await restore(job, older)
+    await until_later(job.redis, known.epoch)
     await job.append(*map(note, range(5)))
     assert await is_refused(job, known)
 
