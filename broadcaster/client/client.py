@@ -63,9 +63,10 @@ _Document = TypeVar("_Document")
 class AsyncClient:
     """A front-end's client; use it as an async context manager, or call ``aclose``.
 
-    ``timeout_s`` bounds each call, its repetitions included. A call that fails for now is repeated twice. Once a
-    front-end has responded, ``create_stream``, ``append`` and ``close`` are repeated until ``timeout_s``: a front-end
-    that restarts loses no event. With ``retries``, all calls are repeated so many times.
+    ``timeout_s`` bounds each call, its repetitions included. A call is repeated twice if its failure may pass (no
+    connection, a busy front-end). Once a front-end has responded, ``create_stream``, ``append`` and ``close`` are
+    repeated until ``timeout_s``: a front-end that restarts loses no event. With ``retries``, every call is repeated up
+    to that many times.
 
     A stream's connection that brings nothing for ``idle_timeout_s`` (it must exceed the server's heartbeat, 15 s)
     counts as lost; a stream without progress for ``give_up_after_s`` ends with GaveUp, at most one ``idle_timeout_s``

@@ -1,4 +1,4 @@
-"""Every model that a user would copy from here is one that its provider goes on serving."""
+"""No default model, and no model in the documents and examples, has an announced end."""
 
 from __future__ import annotations
 

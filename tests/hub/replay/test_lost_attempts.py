@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from broadcaster.core.cursor import Cursor
@@ -14,24 +12,11 @@ from broadcaster.hub.hub import Hub
 from broadcaster.hub.ring import SLICE_BYTES
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
-from tests.hub.conftest import LIMITS
 from tests.hub.support import finish, text, turns
 from tests.support.memory.fake_tail import FakeTail
 from tests.support.socket_reader import SocketReader, open_socket_reader
 
 CHAT = ChatDialect()
-
-
-@pytest.fixture
-def tail() -> FakeTail:
-    return FakeTail()
-
-
-@pytest.fixture
-async def hub(tail: FakeTail) -> AsyncIterator[Hub]:
-    opened = Hub(tail, tail, limits=LIMITS)
-    yield opened
-    await opened.aclose()
 
 
 class Received:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from broadcaster.core import events as ev
@@ -19,7 +17,6 @@ from broadcaster.dialects.tutorial.parts import PartsDialect
 from broadcaster.hub.hub import Hub
 from broadcaster.hub.stop_reasons import StopReason
 from tests.dialects.ai_sdk.ai_sdk_packages import read_by_package
-from tests.hub.conftest import LIMITS
 from tests.hub.replay.test_lost_attempts import body_of, read_on_socket
 from tests.support.memory.fake_tail import FakeTail
 
@@ -34,18 +31,6 @@ every_dialect = pytest.mark.parametrize(
     [AiSdkDialect(), AiSdkDialect(version=7), AgUiDialect(), DeltaDialect(), NamedDialect(), PartsDialect()],
     ids=lambda dialect: dialect.name,
 )
-
-
-@pytest.fixture
-def tail() -> FakeTail:
-    return FakeTail()
-
-
-@pytest.fixture
-async def hub(tail: FakeTail) -> AsyncIterator[Hub]:
-    opened = Hub(tail, tail, limits=LIMITS)
-    yield opened
-    await opened.aclose()
 
 
 async def what_is_sent(hub: Hub, tail: FakeTail, dialect: Dialect, *left: ev.Event) -> tuple[bytes, StopReason | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -19,24 +19,10 @@ from broadcaster.hub.ring import SEGMENT_ENTRIES
 from broadcaster.hub.stop_reasons import StopReason
 from broadcaster.hub.viewer import Viewer
 from tests.dialects.frames import blocks_of
-from tests.hub.conftest import LIMITS
 from tests.hub.support import turns
-from tests.support.memory.fake_tail import FakeTail
 from tests.support.servers.front_end import DEADLINE_S
 
 DELTAS = 2_500
-
-
-@pytest.fixture
-def tail() -> FakeTail:
-    return FakeTail()
-
-
-@pytest.fixture
-async def hub(tail: FakeTail) -> AsyncIterator[Hub]:
-    opened = Hub(tail, tail, limits=LIMITS)
-    yield opened
-    await opened.aclose()
 
 
 def entries_of(*events: ev.KnownEvent, after_seq: int = 0, epoch: int = 5) -> list[Entry]:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -26,7 +26,6 @@ from broadcaster.hub.viewer import Viewer
 from tests.hub.conftest import LIMITS
 from tests.hub.replay.test_transcribed import read, read_on_socket, settle, witness_of
 from tests.hub.support import Reader, answer, text, texts, turns
-from tests.support.memory.fake_tail import FakeTail
 from tests.support.memory.tally_dialect import TallyDialect, TallyTranscript, sums_of
 from tests.support.socket_reader import open_socket_reader
 
@@ -60,18 +59,6 @@ class CountingTranscript(TallyTranscript):
     def count(self, what: str, count: int) -> None:
         counts = self.dialect.counts  # type: ignore[attr-defined]
         counts[what] = counts.get(what, 0) + count
-
-
-@pytest.fixture
-def tail() -> FakeTail:
-    return FakeTail()
-
-
-@pytest.fixture
-async def hub(tail: FakeTail) -> AsyncIterator[Hub]:
-    opened = Hub(tail, tail, limits=LIMITS)
-    yield opened
-    await opened.aclose()
 
 
 def room_of(hub: Hub):
