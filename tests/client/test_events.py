@@ -245,7 +245,7 @@ async def test_a_server_that_comes_up_late_is_found():
 
 async def test_a_connection_that_falls_silent_is_replaced(server):
     server.plans.append(server.raw(HELLO + frame(LOG[0]), hold=True))
-    async with AsyncClient(server.url, idle_timeout_s=0.1, give_up_after_s=5) as client:
+    async with AsyncClient(server.url, idle_timeout_s=0.5, give_up_after_s=20) as client:
         assert entries_of(await read(client)) == LOG
     assert server.resumed_after == [START, LOG[0].cursor]
 

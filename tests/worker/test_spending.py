@@ -97,7 +97,7 @@ async def test_an_answer_that_ends_before_its_counts_has_spent_its_input(world: 
 
 async def test_an_answer_that_took_too_long_has_spent_its_input(world: World) -> None:
     usage, request = CountedUsage(), {"messages": MESSAGES}
-    async with generating(world, usage, provider=SilentCounts(), timeout_s=0.3, request=request) as (_, _, stream_id):
+    async with generating(world, usage, provider=SilentCounts(), timeout_s=1, request=request) as (_, _, stream_id):
         await until(lambda: len(usage.counted) == 1)
         assert usage.counted == _written(await world.texts(stream_id)) == [SPENT]
 
