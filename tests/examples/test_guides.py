@@ -189,14 +189,24 @@ async def test_the_celery_guides_task_moves_the_bar_of_its_page_and_of_no_other_
     assert drawn(tmp_path, events) == {"max": 30, "value": 30, "label": "/films/sunrise.mp4", "isClosed": True}
 
 
-def drawn(folder: Path, events: list[str]) -> Any:
+def test_the_celery_guides_page_reports_a_result_that_is_no_longer_stored(tmp_path: Path) -> None:
+    (tmp_path / "page.mjs").write_text(block_of(CELERY, "page").text)
+    expected = {"label": "an earlier part is no longer stored", "isClosed": True}
+    assert drawn(tmp_path, ['{"type":"finish","finishReason":"stop"}'], gap='{"reason":"expired"}') == expected
+
+
+def drawn(folder: Path, events: list[str], *, gap: str | None = None) -> Any:
     """The bar and label of the guide's page after these events, under node."""
     program = f"""
 import {{ showProgress }} from "./page.mjs";
 let source;
-globalThis.EventSource = class {{ constructor() {{ source = this; }} close() {{ this.isClosed = true; }} }};
+globalThis.EventSource = class extends EventTarget {{
+  constructor() {{ super(); source = this; }}
+  close() {{ this.isClosed = true; }}
+}};
 const bar = {{}}, label = {{}};
 showProgress("/", bar, label);
+if ({json.dumps(gap)}) source.dispatchEvent(new MessageEvent("hub.gap", {{ data: {json.dumps(gap)} }}));
 for (const data of {json.dumps(events)}) source.onmessage({{ data }});
 console.log(JSON.stringify({{ ...bar, label: label.textContent, isClosed: source.isClosed }}));
 """

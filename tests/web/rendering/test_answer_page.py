@@ -215,6 +215,17 @@ async def test_a_formula_of_commands_that_multiply_the_work_is_its_source(live_c
         assert await page.locator(".formula-source:visible").all_text_contents() == costly
 
 
+async def test_a_formula_that_breaks_the_parser_is_its_source_and_the_ones_behind_it_are_drawn(
+    live_client: httpx2.AsyncClient,
+) -> None:
+    broken = [r"\ce{A^^}", r"\ce{A\bond{x}B}", r"\frac{"]
+    blocks = [f"$$\n{each}\n$$\n\n" for each in [*broken, "x^2"]]
+    async with page_of(live_client) as (page, _):
+        await page.evaluate("(text) => showText(text, { isOver: true })", "".join(blocks))
+        await expect(page.locator(".formula").last.locator(".formula-drawn")).to_be_visible()
+        assert await page.locator(".formula-source:visible").all_text_contents() == broken
+
+
 async def test_an_answer_grows_without_touching_what_is_finished(live_client: httpx2.AsyncClient) -> None:
     async with page_of(live_client) as (page, _):
         written = await page.evaluate("write", {"text": SAMPLE * 22, "tokenChars": 4, "perSecond": 1000})

@@ -88,8 +88,8 @@ export class FormulaView {
     const target = element("span");
     try {
       loaded.render(this.tex, target, { ...OPTIONS, displayMode: this.isBlock });
-    } catch (error) {
-      if (!(error instanceof loaded.ParseError) && !(error instanceof RangeError)) throw error;
+    } catch {
+      // ParseError; or what a wrong formula makes of the parser: a TypeError, an array of its chemistry.
       this.#show(null);
       return;
     }
