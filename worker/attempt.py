@@ -154,7 +154,7 @@ class GenerationAttempt:
         if self._is_lost():
             return AttemptEnd.LOST
         finished = not drive.cancelled()
-        if self._handed_back.is_set() and not finished:
+        if self._handed_back.is_set() and not finished and self.writer.end_reason is None:
             return AttemptEnd.HANDED_BACK
         if finished and self._should_retry(drive.exception()):
             return AttemptEnd.RETRY

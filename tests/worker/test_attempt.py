@@ -14,6 +14,7 @@ from broadcaster.core.events import Abort, Error, Event, Finish, TextDelta, Usag
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import ProviderFailed
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.log.streams import terminals
 from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.writer import StreamWriter
 from tests.support.log.log_world import World, until
@@ -28,6 +29,8 @@ class HandProvider:
     def __init__(self) -> None:
         self.given: asyncio.Queue[list[Event] | Exception | None] = asyncio.Queue()
         self.closed = asyncio.Event()
+        self.may_close = asyncio.Event()
+        self.may_close.set()
         self.requested = 0
         self.refusal: ProviderFailed | None = None
 
@@ -39,6 +42,7 @@ class HandProvider:
         try:
             yield self
         finally:
+            await self.may_close.wait()
             self.closed.set()
 
     async def __aiter__(self) -> AsyncIterator[list[Event]]:
@@ -89,10 +93,11 @@ async def _running(
     model: str,
     timeout_s: float,
     begun_s: float = 0,
+    max_bytes: int = 100_000,
     **policy: Any,
 ) -> AsyncIterator[Running]:
     """``begun_s`` is how long ago the generation was first started."""
-    world = World(connection)
+    world = World(connection, max_bytes=max_bytes)
     async with world.appender() as appender:
         stream_id, claim = await world.granted()
         writer: StreamWriter = await world.writer(stream_id, claim, appender, world.keeper(appender))
@@ -172,6 +177,19 @@ async def test_a_drain_lets_go_without_ending_the_stream(running: Running, provi
     assert await running.task is AttemptEnd.HANDED_BACK
     assert provider.closed.is_set()
     assert await running.events() == HALF
+
+
+async def test_a_drain_does_not_give_back_a_stream_that_its_bound_has_ended(
+    connection: LogConnection, provider: HandProvider
+) -> None:
+    async with _running(connection, provider, model="m", timeout_s=60, max_bytes=1000) as running:
+        provider.may_close.clear()
+        provider.given.put_nowait([TextDelta(id="0", delta="x" * 2000)])
+        await until(lambda: running.attempt.writer.is_complete)
+        running.attempt.hand_back()
+        provider.may_close.set()
+        assert await running.task is AttemptEnd.OVER
+        assert (await running.world.texts(running.attempt.writer.stream_id))[-1] == terminals.STREAM_FULL
 
 
 async def test_the_deadline_ends_a_silent_provider(connection: LogConnection, provider: HandProvider) -> None:

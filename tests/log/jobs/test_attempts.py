@@ -154,6 +154,13 @@ async def test_a_generation_that_drains_hand_back_is_not_a_loss_however_often(co
     assert (await lose(world, stream_id, 2)).why is Why.ATTEMPTS_SPENT
 
 
+async def test_what_has_ended_is_not_released(world: World, appender: Appender) -> None:
+    stream_id, claim = await world.granted()
+    await world.append(stream_id, claim.epoch, 1, [terminals.STOPPED])
+    assert not await world.claims.release(stream_id, epoch=claim.epoch)
+    assert (await world.streams.meta(stream_id)).status == "aborted"
+
+
 async def test_a_release_fences_what_of_its_worker_is_still_on_its_way(world: World, appender: Appender) -> None:
     """Else an append that comes after it is voided by no ``attempt``, and a renewal leases it without a worker."""
     keeper = world.keeper(appender)

@@ -209,6 +209,19 @@ async def test_a_renewal_that_comes_late_is_logged(keeper: LeaseKeeper, caplog: 
         await until(is_logged, deadline_s=30)
 
 
+async def test_a_renewal_that_redis_carries_out_after_the_end_leaves_the_retention_and_writes_no_lease(
+    world: World, appender: Appender, keeper: LeaseKeeper
+) -> None:
+    stream_id = await world.create(retention_s=7 * 86_400)
+    writer = await world.writer(stream_id, await world.claim(stream_id), appender, keeper)
+    writer.write([TextDelta(id="0", delta="a")])
+    assert await writer.end([Finish()], deadline_s=5)
+    await keeper.renew()
+    left = [await world.redis.pttl(key) for key in (world.keys.log(stream_id), world.keys.meta(stream_id))]
+    assert min(left) > 6 * 86_400_000
+    assert not await world.redis.exists(world.keys.lease(stream_id))
+
+
 async def test_of_what_has_ended_only_the_meta_is_restored(
     world: World, appender: Appender, keeper: LeaseKeeper
 ) -> None:

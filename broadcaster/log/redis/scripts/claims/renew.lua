@@ -5,7 +5,8 @@
 -- ARGV worker, epoch, lease_ms, live_ttl_ms
 -- Returns {code, stop requested (0 no, 1 stopped, 2 abandoned), whether there is a log (0|1)}: 1 renewed, 2 granted again
 -- (the lease had lapsed, and no other worker took it), 0 the meta is gone or older than the grant (restore it), -1 lost:
--- another worker has or had a newer epoch.
+-- another worker has or had a newer epoch. A stream that is over has its retention, and needs no lease: 1, and nothing is
+-- written. A renewal travels beside its worker's last append, and Redis may carry it out after that.
 -- Data older than this worker's grant proves nothing: Redis came back with what it was before the grant.
 -- @include clock
 -- @include expiry
@@ -14,13 +15,14 @@
 local epoch = tonumber(ARGV[2])
 local mine = ARGV[1] .. ':' .. ARGV[2]
 local lease, lease_epoch = read_lease(KEYS[1])
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'stop', 'status')
 local stop = meta[2] == 'abandoned' and 2 or meta[2] and 1 or 0
 local granted = tonumber(meta[1] or 0)
 if lease_epoch > epoch or granted > epoch then return {-1, stop, 1} end
 if granted < epoch then
   return {read_tail(KEYS[3]) > epoch and -1 or 0, stop, 1}
 end
+if is_over(meta[3]) then return {1, stop, 1} end
 local code = 1
 if lease == mine then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
