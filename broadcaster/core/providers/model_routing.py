@@ -25,6 +25,9 @@ from broadcaster.errors import SetupError, UnknownModel
 BUILT_IN: Final = ("anthropic", "openai", "openai-responses", "local")
 """The providers that every worker has; the operator may add others, under other names."""
 
+MAX_MODEL_CHARS: Final = 200
+"""The longest name that a caller may request: each generation stores it, and every list shows it."""
+
 _REGULAR: Final = "re:"
 _REST: Final = "*"
 _WILD: Final = frozenset("*?[")

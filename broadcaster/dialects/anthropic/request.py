@@ -20,11 +20,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
+from broadcaster.core.providers.model_routing import MAX_MODEL_CHARS
 from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.reading import Json
 from broadcaster.errors import InvalidInput
 
-MAX_MODEL_CHARS: Final = 200
 MAX_MESSAGES: Final = 10_000
 MAX_TOOLS: Final = 256
 MAX_TOKENS: Final = 10_000_000
@@ -111,7 +111,8 @@ def _refuse(place: str, expected: str) -> InvalidInput:
     return InvalidInput(f"{place}: {expected}")
 
 
-def _model(place: str, value: object) -> None:
+def check_model(place: str, value: object) -> None:
+    """Raises InvalidInput."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_MODEL_CHARS:
         raise _refuse(place, f"Input should be a string of 1 to {MAX_MODEL_CHARS} characters")
 
@@ -200,7 +201,7 @@ def _tools(place: str, tools: Any) -> None:
 _NEEDED: Final = frozenset({"model", "max_tokens", "messages"})
 
 _FIELDS: Final[Mapping[str, Callable[[str, Any], object]]] = {
-    "model": _model,
+    "model": check_model,
     "max_tokens": _max_tokens,
     "messages": _messages,
     "system": _content,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
+from broadcaster.core.providers.model_routing import MAX_MODEL_CHARS
 from broadcaster.dialects.reading import Json
 from broadcaster.errors import InvalidInput
 
@@ -49,11 +51,18 @@ class ItemNotFound(BadParameter):
 class RequestFields:
     """The values of a body, each checked to be of the type that it must have. Every method raises BadParameter."""
 
-    def __init__(self, given: Json) -> None:
+    def __init__(self, given: Mapping[str, Any]) -> None:
         self.given = given
 
     def text(self, name: str) -> str | None:
         return self._of(name, str, "a text")
+
+    def model(self) -> str | None:
+        model = self.text("model")
+        if model is not None and len(model) > MAX_MODEL_CHARS:
+            detail = f"a model's name has at most {MAX_MODEL_CHARS} characters, not {len(model)}"
+            raise BadParameter("model", detail, api_code=WRONG_VALUE)
+        return model
 
     def flag(self, name: str) -> bool | None:
         return self._of(name, bool, "true or false")

@@ -93,7 +93,7 @@ def parse_chat_request(
     """
     given = _checked_names({name: value for name, value in body.items() if value is not None}, unknown=unknown)
     fields = RequestFields(given)
-    model = fields.text("model")
+    model = fields.model()
     if not model:
         raise BadParameter("model", "is missing", api_code=MISSING)
     messages, system = stored_messages(given.get("messages"))

@@ -149,7 +149,7 @@ def parse_responses_request(body: Mapping[str, Any], *, unknown: UnknownParamete
     if not isinstance(items, list) or not (items or "previous_response_id" in given):
         raise BadParameter("input", "input must be a text or a list of items", api_code=MISSING)
     return ResponsesRequest(
-        model=fields.text("model"),
+        model=fields.model(),
         items=items,
         request={name: value for name, value in request.items() if value is not None},
         max_tokens=_bound(fields),

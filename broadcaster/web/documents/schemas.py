@@ -15,13 +15,13 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator, with_config
 from typing_extensions import TypedDict
 
+from broadcaster.core.providers.model_routing import MAX_MODEL_CHARS
 from broadcaster.core.requests.titles import TITLE_CHARS
 from broadcaster.webhooks.url import MAX_URL_CHARS
 
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 256
 # The characters of a header that need no encoding: printable ASCII.
 IDEMPOTENCY_KEY: Final = r"^[\x20-\x7e]+$"
-MAX_MODEL_CHARS: Final = 200
 MAX_MESSAGES: Final = 10_000
 MAX_TOOLS: Final = 256
 # Anthropic and OpenAI models take at most this; beyond it the providers refuse anyway.

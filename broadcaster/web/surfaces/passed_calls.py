@@ -23,7 +23,7 @@ from starlette.background import BackgroundTask
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
 from broadcaster.core.requests.passed_calls import COMPLETIONS, EMBEDDINGS, KEPT_S, passed_request, targets_answering
-from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, BadParameter
+from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, BadParameter, RequestFields
 from broadcaster.dialects.passed.encode import PassedDialect, whole_body
 from broadcaster.errors import BroadcasterError
 from broadcaster.log.jobs.generations import GenerationRequest
@@ -96,11 +96,9 @@ def _generation_request(services: Services, call: str, body: Mapping[str, Any]) 
 
 def model_in(body: Mapping[str, Any]) -> str:
     """The model of a body that must name one. Raises BadParameter."""
-    model = body.get("model")
+    model = RequestFields(body).model()
     if not model:
         raise BadParameter("model", "is missing", api_code=MISSING)
-    if not isinstance(model, str):
-        raise BadParameter("model", "must be a text", api_code=WRONG_TYPE)
     return model
 
 

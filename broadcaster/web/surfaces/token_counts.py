@@ -25,6 +25,7 @@ from broadcaster.core.providers.metering import estimated_request_tokens
 from broadcaster.core.requests.passed_calls import COUNT_TOKENS, INPUT_TOKENS, targets_answering
 from broadcaster.core.requests.passed_headers import PASSED_HEADERS, with_headers
 from broadcaster.dialects.anthropic.encode import AnthropicDialect
+from broadcaster.dialects.anthropic.request import check_model
 from broadcaster.dialects.openai.parameters import WRONG_TYPE, BadParameter
 from broadcaster.dialects.openai_responses.ids import reference_of
 from broadcaster.dialects.passed.encode import whole_body
@@ -81,9 +82,8 @@ async def count_message_tokens(
     ],
 ) -> Response:
     """By the model's provider where it speaks this API, else estimated."""
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise InvalidInput("model: Input should be a string")
+    model: Any = body.get("model")
+    check_model("model", model)
     if not isinstance(body.get("messages"), list):
         raise InvalidInput("messages: Input should be a list")
     if not _is_counted_by(here.services, COUNT_TOKENS, model):

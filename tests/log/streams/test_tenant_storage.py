@@ -156,6 +156,15 @@ async def test_stored_bytes_of_feeds_requests_and_metadata_are_bounded_and_delet
     assert await side.create("g")
 
 
+@pytest.mark.parametrize("field", ["request", "model", "title", "webhook"])
+async def test_each_field_that_a_caller_sizes_is_counted(connection: LogConnection, field: str) -> None:
+    side, keys = Side(connection), connection.keys
+    id = await side.start()
+    await connection.redis.hset(keys.meta(id), field, "x" * 300_000)
+    await connection.redis.zadd(keys.stored_due(A), {id: 0})
+    assert (await side.storage.sums(A)).bytes > 300_000
+
+
 async def test_half_of_maxmemory_is_the_bound_unless_one_is_set_but_not_for_the_one_tenant_without_keys(
     connection: LogConnection,
 ) -> None:

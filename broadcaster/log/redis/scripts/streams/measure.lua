@@ -7,6 +7,8 @@
 -- bytes; an idempotent producer of a Durable Stream.
 -- @include status
 local META, LOG, EVENT, KEY, PRODUCER = 1024, 4096, 24, 224, 128
+-- The fields of a meta that may be longer than META; `request` includes the metadata.
+local SIZED = {'request', 'model', 'title', 'webhook'}
 local meta = redis.call('HMGET', KEYS[1], 'tenant', 'kind', 'status', 'producers')
 if meta[1] ~= ARGV[1] then return {-1, 0, 0} end
 local function sizes(entry)
@@ -18,8 +20,9 @@ local function sizes(entry)
   return upto, size
 end
 
-local bytes = META + redis.call('HSTRLEN', KEYS[1], 'request') + KEY * redis.call('ZCARD', KEYS[3])
+local bytes = META + KEY * redis.call('ZCARD', KEYS[3])
 bytes = bytes + PRODUCER * tonumber(meta[4] or 0)
+for _, field in ipairs(SIZED) do bytes = bytes + redis.call('HSTRLEN', KEYS[1], field) end
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if newest then
   local first_upto, first_size = sizes(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1])
