@@ -318,12 +318,12 @@ class Feeds:
         if code == AppendCode.LOST:
             raise EntriesLost(last)
         raise_refusal(AppendCode(code), wait_ms=wait_ms, has_many=last + len(events) > self.bounds.max_events)
+        if code == AppendCode.APPENDED:
+            self._storage.appended(tenant, stored_id, size=sum(map(len, events)))
         if status:
             if has_webhook and is_reported and self.webhooks is not None:
                 await self.webhooks.make_due(stored_id, is_new=code == AppendCode.APPENDED)
             self._storage.ended(tenant, stored_id)
-        elif code == AppendCode.APPENDED:
-            self._storage.appended(tenant, stored_id, size=sum(map(len, events)))
         await self._index.touched(tenant, stored_id)
         return AppendResult(Cursor(epoch, first), Cursor(epoch, last), code == AppendCode.APPENDED)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broadcaster.core.events import Finish, encode_event
+from broadcaster.core.events import Error, Finish, encode_event
 from broadcaster.errors import TenantLimit
 from broadcaster.log.feeds.bounds import FeedBounds
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
@@ -156,13 +156,40 @@ async def test_stored_bytes_of_feeds_requests_and_metadata_are_bounded_and_delet
     assert await side.create("g")
 
 
-@pytest.mark.parametrize("field", ["request", "model", "title", "webhook"])
+@pytest.mark.parametrize("field", ["request", "model", "title", "webhook", "terminal"])
 async def test_each_field_that_a_caller_sizes_is_counted(connection: LogConnection, field: str) -> None:
     side, keys = Side(connection), connection.keys
     id = await side.start()
     await connection.redis.hset(keys.meta(id), field, "x" * 300_000)
     await connection.redis.zadd(keys.stored_due(A), {id: 0})
     assert (await side.storage.sums(A)).bytes > 300_000
+
+
+LONG_END = encode_event(Error(error_text="x" * 900_000, code="x"))
+
+
+async def test_the_end_of_a_feed_counts_at_once(connection: LogConnection) -> None:
+    side = Side(connection, max_bytes=MIB)
+    await side.create("f")
+    await side.feeds.close("f", LONG_END, tenant=A)
+    await refused(side.create("g"), "TENANT_STORED_BYTES")
+
+
+async def test_the_end_of_a_feed_counts_once_for_its_log_and_once_for_its_meta_which_stays_longer(
+    connection: LogConnection,
+) -> None:
+    side = Side(connection)
+    await side.create("f")
+    await side.feeds.close("f", LONG_END, tenant=A)
+    assert 1_800_000 < (await side.storage.sums(A)).bytes < 1_900_000
+    await side.create("g", retention_s=0.02)
+    await side.feeds.delete("f", tenant=A)
+    await side.feeds.close("g", LONG_END, tenant=A)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await side.storage.sums(A)).bytes > 1_900_000:
+            await asyncio.sleep(0.01)
+    assert not await connection.redis.exists(connection.keys.log("a~g"), connection.keys.log("a~f"))
+    assert (await side.storage.sums(A)).bytes > 1_800_000  # the tombstone, too, says how it ended
 
 
 async def test_half_of_maxmemory_is_the_bound_unless_one_is_set_but_not_for_the_one_tenant_without_keys(

@@ -7,8 +7,8 @@
 -- bytes; an idempotent producer of a Durable Stream.
 -- @include status
 local META, LOG, EVENT, KEY, PRODUCER = 1024, 4096, 24, 224, 128
--- The fields of a meta that may be longer than META; `request` includes the metadata.
-local SIZED = {'request', 'model', 'title', 'webhook'}
+-- The fields of a meta that may be longer than META. `request` includes the metadata; `terminal` outlives the log.
+local SIZED = {'request', 'model', 'title', 'webhook', 'terminal'}
 local meta = redis.call('HMGET', KEYS[1], 'tenant', 'kind', 'status', 'producers')
 if meta[1] ~= ARGV[1] then return {-1, 0, 0} end
 local function sizes(entry)
