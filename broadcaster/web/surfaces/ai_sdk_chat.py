@@ -50,6 +50,7 @@ from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import NAMING_HEADERS, started, stream
 
 MAX_CHAT_ID_CHARS: Final = 256
+MAX_MESSAGE_ID_CHARS: Final = 256  # a chat stores the id of the message that its answer continues
 _VERSIONS: Final[Mapping[str, Version]] = {"6": 6, "7": 7}
 _STREAM: Final[dict[str, Any]] = {
     "description": 'The UI message stream, from `start` on: `data: {"type": …}` …, `data: [DONE]`',
@@ -69,7 +70,7 @@ StreamVersion = Annotated[Literal["6", "7"], Query(description="7: new attempts 
 class UiMessage(TypedDict):
     """A message as the page holds it; its parts are read by ``ai_sdk_request``."""
 
-    id: NotRequired[str | None]
+    id: NotRequired[Annotated[str, Field(max_length=MAX_MESSAGE_ID_CHARS)] | None]
     role: Literal["system", "user", "assistant"]
     parts: Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 

@@ -272,6 +272,7 @@ async def test_a_deleted_answer_is_none(live_client: httpx2.AsyncClient, world: 
         ({"messages": [{"role": "user", "parts": []}]}, "invalid_request", "no content"),
         ({"id": ""}, "invalid_request", "#/id"),
         ({"id": "a\nb"}, "invalid_request", "#/id"),
+        ({"messages": [message_of("Hi") | {"id": "m" * 257}]}, "invalid_request", "#/messages/0/id"),
         ({"trigger": "resume-stream"}, "invalid_request", "trigger"),
         ({"toolChoice": "maybe"}, "invalid_request", "toolChoice"),
         ({"model": "nobody-has-it"}, "unknown_model", "model"),
@@ -280,6 +281,7 @@ async def test_a_deleted_answer_is_none(live_client: httpx2.AsyncClient, world: 
 async def test_a_request_that_cannot_be_answered_has_its_fault_named_in_the_body_that_pages_show(
     client: httpx2.AsyncClient, world: MemoryWorld, changed: dict[str, Any], code: str, phrase: str
 ) -> None:
+    answer_at_once(world, *BEGUN, *REST)
     response = await client.post(URL, json=body() | changed)
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/json"

@@ -43,6 +43,18 @@ HELD: Final[list[dict[str, Any]]] = [
 ]
 
 
+async def test_the_longest_id_of_a_message_is_continued(
+    client: httpx2.AsyncClient, services: Services, world: MemoryWorld
+) -> None:
+    answer_at_once(world, *BEGUN, *REST)
+    longest = "m" * 256
+    held = [message_of("Weather?"), HELD[-1] | {"id": longest}]
+    assert (await client.post(URL, json=body() | {"messages": held})).status_code == 200
+    chat = await services.chats.latest("c", tenant=LOCAL_TENANT)
+    assert chat is not None
+    assert chat.message_id == longest
+
+
 @pytest.mark.parametrize("version", [6, 7])
 async def test_the_packages_hold_the_same_message_live_and_resumed(
     live_client: httpx2.AsyncClient, services: Services, world: MemoryWorld, version: int
