@@ -153,7 +153,7 @@ class Feeds:
         many webhooks).
         """
         self._check(stream_id, config)
-        await self.admit(stream_id, tenant=tenant)
+        await self.admit(stream_id, tenant=tenant, replaces=replaces)
         bounds, stored_id = self.bounds, await self.place(stream_id, tenant=tenant)
         request = msgspec.json.encode({"metadata": dict(config.metadata)})
         fields: dict[str, str | bytes | int] = {
@@ -219,8 +219,7 @@ class Feeds:
                     f"event {at} has {len(event)} bytes; one event has at most {self.bounds.max_event_bytes}"
                 )
         await self._storage.admit_append(tenant)
-        key = idempotency_key
-        return await self._write(stream_id, events, tenant=tenant, key=key, creation=creation, after=after)
+        return await self._write(stream_id, events, tenant=tenant, key=idempotency_key, creation=creation, after=after)
 
     async def renew(self, stream_id: str, *, tenant: str, creation: str = "") -> bool:
         """Report that a writer lives; False when the feed has ended. Raises UnknownStream: create it (anew)."""
@@ -327,12 +326,13 @@ class Feeds:
         await self._index.touched(tenant, stored_id)
         return AppendResult(Cursor(epoch, first), Cursor(epoch, last), code == AppendCode.APPENDED)
 
-    async def admit(self, stream_id: str, *, tenant: str) -> None:
-        """Before a creation. Raises TenantLimit, but not for a feed that is there."""
+    async def admit(self, stream_id: str, *, tenant: str, replaces: bool = False) -> None:
+        """Before a creation. Raises TenantLimit, but not where the creation opens no feed more than are open."""
         try:
             await self._storage.admit_feed(tenant)
         except TenantLimit:
-            if await self._find(stream_id, tenant=tenant) is None:
+            known = await self._find(stream_id, tenant=tenant)
+            if known is None or known.is_deleted or (replaces and known.is_over):
                 raise
 
     async def place(self, stream_id: str, *, tenant: str) -> str:

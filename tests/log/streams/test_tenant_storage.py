@@ -12,6 +12,7 @@ import pytest
 from broadcaster.core.events import Error, Finish, encode_event
 from broadcaster.errors import TenantLimit
 from broadcaster.log.feeds.bounds import FeedBounds
+from broadcaster.log.feeds.durable_streams import DurableAppend, DurableConfig, DurableStreams
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.jobs.generations import GenerationRequest
@@ -104,6 +105,33 @@ async def test_the_most_open_feeds_of_a_tenant_hold_over_all_front_ends_and_for_
     await refused(one.create("more"), "TENANT_FEEDS")
     await one.feeds.delete("f1", tenant=A)
     assert await one.create("in-the-place-of-f1")
+
+
+async def test_a_feed_that_is_over_is_replaced_only_where_one_more_may_be_open(connection: LogConnection) -> None:
+    side, other = Side(connection, max_feeds=1), FeedConfig(max_events=9)
+    for id in ("over", "deleted"):
+        await side.create(id)
+        await side.feeds.close(id, encode_event(Finish()), tenant=A)
+    await side.feeds.delete("deleted", tenant=A)
+    await side.create("open")
+    for id in ("over", "deleted"):
+        await refused(side.feeds.create(id, other, tenant=A, replaces=True), "TENANT_FEEDS")
+    assert not await side.create("over")  # a repeated creation opens nothing
+    assert await side.feeds.create("open", other, tenant=A, replaces=True)
+
+
+async def test_a_durable_stream_that_was_deleted_is_created_anew_only_where_one_more_may_be_open(
+    connection: LogConnection,
+) -> None:
+    side, config = Side(connection, max_feeds=1), DurableConfig("text/plain", "text/plain")
+    streams = DurableStreams(connection, side.feeds, storage=side.storage)
+    for id in ("over", "deleted"):
+        await streams.create(id, config, tenant=A, content=DurableAppend())
+        await streams.append(id, DurableAppend(closes=True), tenant=A)
+    await side.feeds.delete("deleted", tenant=A)
+    await side.create("open")
+    await refused(streams.create("deleted", config, tenant=A, content=DurableAppend()), "TENANT_FEEDS")
+    assert not (await streams.create("over", config, tenant=A, content=DurableAppend(closes=True))).is_new
 
 
 async def test_a_feed_that_has_expired_frees_its_place(connection: LogConnection) -> None:
