@@ -6,6 +6,8 @@ Rules
 3. A refusal depends on the credential, the path and the query alone, never on whether the stream exists.
 4. What belongs to no tenant (the admin routes) needs a key with the right ``admin``. Its holder sees all tenants.
 5. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
+6. A request that gets the content of a stream which its body names also needs ``watch``. Its route calls
+   ``check_watches`` before it looks the stream up, so rule 3 holds here too.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ _ACTION_OF: Final[Mapping[Right, Action]] = {
 }
 
 
+_WATCH: Final = frozenset({Action.WATCH})
 _ADMIN: Final = frozenset(
     {
         *("list_workers", "get_queue", "get_front_end", "get_redis"),
@@ -36,8 +39,8 @@ _ADMIN: Final = frozenset(
     }
 )
 _OWN: Final[Mapping[str, frozenset[Action]]] = {
-    "get_usage": frozenset({Action.WATCH}),
-    **dict.fromkeys(("read_durable_stream", "head_durable_stream"), frozenset({Action.WATCH})),
+    "get_usage": _WATCH,
+    **dict.fromkeys(("read_durable_stream", "head_durable_stream"), _WATCH),
     **dict.fromkeys(("create_durable_stream", "append_durable_stream"), frozenset({Action.APPEND})),
     "delete_durable_stream": frozenset({Action.STOP}),
     **dict.fromkeys(_ADMIN, frozenset({Action.ADMIN})),
@@ -63,8 +66,17 @@ def check_caller(scope: Scope, operation: str) -> None:
     query: bytes = scope.get("query_string", b"")
     if caller.grants is not None and (operation in _FOR_KEYS or Right.DELETE in rights_of(operation, query)):
         raise Forbidden("this needs a key: a token does not allow it")
-    needed = actions_for(operation, query)
-    if not needed or caller.may(needed, stream_id=stream_in_path(scope["path_params"])):
+    _check(caller, actions_for(operation, query), stream_id=stream_in_path(scope["path_params"]))
+
+
+def check_watches(caller: Caller | None, stream_id: str | None) -> None:
+    """Raises Forbidden if this caller may not watch the stream of rule 6; None: its id is not known yet."""
+    if caller is not None:
+        _check(caller, _WATCH, stream_id=stream_id)
+
+
+def _check(caller: Caller, needed: frozenset[Action], *, stream_id: str | None) -> None:
+    if not needed or caller.may(needed, stream_id=stream_id):
         return
     if caller.grants is None:
         raise Forbidden(f"this key does not allow {_listed(needed)}; it allows {_listed(caller.actions)}")

@@ -43,6 +43,7 @@ from broadcaster.log.streams.reader import Meta
 from broadcaster.web.documents.parameters import IdempotencyKey
 from broadcaster.web.documents.problem_shapes import plain_error
 from broadcaster.web.documents.problems import CREATION_CODES, InvalidRequest, RequestFault, problem_responses
+from broadcaster.web.guards.callers import check_watches
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Services
@@ -96,6 +97,7 @@ async def run_agent(
     history = msgspec.json.encode([_without_null(message) for message in run["messages"]])
     dialect = _dialect(body.threadId, body.runId, history, resumes_itself=x_run_id is not None)
     if last_event_id:
+        check_watches(services.visitor.caller, None)
         received = Received.parse(last_event_id)
         meta = await _find_run(services, body.runId, tenant=tenant, thread_id=body.threadId)
         return await _resume(services, meta, dialect=dialect, received=received)

@@ -22,6 +22,7 @@ from broadcaster.dialects.reading import Json
 from broadcaster.errors import UnknownStream
 from broadcaster.log.streams.pages import PAGE
 from broadcaster.log.streams.reader import Meta
+from broadcaster.web.guards.callers import check_watches
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.answering import naming_headers, read_all
 from broadcaster.web.viewing.joining import check_kept
@@ -84,8 +85,9 @@ async def current_response(services: Services, meta: Meta, entries: Sequence[Ent
 async def earlier_messages(services: Services, response_id: str, *, tenant: str) -> list[Json]:
     """The conversation up to and with an earlier response: its messages, and its answer.
 
-    Raises BadParameter when there is no such response, or it has no answer to build on.
+    Raises BadParameter when there is no such response, or it has no answer to build on; Forbidden as ``check_watches``.
     """
+    check_watches(services.visitor.caller, stream_id_of(response_id))
     try:
         meta = await services.generations.get(stream_id_of(response_id), tenant=tenant)
         entries = await entries_of(services, meta)
@@ -109,7 +111,8 @@ async def with_referenced_items(services: Services, items: Sequence[Any], *, ten
     """The input items, with the items themselves in the place of references to them.
 
     A second reference to an item is dropped: the AI SDK sends one for each part of a message. Raises ItemNotFound when
-    an item is not kept, BadParameter when it is half a call or the references name more than MAX_REFERENCED responses.
+    an item is not kept, BadParameter when it is half a call or the references name more than MAX_REFERENCED responses,
+    Forbidden as ``check_watches``.
     """
     outputs: dict[str | None, dict[str, Json]] = {}
     resolved: list[Any] = []
@@ -133,6 +136,7 @@ async def _output(services: Services, generation_id: str | None, *, tenant: str)
     """The items of a response by their ids; no items when the response is not stored, or belongs to another tenant."""
     if generation_id is None:
         return {}
+    check_watches(services.visitor.caller, generation_id)
     try:
         meta = await services.generations.get(generation_id, tenant=tenant)
         entries = await entries_of(services, meta)

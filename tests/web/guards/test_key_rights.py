@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI, Request
 
+from broadcaster.core import events as ev
 from broadcaster.core.access.callers import CALLER_KEY, Action, Caller, StreamGrant
 from broadcaster.errors import Forbidden, Unauthorized
+from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.web.guards.callers import actions_for, check_caller
 from broadcaster.web.routes import admin, feeds, generations, health, streams
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.table import SURFACES
-from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.memory.memory_world import NOW_MS, MemoryWorld, memory_services
 from tests.support.servers.front_end import in_process, own_app
+from tests.web.surfaces.calls import RUN
 
 KEYS = {action.value: f"{action.value}-key-0123456789" for action in Action}
 SETTING = json.dumps({"web": [{"key": key, "rights": [name], "name": name} for name, key in KEYS.items()]})
+SECRET = "the secret of another caller"
+ANSWER: list[ev.KnownEvent] = [
+    ev.Start(message_id="m"),
+    ev.TextStart(id="0"),
+    ev.TextDelta(id="0", delta="Sunny."),
+    ev.TextEnd(id="0"),
+    ev.Finish(finish_reason="stop"),
+]
 CALLS = [
     ("POST", "/v1/generations", "start"),
     ("POST", "/v1/chat/completions", "start"),
@@ -106,6 +117,65 @@ async def test_a_refusal_is_the_same_for_streams_that_exist_and_others(
     refusals = [await client.get(f"/v1/generations/{each}", headers=headers) for each in ("gen_1", "gen_2", "gen_3")]
     assert len({response.content for response in refusals}) == 1
     assert refusals[0].json()["code"] == "forbidden"
+
+
+@pytest.fixture
+async def earlier(services: Services, world: MemoryWorld) -> None:
+    """A run of another caller of the tenant, which is over."""
+    request = {"messages": [{"role": "user", "content": SECRET}], "metadata": {"threadId": RUN["threadId"]}}
+    world.add("gen_0009", tenant="web", request=request)
+    world.append("gen_0009", *ANSWER)
+    chat = Chat(created_ms=NOW_MS, generation_id="gen_0009", run_id=str(RUN["runId"]))
+    await services.chats.remember(f"agui-run:{RUN['runId']}", chat, tenant="web")
+
+
+@pytest.mark.usefixtures("earlier")
+async def test_a_key_without_watch_follows_no_run_of_another_caller(client: httpx2.AsyncClient) -> None:
+    headers = {"x-api-key": KEYS["start"], "last-event-id": "0-0"}
+    for run in (RUN, {**RUN, "runId": "unknown"}):
+        refused = await client.post("/agui", headers=headers, json=run)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        assert "watch" in refused.json()["error"]
+
+
+NAMING: list[Callable[[str], dict[str, Any]]] = [
+    lambda id: {"model": "local", "input": "And?", "previous_response_id": f"resp_{id}"},
+    lambda id: {"model": "local", "input": [{"type": "item_reference", "id": f"msg_{id}_0"}]},
+]
+
+
+@pytest.mark.usefixtures("earlier")
+@pytest.mark.parametrize("naming", NAMING)
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
+async def test_a_key_without_watch_builds_on_no_answer_of_another_caller(
+    client: httpx2.AsyncClient, world: MemoryWorld, path: str, naming: Callable[[str], dict[str, Any]]
+) -> None:
+    world.on_create = lambda id: world.append(id, *ANSWER)
+    for id in ("gen_0009", "gen_0010"):
+        refused = await client.post(path, headers={"x-api-key": KEYS["start"]}, json=naming(id))
+        assert refused.status_code == 403, refused.text
+        assert refused.json()["error"]["code"] == "forbidden"
+        assert "watch" in refused.json()["error"]["message"]
+    assert not world.requests
+
+
+@pytest.mark.usefixtures("earlier")
+async def test_a_key_with_watch_follows_runs_and_builds_on_answers_of_its_tenant(
+    services: Services, world: MemoryWorld
+) -> None:
+    both = {"key": "both-key-0123456789", "rights": ["start", "watch"]}
+    app = own_app(services, host="0.0.0.0", auth="keys", api_keys=json.dumps({"web": [both]}))
+    world.on_create = lambda id: world.append(id, *ANSWER)
+    headers = {"x-api-key": "both-key-0123456789"}
+    async with in_process(app) as client:
+        joined = await client.post("/agui", headers={**headers, "last-event-id": "0-0"}, json=RUN)
+        assert (joined.status_code, joined.headers["broadcaster-generation-id"]) == (200, "gen_0009")
+        for naming in NAMING:
+            built = await client.post("/v1/responses", headers=headers, json=naming("gen_0009"))
+            assert built.status_code == 200, built.text
+    previous, referenced = (each.request["messages"] for each in world.requests)
+    assert previous[0]["content"] == SECRET
+    assert "Sunny." in str(referenced)
 
 
 async def test_a_refused_body_is_not_read(app: FastAPI) -> None:
