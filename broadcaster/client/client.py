@@ -157,6 +157,7 @@ class AsyncClient:
     async def stop(self, generation_id: str) -> Generation:
         """End the generation, even if it has viewers; idempotent. Returns its state then, without text and parts.
 
+        A caller without the right to watch gets ``id``, ``status``, ``stop_requested`` and ``events_url`` alone.
         Raises ClientError, e.g. ``stop_not_durable``: repeat.
         """
         return await self._fetch(Generation, "POST", f"/v1/generations/{_in_path(generation_id)}/stop", json={})
@@ -225,6 +226,7 @@ class AsyncClient:
     ) -> StreamState:
         """End a feed with a terminal event (None: ``finish``); repeating the same end changes nothing.
 
+        A caller without the right to watch gets ``id``, ``kind``, ``status`` and ``events_url`` alone.
         ``creation`` as in ``append``. Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise),
         ``stream_replaced`` and ``unknown_stream``.
         """

@@ -84,6 +84,15 @@ class StreamView(ResponseModel):
     viewers: int = Field(description="connected viewers, over all front-ends")
 
 
+class ClosedFeed(ResponseModel):
+    """The outcome of a close, for a caller that may not watch the feed."""
+
+    id: str
+    kind: Literal["feed"]
+    status: Status
+    events_url: str
+
+
 class StreamContentView(StreamView):
     """A stream with its content so far, folded from the log."""
 

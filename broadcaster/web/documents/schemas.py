@@ -224,6 +224,15 @@ class GenerationState(ListedGeneration):
     metadata: dict[str, Any]
 
 
+class StoppedGeneration(ResponseModel):
+    """The outcome of a stop, for a caller that may not watch the generation."""
+
+    id: str
+    status: Status
+    stop_requested: bool
+    events_url: str
+
+
 class GenerationView(GenerationState):
     """A generation with its answer so far, folded from the log."""
 

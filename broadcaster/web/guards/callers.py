@@ -8,6 +8,7 @@ Rules
 5. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
 6. A request that gets the content of a stream which its body names also needs ``watch``. Its route calls
    ``check_watches`` before it looks the stream up, so rule 3 holds here too.
+7. A request that changes a stream shows its state to a caller that ``may_watch`` it, and else only the outcome.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ def check_caller(scope: Scope, operation: str) -> None:
     if caller.grants is not None and (operation in _FOR_KEYS or Right.DELETE in rights_of(operation, query)):
         raise Forbidden("this needs a key: a token does not allow it")
     _check(caller, actions_for(operation, query), stream_id=stream_in_path(scope["path_params"]))
+
+
+def may_watch(caller: Caller | None, stream_id: str) -> bool:
+    """Whether the response to this caller may hold the stream's state (rule 7)."""
+    return caller is None or caller.may(_WATCH, stream_id=stream_id)
 
 
 def check_watches(caller: Caller | None, stream_id: str | None) -> None:

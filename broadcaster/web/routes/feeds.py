@@ -40,6 +40,7 @@ from broadcaster.web.documents.views import (
     stream_state,
     webhook_of,
 )
+from broadcaster.web.guards.callers import may_watch
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.services import Arrival
@@ -277,6 +278,7 @@ async def append_events(
 
 @routes.post(
     "/{stream_id}/close",
+    response_model=schemas.StreamView | schemas.ClosedFeed,
     summary="End a feed",
     responses=problem_responses(
         "invalid_request",
@@ -295,10 +297,17 @@ async def close_stream(
     stream_id: StreamId,
     body: Annotated[Any, WithJsonSchema(schemas.END_SCHEMA), Body()] = None,
     if_match: IfMatch = None,
-) -> schemas.StreamView:
-    """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end may be repeated."""
+) -> schemas.StreamView | schemas.ClosedFeed:
+    """Appends the terminal event: `finish` (also without a body), `error` or `abort`. The same end may be repeated.
+
+    A caller without the right to watch gets the outcome alone.
+    """
+    services = here.services
     (end,) = _encoded({"#": {} if body is None else body}, encode_end)
-    await here.services.feeds.close(stream_id, end, tenant=here.tenant, creation=_creation_of(if_match))
+    await services.feeds.close(stream_id, end, tenant=here.tenant, creation=_creation_of(if_match))
+    if not may_watch(services.visitor.caller, stream_id):
+        meta = await services.feeds.get(stream_id, tenant=here.tenant)
+        return schemas.ClosedFeed(kind="feed", **stream_state(meta, last=None, viewers=0, base=here.base))
     return await _show(here, stream_id)
 
 

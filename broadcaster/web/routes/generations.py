@@ -28,6 +28,7 @@ from broadcaster.web.documents.problems import (
     problem_responses,
 )
 from broadcaster.web.documents.views import generation_state, read_view
+from broadcaster.web.guards.callers import may_watch
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.routes.streams import stream_events
@@ -225,14 +226,22 @@ async def delete_generation(here: Here, generation_id: GenerationId) -> Response
 @routes.post(
     "/{generation_id}/stop",
     status_code=202,
+    response_model=schemas.GenerationState | schemas.StoppedGeneration,
     summary="Stop it",
     responses=problem_responses("unknown_stream", "unsupported_media_type", "log_unavailable", "stop_not_durable"),
 )
-async def stop_generation(here: Here, generation_id: GenerationId) -> schemas.GenerationState:
-    """Requests the end; the stream then ends with `abort`. A repeated stop, or one after the end, changes nothing."""
+async def stop_generation(
+    here: Here, generation_id: GenerationId
+) -> schemas.GenerationState | schemas.StoppedGeneration:
+    """Requests the end; the stream then ends with `abort`. A repeated stop, or one after the end, changes nothing.
+
+    A caller without the right to watch gets the outcome alone.
+    """
     services, tenant, base = here
     await services.generations.stop(generation_id, tenant=tenant)
     meta = await services.generations.get(generation_id, tenant=tenant)
+    if not may_watch(services.visitor.caller, generation_id):
+        return schemas.StoppedGeneration(**generation_state(meta, last=None, viewers=0, base=base))
     return await _show_state(services, meta, base=base)
 
 
