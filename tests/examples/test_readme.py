@@ -31,6 +31,7 @@ OTHERS = {
     ("README.md", "server"),
     (BLOCKING, "sync"),
     ("docs/library.md", "mount"),
+    ("docs/hosts.md", "guard"),
     (BLOCKING, "generation"),
     (BLOCKING, "client"),
     (BLOCKING, "http-feed"),
@@ -165,3 +166,31 @@ async def test_the_app_of_the_librarys_guide_shows_an_answer_to_its_owner_alone(
         paths = (await http.get("/openapi.json")).json()["paths"]
     assert {method for path in paths.values() for method in path} == {"get", "post"}
     assert [path for path, methods in paths.items() if "post" in methods] == ["/ask"]
+
+
+MY_SESSIONS = """
+owner_of = {"report-1": "ann"}.get
+user_of = {"session-of-ann": "ann", "session-of-bob": "bob"}.get
+"""
+
+
+async def test_the_guard_of_the_page_on_hosts_shows_a_stream_to_its_owner_alone(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    (tmp_path / "my_app.py").write_text(MY_SESSIONS)
+    block = marked_blocks("docs/hosts.md")["guard"].with_addresses({REDIS_URL: server.url})
+    (tmp_path / "guarded_app.py").write_text(f"{block.text}\napp = broadcaster.asgi(can_watch=can_watch)\n")
+    async with Broadcaster.from_url(server.url) as broadcaster:
+        for stream_id in ("report-1", "report-without-an-owner"):
+            async with broadcaster.feed(stream_id) as feed:
+                await feed.text("why")
+    port = free_port()
+    serving = Block("uvicorn", "sh", f"uvicorn --app-dir {tmp_path} --port {port} guarded_app:app\n")
+    url = f"http://127.0.0.1:{port}/v1/streams"
+    async with started(serving, tmp_path) as running, httpx2.AsyncClient(trust_env=False) as http:
+        await running.logged("Uvicorn running on")
+        for session, status in (("session=session-of-ann", 200), ("session=session-of-bob", 404), ("", 404)):
+            seen = await http.get(f"{url}/report-1", headers={"cookie": session})
+            assert (session, seen.status_code) == (session, status)
+            unowned = await http.get(f"{url}/report-without-an-owner", headers={"cookie": session})
+            assert (session, unowned.status_code) == (session, 404)
