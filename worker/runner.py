@@ -33,6 +33,7 @@ from broadcaster.log.jobs.queue import SWEPT_AT_ONCE, Job, Settled, SettleDetail
 from broadcaster.log.streams.reader import Meta
 from broadcaster.log.streams.writer import StreamWriter
 from broadcaster.observability.limits import limit_reached
+from broadcaster.observability.lines import showable
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
 from worker.attempt import AttemptEnd, GenerationAttempt, start
@@ -277,7 +278,9 @@ class Runner:
             attempt.hand_back()
         self._engine.keeper.hold(writer, job)
         self._engine.control.listen(job.generation_id, writer.request_stop, on_subscribed=writer.verify)
-        _log.info("attempt_started", stream=meta.id, model=meta.model, attempt=claim.attempt, epoch=claim.epoch)
+        _log.info(
+            "attempt_started", stream=meta.id, model=showable(meta.model), attempt=claim.attempt, epoch=claim.epoch
+        )
         return attempt
 
     def _restart(self, job: Job, claim: Claim, *, after: GenerationAttempt) -> GenerationAttempt:

@@ -3,17 +3,25 @@
 Each class is one kind of line: ``event`` names it, and each attribute is a field. A field that is None is left out. The
 tables of docs/operations.md are printed from here (``python -m tests.guards.test_log_lines``).
 
-Durations are seconds and end in ``_s``. No field holds anything that a caller wrote, except ids of a harmless form.
+Durations are seconds and end in ``_s``. No field holds anything that a caller wrote, except ids and names that
+are ``showable``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final
 
 PLACES: Final = 4
 """Decimal places of a duration: a tenth of a millisecond."""
+_SHOWABLE: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
+
+
+def showable(name: object) -> str | None:
+    """An id or the name of a model, as far as it may stand in the log or in a span."""
+    return name if isinstance(name, str) and _SHOWABLE.fullmatch(name) else None
 
 
 def _means(meaning: str) -> Any:
@@ -127,8 +135,8 @@ class EndedAttempt(LogLine):
     outcome: str | None = _means("`finished`, `failed`, `aborted`, `retried`, `handed_back` or `lost`")
     reason: str | None = _means("the code of the failure, what stopped it, or the provider's finish reason")
     provider: str | None = _means("the provider of the last try")
-    model: str | None = _means("the model that was requested")
-    provider_model: str | None = _means("the model that the provider was asked for")
+    model: str | None = _means("the model that was requested; missing if its name has not the form of an id")
+    provider_model: str | None = _means("the model that the provider was asked for; missing as `model`")
     attempt: int | None = _means("the number of this attempt, from 1")
     tries: int | None = _means("calls of providers, with retries and fallbacks, in this attempt")
     steps: int | None = _means("steps of the agent loop; missing without tools of the worker")

@@ -46,6 +46,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from broadcaster.errors import AnswerUnsent, Busy
+from broadcaster.observability.lines import showable
 from broadcaster.web.documents.problem_shapes import ErrorShape, reshape, shaped_responses
 from broadcaster.web.documents.problems import error_response, failure_response
 from broadcaster.web.guards.callers import check_caller
@@ -53,7 +54,7 @@ from broadcaster.web.guards.host_guards import DEPENDENCY_STACKS
 from broadcaster.web.guards.json_body import StrictRequest, check_head
 from broadcaster.web.guards.json_ledger import JsonHold
 from broadcaster.web.guards.request import uncached
-from broadcaster.web.guards.request_log import record_of, showable
+from broadcaster.web.guards.request_log import record_of
 from broadcaster.web.guards.rights import Rights, stream_in_path
 from broadcaster.web.services import Arrival, Mount, Services, arrive, tenant_of
 from broadcaster.web.viewing.handshake import as_request, request_scope

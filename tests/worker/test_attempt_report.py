@@ -25,7 +25,11 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 async def report(exporter: InMemorySpanExporter) -> AttemptReport:
-    fields = {b"tenant": b"acme", b"attempts": b"1", b"created_ms": b"1000", b"model": b"m"}
+    return report_of("m", exporter)
+
+
+def report_of(model: str, exporter: InMemorySpanExporter) -> AttemptReport:
+    fields = {b"tenant": b"acme", b"attempts": b"1", b"created_ms": b"1000", b"model": model.encode()}
     stored = {name.encode(): value.encode() for name, value in Origin("req_1", "messages", TRACE).fields().items()}
     meta = Meta.from_hash("gen_1", {**fields, **stored})
     return AttemptReport(meta, epoch=1500, tracing=ExportingTracing(SimpleSpanProcessor(exporter), service="test"))
@@ -86,3 +90,31 @@ async def test_a_tool_call_is_a_span_without_arguments_and_output(
     assert span.attributes["gen_ai.tool.name"] == "weather"
     assert ("error.type" in span.attributes) is is_error
     assert SECRET not in span.to_json()
+
+
+@pytest.mark.parametrize("model", [f"gpt-x\nforged_line {SECRET}", f"gpt-{SECRET} \x1b[2K", "gpt-" + SECRET * 20])
+async def test_what_a_caller_wrote_in_place_of_a_model_is_in_no_line_and_no_span(
+    exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture, model: str
+) -> None:
+    caplog.set_level("INFO")
+    report = report_of(model, exporter)
+    with pytest.raises(ProviderFailed):
+        with report.facts.call("openai", model):
+            raise ProviderFailed("refused", reason="provider_bad_request")
+    report.write("failed", "provider_bad_request", usage=None, entries=2)
+    assert "attempt_ended" in caplog.text
+    assert SECRET not in caplog.text
+    assert named(exporter, "chat").end_time is not None
+    assert SECRET not in "".join(span.to_json() for span in exporter.get_finished_spans())
+
+
+async def test_the_line_names_the_model_of_the_request_and_that_of_the_provider(
+    exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    report = report_of("hf.co/a/b:Q4_K_M", exporter)
+    with report.facts.call("local", "b-4"):
+        pass
+    report.write("finished", "stop", usage=None, entries=2)
+    assert "model='hf.co/a/b:Q4_K_M'" in caplog.text
+    assert "provider_model='b-4'" in caplog.text

@@ -13,8 +13,10 @@ import pytest
 from broadcaster.core.batching import StopRequest
 from broadcaster.core.events import Abort, Error, Event, Finish, decode_event, encode_event
 from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.core.requests.stream_ids import LOCAL_TENANT
 from broadcaster.errors import LogUnavailable, ProviderFailed
 from broadcaster.log.jobs.claims import Claim, Claims, Outcome, Why
+from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.jobs.queue import GROUP
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.control import ControlListener
@@ -261,3 +263,20 @@ async def test_a_finished_answer_has_its_webhook_due_and_no_job_though_the_queue
         await until(lambda: slots.free == 1)
     assert await world.redis.xlen(world.keys.ready) == 0
     assert await world.queue.newest_open(10) == []
+
+
+async def test_what_a_caller_wrote_in_place_of_a_model_is_in_no_line(
+    connection: LogConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    world = World(connection, lease_ms=10_000)
+    model = "gpt-x\nforged_line of-the-caller"
+    async with running(world, world.claims, HandProvider()) as (_, slots):
+        request = GenerationRequest(model=model, request={"messages": []})
+        created = await world.generations.create(request, tenant=LOCAL_TENANT)
+        async with asyncio.timeout(20):
+            while not (await world.generations.get(created.id, tenant=LOCAL_TENANT)).is_over:
+                await asyncio.sleep(0.01)
+        await until(lambda: slots.free == 1)
+    assert "attempt_started" in caplog.text
+    assert "of-the-caller" not in caplog.text

@@ -15,7 +15,7 @@ from broadcaster.core.requests.origins import TraceContext
 from broadcaster.errors import ProviderFailed
 from broadcaster.log.streams.reader import Meta
 from broadcaster.observability import genai_attributes as names
-from broadcaster.observability.lines import EndedAttempt
+from broadcaster.observability.lines import EndedAttempt, showable
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.tracing.spans import NO_SPAN, UNTRACED, Attributes, Span, Tracing
 
@@ -82,18 +82,17 @@ class CallFacts:
     @contextmanager
     def call(self, provider: str, model: str) -> Iterator[TracedCall]:
         """A call of this provider, for the block."""
-        self.provider, self.model = provider, model
+        self.provider, self.model = provider, showable(model)
         self.tries += 1
         self.request_id = None
         attributes: Attributes = {
             names.OPERATION: names.CHAT,
             names.PROVIDER: provider,
-            names.REQUEST_MODEL: model,
+            names.REQUEST_MODEL: self.model,
             names.REQUEST_STREAM: True,
         }
-        span = self.tracing.begin(
-            f"{names.CHAT} {model}", parent=self.span.context, kind="client", attributes=attributes
-        )
+        name = names.CHAT if self.model is None else f"{names.CHAT} {self.model}"
+        span = self.tracing.begin(name, parent=self.span.context, kind="client", attributes=attributes)
         call = self._call = TracedCall(span, is_traced=self.tracing.is_on)
         error: str | None = None
         try:
@@ -152,7 +151,7 @@ class AttemptReport:
             surface=meta.origin.surface,
             request_id=meta.origin.request_id,
             trace_id=None if span.context is None else span.context.trace_id,
-            model=meta.model,
+            model=showable(meta.model),
             attempt=meta.attempts,
             queue_wait_s=None if waited_ms is None else max(0, waited_ms) / 1000,
         )
@@ -196,7 +195,7 @@ def _begin_spans(meta: Meta, tracing: Tracing, *, waited_ms: int | None) -> Span
         names.SURFACE: meta.origin.surface,
         names.REQUEST_ID: meta.origin.request_id,
         names.ATTEMPT: meta.attempts,
-        names.REQUEST_MODEL: meta.model,
+        names.REQUEST_MODEL: showable(meta.model),
     }
     trace = meta.origin.trace
     if waited_ms is not None and trace is not None:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from broadcaster.observability.lines import showable
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.tasks import end_tasks
 
@@ -63,7 +64,7 @@ class OutputLimits:
             async with asyncio.timeout(LOOKUP_S):
                 limit = await fetch_limit()
         except Exception as error:  # rule 3: the answer itself will report what is wrong with this provider
-            _log.info("model_limit_unknown", model=model, error=type(error).__name__)
+            _log.info("model_limit_unknown", model=showable(model), error=type(error).__name__)
         last = self._known.pop(model, None)
         valid_s = KNOWN_S if limit is not None else FAILED_S
         kept = limit if limit is not None or last is None else last.limit

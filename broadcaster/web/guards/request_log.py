@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from broadcaster.core.access.callers import CALLER_KEY, Caller
 from broadcaster.core.requests.origins import Origin, TraceContext
 from broadcaster.observability import genai_attributes as names
-from broadcaster.observability.lines import CreatedStream, EndedRequest, RefusedRequest, RequestLine
+from broadcaster.observability.lines import CreatedStream, EndedRequest, RefusedRequest, RequestLine, showable
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.tracing.spans import UNTRACED, Attributes, Tracing
 from broadcaster.web.guards.refusal_log import RefusalLog
@@ -34,7 +34,6 @@ _RECORD: Final = "broadcaster.record"
 _QUIET_OPERATIONS: Final = frozenset({"health", "readiness"})
 _QUIET_PATHS: Final = re.compile(r"/|/metrics|/openapi\.json|/(console|docs)(/.*)?|/favicon\.\w+")
 _SHOWABLE_PATH: Final = re.compile(r"[\x21-\x7e]+")
-_SHOWABLE_NAME: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
 # Names of keys have spaces, and issuers write subjects as `auth0|1`. No quote, no backslash: neither can end its field.
 _SHOWABLE_CALLER: Final = re.compile(r"[ !#-&(-\[\]-~]{1,64}", re.ASCII)
 _MAX_PATH: Final = 100
@@ -46,11 +45,6 @@ _TRACE_HEADERS: Final = (_TRACE_PARENT, b"tracestate")
 
 _log = get_logger(__name__)
 _LineT = TypeVar("_LineT", bound=RequestLine)
-
-
-def showable(name: object) -> str | None:
-    """An id or the name of a model, as far as it may stand in the log."""
-    return name if isinstance(name, str) and _SHOWABLE_NAME.fullmatch(name) else None
 
 
 def showable_caller(name: str) -> str | None:

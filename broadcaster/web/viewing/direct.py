@@ -32,6 +32,7 @@ from broadcaster.errors import BroadcasterError
 from broadcaster.hub.places import Visitor
 from broadcaster.hub.viewer import Viewer
 from broadcaster.log.streams.reader import Meta
+from broadcaster.observability.lines import showable
 from broadcaster.observability.logs import get_logger
 from broadcaster.observability.tracing.spans import Tracing
 from broadcaster.web.documents.problems import GENERATION_ID_HEADER
@@ -39,7 +40,7 @@ from broadcaster.web.guards.callers import check_caller
 from broadcaster.web.guards.refusal_log import RefusalLog
 from broadcaster.web.guards.request import name_request, named_fields
 from broadcaster.web.guards.request_counts import RequestCounts
-from broadcaster.web.guards.request_log import RequestRecord, showable
+from broadcaster.web.guards.request_log import RequestRecord
 from broadcaster.web.guards.tokens.presented import NO_REFERRER, REFERRER_POLICY, take_query_tokens
 from broadcaster.web.services import Mount, Services, tenant_of
 from broadcaster.web.viewing.joining import join_stream

@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from broadcaster.web.guards.request_log import showable, showable_caller
+from broadcaster.observability.lines import showable
+from broadcaster.web.guards.request_log import showable_caller
 from broadcaster.web.services import Services
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.front_end import DEADLINE_S, in_process, listen, own_app, served

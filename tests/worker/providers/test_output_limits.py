@@ -141,3 +141,11 @@ async def test_a_lookup_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(output_limits, "LOOKUP_S", 0.01)
     limits = OutputLimits(FALLBACK)
     assert await limits.of("m", asyncio.Event().wait) == FALLBACK
+
+
+async def test_what_a_caller_wrote_in_place_of_a_model_is_in_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    limits, provider = OutputLimits(FALLBACK), Lookups(limit=None)
+    await limits.of("gpt-x\nforged_line of-the-caller", provider.fetch_limit)
+    assert "model_limit_unknown" in caplog.text
+    assert "of-the-caller" not in caplog.text
