@@ -288,3 +288,14 @@ def test_every_proxy_is_more_patient_than_the_front_ends_and_takes_bodies_as_lar
     assert {(path, "POST") for path in paths} <= served
     assert answers | {"proxy-read-timeout": streams["proxy-read-timeout"]} == streams
     assert set(bodies.values()) == {fields["max_body_bytes"].default}
+
+
+def test_no_ingress_has_an_access_log_because_that_would_hold_the_query_with_its_token(
+    resources: tuple[dict[str, Any], ...],
+) -> None:
+    ingresses = of_kind(resources, "Ingress")
+    switches = {
+        name: ingress["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/enable-access-log")
+        for name, ingress in ingresses.items()
+    }
+    assert switches == {"front-end": "false", "front-end-answers": "false"}
