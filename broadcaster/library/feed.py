@@ -36,6 +36,7 @@ from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistic
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.feeds.fenced import FencedFeeds
 from broadcaster.observability.logs import get_logger
+from broadcaster.process.tasks import CallExited
 
 # The time of a cancelled task: the caller that cancels waits for it.
 CANCELLED_S: Final = 2.0
@@ -325,6 +326,8 @@ class OpenFeed:
 
 def end_after_failure(error: Exception) -> TerminalEvent:
     """The end of a feed whose block fails with this error."""
+    if isinstance(error, CallExited):
+        return Abort(reason="cancelled")
     if isinstance(error, StreamFull):
         return Error(error_text="the stream holds all that it may", code=StreamFull.code)
     return Error(error_text="the publisher of this stream failed", code=PUBLISHER_FAILED)

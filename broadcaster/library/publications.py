@@ -280,6 +280,9 @@ class Publication:
                 await outcome
         except Exception:
             _log.exception("on_end_failed", stream=self.id)
+        except (SystemExit, KeyboardInterrupt):  # of a coroutine: it ends the program whose loop this is
+            _log.exception("on_end_failed", stream=self.id)
+            raise
 
     def _log_failure(self, error: BaseException | None) -> None:
         if error is None:

@@ -9,6 +9,7 @@ Rules
 4. A signal handler may raise in any of it. What the loop's thread waits for is never held here (`thread_event`), and a
    cancellation that was not sent is sent by the next ``leave``.
 5. Code on the loop's thread (a callback) cannot block there: the loop that it waits for would stand still.
+6. SystemExit and KeyboardInterrupt of a thread that the async code waits for reach the caller as they were raised.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 from broadcaster.process.loop_thread import loop_thread, process_identity
+from broadcaster.process.tasks import CallExited
 from broadcaster.process.thread_event import Once
 
 CANCEL_S: Final = 5.0
@@ -72,6 +74,9 @@ class BackgroundTask(Generic[_T]):
         finally:
             self.leave()
         assert self._task is not None
+        error = None if self._task.cancelled() else self._task.exception()
+        if isinstance(error, CallExited) and error.__cause__ is not None:  # rule 6
+            raise error.__cause__
         return self._task.result()
 
     def leave(self) -> None:

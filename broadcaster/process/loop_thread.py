@@ -9,6 +9,8 @@ Rules
 4. Host names are resolved on the thread itself, not in an executor: at the interpreter's end executors accept nothing,
    and that is when a short script's first connection is made. A slow look-up delays the other calls of this loop; the
    callers' own deadlines hold, because the callers wait on their own threads.
+5. SystemExit and KeyboardInterrupt of a task are that task's outcome, as any exception is, although asyncio also raises
+   them out of the loop: the loop continues, because the other callers of the process run on it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 THREAD_NAME: Final = "broadcaster-sync"
@@ -84,7 +87,10 @@ class LoopThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while True:
+            with suppress(SystemExit, KeyboardInterrupt):  # rule 5
+                self._loop.run_forever()
+                break
         self._loop.close()
 
 

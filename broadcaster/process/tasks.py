@@ -43,11 +43,22 @@ async def end_process(process: asyncio.subprocess.Process, *, timeout_s: float) 
             return
 
 
+class CallExited(RuntimeError):
+    """A call in a thread of its own has raised SystemExit or KeyboardInterrupt, which is the cause of this."""
+
+
 def raisable_by_future(error: BaseException) -> BaseException:
-    """The error, or RuntimeError in place of StopIteration, which no future takes: its caller would wait for ever."""
-    if not isinstance(error, StopIteration):
+    """The error, or a RuntimeError in place of one that no future may have.
+
+    No future takes StopIteration: its caller would wait for ever. A task that SystemExit or KeyboardInterrupt reaches
+    raises it out of the loop, and all other tasks stand still: CallExited stands for these two.
+    """
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        raised: RuntimeError = CallExited(f"the call raised {type(error).__name__}")
+    elif isinstance(error, StopIteration):
+        raised = RuntimeError("the call raised StopIteration")
+    else:
         return error
-    raised = RuntimeError("the call raised StopIteration")
     raised.__cause__ = error
     return raised
 

@@ -224,9 +224,13 @@ async def test_on_end_receives_the_result_when_the_program_ends(connection: LogC
     assert [(each.abort_reason, each.text) for each in received] == [("cancelled", "partial")]
 
 
-@pytest.mark.parametrize("error", [OSError("the database is away"), StopIteration()], ids=["OSError", "StopIteration"])
+@pytest.mark.parametrize(
+    "error",
+    [OSError("the database is away"), StopIteration(), SystemExit("no room"), KeyboardInterrupt()],
+    ids=lambda error: type(error).__name__,
+)
 async def test_a_failing_on_end_is_logged_and_changes_nothing(
-    broadcaster: Broadcaster, connection: LogConnection, error: Exception
+    broadcaster: Broadcaster, connection: LogConnection, error: BaseException
 ):
     def fail(_: StreamResult) -> None:
         raise error

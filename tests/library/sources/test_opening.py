@@ -192,6 +192,21 @@ async def test_a_failure_of_a_blocking_iterator_is_raised():
     await source.aclose()
 
 
+@pytest.mark.parametrize("error", [SystemExit("no key"), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
+async def test_a_blocking_iterator_that_exits_aborts_its_stream_and_leaves_the_loop_to_others(
+    broadcaster: Broadcaster, connection: LogConnection, error: BaseException
+):
+    def exits() -> Iterator[str]:
+        yield "a"
+        raise error
+
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(RuntimeError, match=type(error).__name__) as raised:
+            await broadcaster.publish(exits(), id="answer")
+    assert raised.value.__cause__ is error
+    assert (await raw_events(connection, "answer"))[-1] == b'{"type":"abort","reason":"cancelled"}'
+
+
 async def test_an_iterable_that_raises_stop_iteration_before_it_has_an_iterator_has_failed(broadcaster: Broadcaster):
     class Peeking:
         """Reads its first item when it is iterated; here of an empty answer."""
