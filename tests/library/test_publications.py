@@ -276,7 +276,7 @@ async def test_a_redis_that_refuses_connections_is_named_in_time_with_its_cause(
 
 async def test_bytes_in_an_event_are_refused_with_what_to_send(broadcaster: Broadcaster):
     async with broadcaster.feed("job") as feed:
-        with pytest.raises(InvalidInput, match=r"bytes are not JSON.*base64"):
+        with pytest.raises(InvalidInput, match=r"type bytes at /data/content is not JSON.*base64"):
             await feed.data("file", {"content": b"\x00"})
 
 

@@ -31,8 +31,11 @@ _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 _JSON_TYPES: Final = (str, int, float, dict, list, tuple, type(None))
 _KEY_TYPES: Final = (str, int, float)
+_LEFT: Final = object()
 # The first that fits is what to send; each is an expression of Python.
 _INSTEAD: Final[tuple[tuple[Callable[[Any], bool], str], ...]] = (
+    (lambda value: isinstance(value, bytes | bytearray), "value.decode() or base64.b64encode(value).decode()"),
+    (lambda value: isinstance(value, memoryview), "base64.b64encode(value).decode()"),
     (lambda value: isinstance(value, date | time), "value.isoformat() or str(value)"),
     (lambda value: isinstance(value, Enum), "value.value"),
     (lambda value: isinstance(value, Set), "list(value)"),
@@ -99,16 +102,44 @@ def foreign_value(value: object) -> tuple[str, str] | None:
 
 
 def places_in(value: object) -> Iterator[tuple[str, object]]:
-    """A value and all in its objects and lists, each with its pointer. Without recursion, to ``MAX_LEVELS``."""
+    """A value and all in its objects and lists, each with its pointer. Without recursion, to ``MAX_LEVELS``.
+
+    The items of an object or list come once, at the first of its places: a circular value ends.
+    """
     layer = [("", value)]
+    entered: set[int] = set()
     for _ in range(MAX_LEVELS + 1):
         yield from layer
-        layer = [
-            (f"{pointer}/{escaped_step(str(step))}", child)
-            for pointer, each in layer
-            if isinstance(each, dict | list | tuple)
-            for step, child in (each.items() if isinstance(each, dict) else enumerate(each))
-        ]
+        found, layer = layer, []
+        for pointer, each in found:
+            if id(each) not in entered:
+                layer += [(pointer + step, child) for step, child in _items(each)]
+                entered.add(id(each))
+
+
+def circle_in(value: object) -> str | None:
+    """The pointer to a place where an object or list has itself around it; None: there is none, or it is too deep."""
+    entered: set[int] = set()
+    around: dict[int, str] = {}  # the step to each that the walk is inside of, from the outside in
+    waiting: list[tuple[str, object]] = [("", value)]
+    while waiting:
+        step, each = waiting.pop()
+        if each is _LEFT:
+            around.popitem()
+        elif id(each) in around:
+            return "".join(around.values()) + step if len(around) <= MAX_LEVELS else None
+        elif id(each) not in entered and (items := _items(each)):
+            entered.add(id(each))
+            around[id(each)] = step
+            waiting += [("", _LEFT), *items]
+    return None
+
+
+def _items(value: object) -> list[tuple[str, object]]:
+    """The items of an object or list, each with its step of a pointer."""
+    if isinstance(value, dict):
+        return [(f"/{escaped_step(str(name))}", child) for name, child in value.items()]
+    return [(f"/{at}", child) for at, child in enumerate(value)] if isinstance(value, list | tuple) else []
 
 
 def not_json(value: object, pointer: str) -> str:

@@ -6,8 +6,8 @@ Rules
 2. A known type has its fields, of their types, and no others.
 3. Never ``attempt`` (a feed has none), never ``hub.*`` (the hub's own notices), and a terminal event only as the
    feed's end (``encode_end``).
-4. A value that cannot be encoded as JSON again is refused: NaN, Infinity, lone surrogates, deep nesting, a type of
-   Python that JSON lacks.
+4. A value that cannot be encoded as JSON again is refused: NaN, Infinity, lone surrogates, deep nesting, a value that
+   contains itself, a type of Python that JSON lacks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from typing import Any, Final
 import msgspec
 
 from broadcaster.core import events as ev
-from broadcaster.core.requests.json_values import MAX_LEVELS, escaped_step, foreign_value, is_too_deep, not_json
+from broadcaster.core.requests.json_values import (
+    MAX_LEVELS,
+    circle_in,
+    escaped_step,
+    foreign_value,
+    is_too_deep,
+    not_json,
+)
 from broadcaster.errors import InvalidEvent
 
 MAX_EVENTS_PER_APPEND: Final = 1000
@@ -37,7 +44,6 @@ _HUB_PREFIX: Final = "hub."
 # Longer texts resemble no known type, and a comparison takes their length squared.
 _LONGEST_TYPE: Final = 64
 _DATA_FIELDS: Final = frozenset(field.encode_name for field in msgspec.structs.fields(ev.DataEvent)) | {"type"}
-_BYTES: Final = "bytes are not JSON: send a text (content.decode(), or base64.b64encode(content).decode())"
 _FIELDS: Final = {
     str(struct.__struct_config__.tag): frozenset(field.encode_name for field in msgspec.structs.fields(struct))
     | {"type"}
@@ -64,40 +70,41 @@ def encode_dropped(events: int) -> bytes:
 
 def check_writable(value: object) -> None:
     """Raises ValueError when the value cannot be stored as JSON (rule 4)."""
-    if _holds_bytes(value):  # the log's encoder would write them as base64, unmarked
-        raise _NotWritable(_BYTES)
+    encode_writable(value)
+
+
+def encode_writable(value: object) -> bytes:
+    """The value as the log stores it. Raises ValueError when it cannot be stored as JSON (rule 4)."""
     try:
-        # The log's encoder refuses lone surrogates, but writes NaN as null; json refuses NaN.
-        msgspec.json.encode(value)
+        # json refuses NaN, bytes and, before it has written much, a value that contains itself. The log's encoder would
+        # write NaN as null and bytes as base64, unmarked; it refuses lone surrogates.
         json.dumps(value, allow_nan=False)
+        encoded = msgspec.json.encode(value)
     except (ValueError, TypeError, RecursionError) as error:
-        found = foreign_value(value) if isinstance(error, TypeError) else None
+        found = foreign_value(value) if isinstance(error, TypeError) else _contained(value)
         detail, pointer = found or (UNWRITABLE, "")
         raise _NotWritable(detail, pointer=pointer) from error
     if is_too_deep(value):
         raise _NotWritable(UNWRITABLE)
+    return encoded
 
 
-def _holds_bytes(value: object) -> bool:
-    """Whether a value, or an item of its objects and lists, is bytes. Uses no recursion, and ends at rule 4's depth."""
-    layer = [value]
-    for _ in range(MAX_LEVELS + 1):
-        if any(isinstance(each, bytes | bytearray | memoryview) for each in layer):
-            return True
-        layer = [
-            child
-            for each in layer
-            if isinstance(each, dict | list | tuple)
-            for child in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not layer:
-            return False
-    return False
+def _contained(value: object) -> tuple[str, str] | None:
+    """What is wrong with a value that contains itself, and the pointer to that place; None: it does not."""
+    pointer = circle_in(value)
+    return None if pointer is None else (f"the value at {pointer} contains itself, which JSON cannot hold", pointer)
 
 
 def as_mapping(event: Mapping[str, Any] | ev.Event) -> Any:
     """The event as a JSON object. Raises InvalidEvent."""
-    return msgspec.to_builtins(event, enc_hook=_refuse) if isinstance(event, msgspec.Struct) else event
+    if not isinstance(event, msgspec.Struct):
+        return event
+    try:
+        return msgspec.to_builtins(event, enc_hook=_refuse)
+    except RecursionError as error:
+        fields = {field.encode_name: getattr(event, field.name) for field in msgspec.structs.fields(event)}
+        detail, pointer = _contained(fields) or (UNWRITABLE, "")
+        raise InvalidEvent(detail, pointer=pointer) from error
 
 
 def _refuse(value: object) -> Any:
@@ -138,7 +145,7 @@ def encode_end(value: object, *, is_writable: bool = False) -> bytes:
 def _typed(value: object) -> tuple[str, Mapping[str, object]]:
     if not isinstance(value, Mapping):
         is_bytes = isinstance(value, bytes | bytearray | memoryview)
-        raise InvalidEvent(_BYTES if is_bytes else "an event is a JSON object with a type")
+        raise InvalidEvent(not_json(value, "") if is_bytes else "an event is a JSON object with a type")
     kind = value.get("type")
     if not isinstance(kind, str):
         raise InvalidEvent("an event has a type, a text", pointer="/type")
@@ -150,12 +157,11 @@ def _encode(kind: str, fields: Mapping[str, object], *, is_writable: bool) -> by
         if name not in _FIELDS.get(kind, _DATA_FIELDS):
             raise InvalidEvent("this type has no such field", pointer=f"/{escaped_step(name)}")
     try:
-        if not is_writable:
-            check_writable(fields)
+        encoded = msgspec.json.encode(fields) if is_writable else encode_writable(fields)
     except _NotWritable as error:
         raise InvalidEvent(str(error), pointer=error.pointer) from error
     try:
-        return ev.encode_event(ev.decode_event(msgspec.json.encode(fields)))
+        return ev.encode_event(ev.decode_event(encoded))
     except msgspec.DecodeError as error:
         raise _refused(error) from error
 

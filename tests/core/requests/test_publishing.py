@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -72,6 +74,7 @@ def test_a_line_break_in_an_event_is_escaped() -> None:
         ({"type": "data-x", "data": math.nan}, ""),
         ({"type": "data-x", "data": {"a": [math.inf]}}, ""),
         ({"type": "data-x", "data": "\ud800"}, ""),
+        (b"", ""),
     ],
 )
 def test_an_event_that_may_not_be_published_is_refused_where_its_fault_is(value: Any, pointer: str) -> None:
@@ -110,6 +113,18 @@ class Colour(Enum):
         (Colour.RED, "a value of type Colour at /data/a~1b/1 is not JSON: send value.value"),
         (Abort(), "a value of type Abort at /data/a~1b/1 is not JSON: send msgspec.to_builtins(value)"),
         ({(1, 2): 3}, "a key of type tuple at /data/a~1b/1 is not JSON: send str(key)"),
+        *(
+            (
+                kind(b"\x00"),
+                f"a value of type {kind.__name__} at /data/a~1b/1 is not JSON:"
+                " send value.decode() or base64.b64encode(value).decode()",
+            )
+            for kind in (bytes, bytearray)
+        ),
+        (
+            memoryview(b"\x00"),
+            "a value of type memoryview at /data/a~1b/1 is not JSON: send base64.b64encode(value).decode()",
+        ),
     ],
 )
 def test_a_type_that_json_lacks_is_named_with_its_place_and_what_to_send_instead(value: Any, what: str) -> None:
@@ -165,6 +180,55 @@ def test_an_end_is_one_of_the_three_terminal_events(value: Any, stored: bytes) -
 def test_nothing_else_is_an_end(value: Any) -> None:
     with pytest.raises(InvalidEvent):
         encode_end(value)
+
+
+TREE_WITH_PARENTS = """
+import resource
+
+resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
+from broadcaster.core.events import DataEvent
+from broadcaster.core.requests.publishing import as_mapping, encode_published
+from broadcaster.errors import InvalidEvent
+
+deep = object()
+for _ in range(60):
+    deep = [deep]
+for first in "a", deep:
+    root = {"first": first, "text": "x" * 2**20, "children": []}
+    root["children"] += ({"parent": root} for _ in range(3))
+    for event in {"type": "data-tree", "data": root}, DataEvent(type="data-tree", data=root):
+        try:
+            encode_published(as_mapping(event))
+        except InvalidEvent as refused:
+            print(refused.pointer, refused.detail)
+"""
+
+
+def test_a_value_that_contains_itself_several_times_is_refused_with_its_place_and_in_bounded_memory() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", TREE_WITH_PARENTS], check=False, capture_output=True, text=True, timeout=30
+    )
+    place, deep = "/data/children/2/parent", "/data/first" + 60 * "/0"
+    assert ended.stdout.splitlines() == [
+        *2 * [f"{place} the value at {place} contains itself, which JSON cannot hold"],
+        f"{deep} a value of type object at {deep} is not JSON: send str(value)",
+        " a value of type object is not JSON: send str(value)",
+    ], ended.stderr
+
+
+def test_a_value_that_has_another_one_several_times_is_stored() -> None:
+    shared = {"name": "a"}
+    assert encode_published({"type": "data-x", "data": [shared, [shared]]}).endswith(b'[{"name":"a"},[{"name":"a"}]]}')
+
+
+def test_a_circle_of_more_levels_than_are_kept_is_refused_for_its_depth() -> None:
+    value = nested(5000)
+    innermost = value
+    while isinstance(innermost[1], list):
+        innermost = innermost[1]
+    innermost[1] = value
+    with pytest.raises(ValueError, match="levels of nesting"):
+        check_writable(value)
 
 
 def test_absurd_nesting_is_refused() -> None:
