@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from broadcaster.core.requests.publishing import check_writable
+from broadcaster.core.requests.publishing import plain_copy
 from broadcaster.errors import InvalidInput
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.web.documents.feed_schemas import FeedBody
@@ -21,7 +21,7 @@ def checked(schema: type[_Model], fields: Mapping[str, Any]) -> _Model:
     """The fields checked by their schema; None means not given. Raises InvalidInput, which names the fields."""
     given = {name: value for name, value in fields.items() if value is not None}
     try:
-        check_writable(given)
+        given = plain_copy(given)
     except ValueError as error:
         raise InvalidInput(str(error)) from None
     try:

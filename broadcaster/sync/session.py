@@ -20,14 +20,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broadcaster.core.events import Error
 from broadcaster.core.requests.metadata import check_metadata
 from broadcaster.core.requests.options import FeedOptions, check_options
-from broadcaster.core.requests.publishing import PUBLISHER_FAILED, as_mapping, check_writable, encode_end
+from broadcaster.core.requests.publishing import PUBLISHER_FAILED, as_mapping, encode_end, plain_copy
 from broadcaster.core.requests.webhook_options import check_webhook
 from broadcaster.errors import (
     BroadcasterError,
@@ -254,7 +253,12 @@ def check_url(settings: Settings) -> None:
 def feed_config(options: FeedOptions, settings: Settings) -> FeedConfig:
     """The configuration of a feed. Raises InvalidInput, WebhookNotAllowed, TypeError for an unknown option."""
     check_options("feed", options, FeedOptions, named=("id", "close"))
-    fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": deepcopy(dict(options.get("metadata") or {}))}
+    metadata = dict(options.get("metadata") or {})
+    try:
+        metadata = plain_copy(metadata)
+    except ValueError as error:
+        raise InvalidInput(f"metadata: {error}") from error
+    fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": metadata}
     if fields.get("webhook") is not None:
         fields["webhook"] = check_webhook(fields["webhook"])
     config = FeedConfig(**fields)
@@ -264,10 +268,6 @@ def feed_config(options: FeedOptions, settings: Settings) -> FeedConfig:
             raise InvalidInput(f"{name} must be greater than 0")
     if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= MAX_LEASE_S:
         raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {MAX_LEASE_S:g}, or None")
-    try:
-        check_writable(dict(config.metadata))
-    except ValueError as error:
-        raise InvalidInput(f"metadata: {error}") from error
     check_metadata(config.metadata, max_bytes=settings.max_metadata_bytes)
     if config.webhook is None:
         return config

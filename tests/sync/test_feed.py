@@ -268,6 +268,23 @@ def test_a_configuration_that_no_feed_can_have_is_refused_at_once(
         publisher.feed(stream_id, **options)
 
 
+def test_texts_and_numbers_of_subclasses_are_sent_as_plain_ones(
+    publisher: Publisher, redis_url: str, stream_id: str
+) -> None:
+    class Text(str):
+        __slots__ = ()
+
+    class Half(float):
+        pass
+
+    with publisher.feed(stream_id, metadata={"by": Text("a"), "score": Half(0.5)}) as feed:
+        feed.progress(Half(0.5), message=Text("half"))
+        feed.text(Text("hi"))
+    progress, _, delta, *_ = held(redis_url, stream_id)
+    assert (progress["data"], delta["delta"]) == ({"done": 0.5, "message": "half"}, "hi")
+    assert metadata_of(redis_url, stream_id) == {"by": "a", "score": 0.5}
+
+
 def test_metadata_that_the_job_changes_later_is_that_of_the_call(
     publisher: Publisher, redis_url: str, stream_id: str
 ) -> None:

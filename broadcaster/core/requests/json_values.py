@@ -96,7 +96,7 @@ def foreign_value(value: object) -> tuple[str, str] | None:
         if not isinstance(each, _JSON_TYPES):
             return not_json(each, pointer), pointer
         for key in each if isinstance(each, dict) else ():
-            if not isinstance(key, _KEY_TYPES):
+            if not isinstance(key, _KEY_TYPES) or isinstance(key, bool):
                 return f"a key of type {type(key).__name__}{_at(pointer)} is not JSON: send str(key)", pointer
     return None
 
@@ -140,6 +140,20 @@ def _items(value: object) -> list[tuple[str, object]]:
     if isinstance(value, dict):
         return [(f"/{escaped_step(str(name))}", child) for name, child in value.items()]
     return [(f"/{at}", child) for at, child in enumerate(value)] if isinstance(value, list | tuple) else []
+
+
+def plain_scalar(value: object) -> str | float | int:
+    """The text or number of a subclass (numpy.float64, markupsafe.Markup) as a plain one. Raises TypeError for another.
+
+    An ``enc_hook``: msgspec calls it for a subclass, and for True as a key, which is no number in JSON.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__int__(value)
+    raise TypeError(not_json(value, ""))
 
 
 def not_json(value: object, pointer: str) -> str:

@@ -7,7 +7,7 @@ Rules
 3. Never ``attempt`` (a feed has none), never ``hub.*`` (the hub's own notices), and a terminal event only as the
    feed's end (``encode_end``).
 4. A value that cannot be encoded as JSON again is refused: NaN, Infinity, lone surrogates, deep nesting, a value that
-   contains itself, a type of Python that JSON lacks.
+   contains itself, a type of Python that JSON lacks. A text or number of a subclass is stored as a plain one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from broadcaster.core.requests.json_values import (
     foreign_value,
     is_too_deep,
     not_json,
+    plain_scalar,
 )
 from broadcaster.errors import InvalidEvent
 
@@ -49,6 +50,7 @@ _FIELDS: Final = {
     | {"type"}
     for struct in ev.KnownEvent.__args__
 }
+_encoder: Final = msgspec.json.Encoder(enc_hook=plain_scalar)
 # "Expected `str`, got `int` - at `$.id`": the place comes last, and only invalid enum values are echoed.
 _MESSAGE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _ECHO: Final = re.compile(r"^Invalid enum value .*", re.DOTALL)
@@ -68,9 +70,10 @@ def encode_dropped(events: int) -> bytes:
     return ev.encode_event(ev.DataEvent(type=DROPPED_TYPE, data={"events": events}))
 
 
-def check_writable(value: object) -> None:
-    """Raises ValueError when the value cannot be stored as JSON (rule 4)."""
+def plain_copy(value: object) -> Any:
+    """A copy of a value that is encoded later. Raises ValueError when it cannot be stored as JSON (rule 4)."""
     encode_writable(value)
+    return msgspec.to_builtins(value, enc_hook=plain_scalar)
 
 
 def encode_writable(value: object) -> bytes:
@@ -79,7 +82,7 @@ def encode_writable(value: object) -> bytes:
         # json refuses NaN, bytes and, before it has written much, a value that contains itself. The log's encoder would
         # write NaN as null and bytes as base64, unmarked; it refuses lone surrogates.
         json.dumps(value, allow_nan=False)
-        encoded = msgspec.json.encode(value)
+        encoded = _encoder.encode(value)
     except (ValueError, TypeError, RecursionError) as error:
         found = foreign_value(value) if isinstance(error, TypeError) else _contained(value)
         detail, pointer = found or (UNWRITABLE, "")
@@ -100,15 +103,13 @@ def as_mapping(event: Mapping[str, Any] | ev.Event) -> Any:
     if not isinstance(event, msgspec.Struct):
         return event
     try:
-        return msgspec.to_builtins(event, enc_hook=_refuse)
+        return msgspec.to_builtins(event, enc_hook=plain_scalar)
+    except TypeError as error:
+        raise InvalidEvent(str(error)) from error
     except RecursionError as error:
         fields = {field.encode_name: getattr(event, field.name) for field in msgspec.structs.fields(event)}
         detail, pointer = _contained(fields) or (UNWRITABLE, "")
         raise InvalidEvent(detail, pointer=pointer) from error
-
-
-def _refuse(value: object) -> Any:
-    raise InvalidEvent(not_json(value, ""))
 
 
 def encode_published(value: object, *, is_writable: bool = False) -> bytes:
@@ -157,7 +158,7 @@ def _encode(kind: str, fields: Mapping[str, object], *, is_writable: bool) -> by
         if name not in _FIELDS.get(kind, _DATA_FIELDS):
             raise InvalidEvent("this type has no such field", pointer=f"/{escaped_step(name)}")
     try:
-        encoded = msgspec.json.encode(fields) if is_writable else encode_writable(fields)
+        encoded = _encoder.encode(fields) if is_writable else encode_writable(fields)
     except _NotWritable as error:
         raise InvalidEvent(str(error), pointer=error.pointer) from error
     try:

@@ -16,9 +16,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from broadcaster.core.events import KNOWN_TYPES, TERMINAL_TYPES, Abort, DataEvent, decode_event
+from broadcaster.core.events import KNOWN_TYPES, TERMINAL_TYPES, Abort, DataEvent, TextDelta, decode_event
 from broadcaster.core.requests.json_values import MAX_LEVELS
-from broadcaster.core.requests.publishing import as_mapping, check_writable, encode_end, encode_published
+from broadcaster.core.requests.publishing import as_mapping, encode_end, encode_published, encode_writable, plain_copy
 from broadcaster.errors import InvalidEvent
 
 DELTA = {"type": "text-delta", "id": "0", "delta": "a"}
@@ -41,6 +41,42 @@ SECRET = "sk-do-not-show-me"
 )
 def test_an_event_is_stored_as_the_workers_store_theirs(value: Any, stored: bytes) -> None:
     assert encode_published(value) == stored
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(float):
+    pass
+
+
+class Count(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ({"type": "data-x", "data": [Text("a"), Number(0.5), Count(3)]}, b'{"type":"data-x","data":["a",0.5,3]}'),
+        (
+            {Text("type"): Text("data-x"), "data": {Text("a"): {Number(0.5): 1, Count(3): 2}}},
+            b'{"type":"data-x","data":{"a":{"0.5":1,"3":2}}}',
+        ),
+        (DELTA | {"delta": Text("b")}, b'{"type":"text-delta","id":"0","delta":"b"}'),
+        (TextDelta(id="0", delta=Text("b")), b'{"type":"text-delta","id":"0","delta":"b"}'),
+    ],
+)
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_texts_and_numbers_of_subclasses_are_stored_as_plain_ones(value: Any, stored: bytes, is_writable: bool) -> None:
+    assert encode_published(as_mapping(value), is_writable=is_writable) == stored
+
+
+def test_a_copy_has_plain_texts_and_numbers_alone() -> None:
+    copied = plain_copy({Text("a"): [Text("b"), {"c": (Number(0.5), Count(3), True)}]})
+    (key,) = copied
+    text, inner = copied["a"]
+    assert [type(each) for each in (key, text, *inner["c"])] == [str, str, float, int, bool]
 
 
 def test_a_line_break_in_an_event_is_escaped() -> None:
@@ -73,6 +109,7 @@ def test_a_line_break_in_an_event_is_escaped() -> None:
         ({"type": "finish-step", "finishReason": SECRET}, "/finishReason"),
         ({"type": "data-x", "data": math.nan}, ""),
         ({"type": "data-x", "data": {"a": [math.inf]}}, ""),
+        ({"type": "data-x", "data": Number(math.nan)}, ""),
         ({"type": "data-x", "data": "\ud800"}, ""),
         (b"", ""),
     ],
@@ -112,6 +149,7 @@ class Colour(Enum):
         (Model(), 'a value of type Model at /data/a~1b/1 is not JSON: send value.model_dump(mode="json")'),
         (Colour.RED, "a value of type Colour at /data/a~1b/1 is not JSON: send value.value"),
         (Abort(), "a value of type Abort at /data/a~1b/1 is not JSON: send msgspec.to_builtins(value)"),
+        ({True: 1}, "a key of type bool at /data/a~1b/1 is not JSON: send str(key)"),
         ({(1, 2): 3}, "a key of type tuple at /data/a~1b/1 is not JSON: send str(key)"),
         *(
             (
@@ -228,19 +266,19 @@ def test_a_circle_of_more_levels_than_are_kept_is_refused_for_its_depth() -> Non
         innermost = innermost[1]
     innermost[1] = value
     with pytest.raises(ValueError, match="levels of nesting"):
-        check_writable(value)
+        encode_writable(value)
 
 
 def test_absurd_nesting_is_refused() -> None:
     with pytest.raises(ValueError):
-        check_writable(nested(5000))
+        encode_writable(nested(5000))
 
 
 @pytest.mark.parametrize("is_list", [True, False])
 def test_as_many_levels_as_a_response_can_hold_are_accepted_and_no_more(is_list: bool) -> None:
-    check_writable(nested(MAX_LEVELS, is_list=is_list))
+    encode_writable(nested(MAX_LEVELS, is_list=is_list))
     with pytest.raises(ValueError):
-        check_writable(nested(MAX_LEVELS + 1, is_list=is_list))
+        encode_writable(nested(MAX_LEVELS + 1, is_list=is_list))
 
 
 def nested(levels: int, *, is_list: bool = True) -> Any:
