@@ -41,7 +41,6 @@ from broadcaster.client.stream import StreamEvent
 from broadcaster.client.subscription import Subscription
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Event, TerminalEvent
-from broadcaster.core.requests.json_values import not_json, places_in
 from broadcaster.core.requests.options import (
     FeedOptions,
     GenerationOptions,
@@ -49,6 +48,8 @@ from broadcaster.core.requests.options import (
     feed_fields,
     generation_fields,
 )
+from broadcaster.core.requests.publishing import as_mapping, encode_writable
+from broadcaster.errors import InvalidEvent
 
 # ``get`` sends requests that wait no closer together: a front-end that drains responds to each at once.
 WAITING_PACE_S: Final = 1.0
@@ -211,7 +212,8 @@ class AsyncClient:
         has the id by now (``stream_replaced``).
 
         Raises ClientError, among its codes ``invalid_event``, ``stream_closed``, ``stream_full``, ``rate_limited``,
-        ``unknown_stream``, ``idempotency_mismatch``; ValueError when an event cannot be written as JSON.
+        ``unknown_stream``, ``idempotency_mismatch``; ValueError when an event cannot be stored as JSON (NaN, bytes, a
+        datetime: the text names what to send instead).
         """
         headers = _keyed(idempotency_key) | _writing_headers(creation)
         path = f"{_stream_path(stream_id)}/events"
@@ -228,7 +230,7 @@ class AsyncClient:
 
         A caller without the right to watch gets ``id``, ``kind``, ``status`` and ``events_url`` alone.
         ``creation`` as in ``append``. Raises ClientError, among its codes ``stream_closed`` (it has ended otherwise),
-        ``stream_replaced`` and ``unknown_stream``.
+        ``stream_replaced`` and ``unknown_stream``; ValueError as ``append``.
         """
         path = f"{_stream_path(stream_id)}/close"
         content = _encoded({} if end is None else end)
@@ -338,14 +340,19 @@ def _in_header(name: str, value: str) -> str:
 
 
 def _encoded(events: Any) -> bytes:
-    def refuse(value: object) -> Any:
-        pointer = next((pointer for pointer, each in places_in(events) if each is value), "")
-        raise ValueError(not_json(value, pointer))
+    """One event, or the array of several. Raises ValueError for one that cannot be stored as JSON."""
+    if not isinstance(events, list | tuple):
+        return _encoded_event(events, "")
+    return b"[%s]" % b",".join(_encoded_event(each, f"events[{at}]: ") for at, each in enumerate(events))
 
+
+def _encoded_event(event: Any, place: str) -> bytes:
     try:
-        return msgspec.json.encode(events, enc_hook=refuse)
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"an event must be writable as JSON: {error}") from error
+        return encode_writable(as_mapping(event))
+    except InvalidEvent as error:
+        raise ValueError(place + error.detail) from error
+    except ValueError as error:
+        raise ValueError(place + str(error)) from error
 
 
 def _page_params(status: str, limit: int | None, before: str | None) -> dict[str, str]:

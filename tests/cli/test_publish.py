@@ -125,7 +125,13 @@ async def test_json_prints_every_answer_as_a_line(server, taker):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [((), "nothing to do"), (("{",), "the event is not JSON"), (("\udcff",), "not JSON")]
+    ("arguments", "message"),
+    [
+        ((), "nothing to do"),
+        (("{",), "the event is not JSON"),
+        (("\udcff",), "not JSON"),
+        (('{"type":"data-x","data":' + 128 * "[" + 128 * "]" + "}",), "the event: NaN, Infinity, lone"),
+    ],
 )
 async def test_input_that_cannot_be_published_is_a_usage_error(server, taker, arguments, message):
     result = await run(*arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +16,9 @@ from broadcaster.client.repeating import RETRIES
 from broadcaster.core.backoff import BackOff
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import DataEvent, Error, TextDelta
+from broadcaster.core.requests.json_values import MAX_LEVELS
+from broadcaster.core.requests.publishing import encode_published
+from broadcaster.errors import InvalidEvent
 from tests.client.test_calls import answering, failing, hang_up
 
 STATE: dict[str, Any] = {
@@ -165,12 +170,46 @@ async def test_a_client_waits_at_least_the_requested_time_and_not_for_minutes(se
     assert len(server.requests) == 1
 
 
-async def test_an_event_that_is_not_json_is_refused_before_it_is_sent(server, client):
-    event = {"type": "data-x", "data": [datetime.now(UTC), object()]}
-    for given, place in (event, "/data/1"), ([event], "/0/data/1"):
-        with pytest.raises(ValueError, match=rf"^a value of type object at {place} is not JSON: send str\(value\)$"):
-            await client.append("s", given)
+CIRCULAR: list[Any] = []
+CIRCULAR.append(CIRCULAR)
+
+
+@pytest.mark.parametrize("value", [datetime.now(UTC), object(), b"report", math.nan, math.inf, "\ud800", CIRCULAR])
+async def test_what_the_library_refuses_is_refused_with_its_text_before_it_is_sent(server, client, value):
+    event = {"type": "data-x", "data": [value]}
+    with pytest.raises(InvalidEvent) as refused:
+        encode_published(event)
+    text = re.escape(refused.value.detail)
+    calls = [
+        (lambda: client.append("s", event), f"^{text}$"),
+        (lambda: client.append("s", [{"type": "start-step"}, event]), rf"^events\[1\]: {text}$"),
+        (lambda: client.close("s", {"type": "finish", "messageMetadata": event}), "."),
+    ]
+    for call, detail in calls:
+        with pytest.raises(ValueError, match=detail):
+            await call()
     assert server.requests == []
+
+
+@pytest.mark.parametrize("value", [object(), b"report", math.nan, CIRCULAR])
+async def test_an_event_of_our_types_is_refused_as_well(server, client, value):
+    with pytest.raises(ValueError, match=r"is not JSON: send |JSON cannot hold|^NaN"):
+        await client.append("s", DataEvent(type="data-x", data=[value]))
+    assert server.requests == []
+
+
+async def test_each_event_has_levels_of_its_own_and_plain_texts(server, client):
+    class Text(str):
+        __slots__ = ()
+
+    deepest: Any = Text("a")
+    for _ in range(MAX_LEVELS - 1):
+        deepest = [deepest]
+    server.routes["POST", f"{PATH}/events"] = answering(TAKEN)
+    await client.append("s", [{"type": "data-x", "data": deepest}] * 2)
+    assert len(server.requests[0].body) == 2
+    with pytest.raises(ValueError, match="levels of nesting"):
+        await client.append("s", {"type": "data-x", "data": [deepest]})
 
 
 @pytest.mark.parametrize(

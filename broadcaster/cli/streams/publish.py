@@ -26,7 +26,8 @@ from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import as_json, number
 from broadcaster.cli.terminal.stdin_lines import LineTooLong, StdinLine, StdinLines
 from broadcaster.client import Appended, AsyncClient, ClientError
-from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
+from broadcaster.core.requests.json_values import is_too_deep
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, UNWRITABLE
 from broadcaster.process.tasks import end_tasks
 
 STDIN: Final = "-"
@@ -237,7 +238,10 @@ def _events_in(text: str | bytes, *, place: str) -> list[Any]:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise CommandFailed(f"{place} is not JSON: {error}", ExitCode.USAGE) from error
-    return value if isinstance(value, list) else [value]
+    events = value if isinstance(value, list) else [value]
+    if any(map(is_too_deep, events)):
+        raise CommandFailed(f"{place}: {UNWRITABLE}", ExitCode.USAGE)
+    return events
 
 
 def _placed(error: ClientError, sourced: Sequence[_SourceEvent]) -> CommandFailed | None:

@@ -50,6 +50,7 @@ _FIELDS: Final = {
     | {"type"}
     for struct in ev.KnownEvent.__args__
 }
+_BYTES: Final = (bytes, bytearray, memoryview)
 _encoder: Final = msgspec.json.Encoder(enc_hook=plain_scalar)
 # "Expected `str`, got `int` - at `$.id`": the place comes last, and only invalid enum values are echoed.
 _MESSAGE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
@@ -103,7 +104,7 @@ def as_mapping(event: Mapping[str, Any] | ev.Event) -> Any:
     if not isinstance(event, msgspec.Struct):
         return event
     try:
-        return msgspec.to_builtins(event, enc_hook=plain_scalar)
+        return msgspec.to_builtins(event, builtin_types=_BYTES, enc_hook=plain_scalar)
     except TypeError as error:
         raise InvalidEvent(str(error)) from error
     except RecursionError as error:
@@ -145,7 +146,7 @@ def encode_end(value: object, *, is_writable: bool = False) -> bytes:
 
 def _typed(value: object) -> tuple[str, Mapping[str, object]]:
     if not isinstance(value, Mapping):
-        is_bytes = isinstance(value, bytes | bytearray | memoryview)
+        is_bytes = isinstance(value, _BYTES)
         raise InvalidEvent(not_json(value, "") if is_bytes else "an event is a JSON object with a type")
     kind = value.get("type")
     if not isinstance(kind, str):
