@@ -7,7 +7,8 @@
 Rules
 1. The block's end is the feed's: without an exception ``finish``; by an exception ``error`` (``publisher_failed``,
    ``stream_full``; without the exception's text, which viewers must not see); by cancellation ``abort``. With
-   ``close`` False the feed stays open: another writer ends it.
+   ``close`` False the feed stays open: another writer ends it. A group whose errors are all one refusal of the feed
+   (the writers are tasks of a TaskGroup) counts as that refusal.
 2. Leaving without an exception raises the feed's error, if it has one. Leaving by an exception raises that exception;
    the feed's error is logged.
 3. A task of its own, bounded in time, sends the end: some frameworks cancel at every ``await`` (anyio, and with it
@@ -261,7 +262,7 @@ class OpenFeed:
                 if error is None:
                     raise StreamClosed("the Broadcaster was closed while this feed was open")
             elif error is not None:
-                await self._end_after(error)
+                await self._end_after(_refusal_in(error))
             elif self.end is None:
                 await self._end_in_good_order()
         finally:
@@ -322,6 +323,17 @@ class OpenFeed:
         if isinstance(error, Exception):
             return end_after_failure(error)
         return Abort(reason=self.stopped_for or "cancelled")
+
+
+def _refusal_in(error: BaseException) -> BaseException:
+    """The refusal of the feed that all errors of a group are; otherwise the error itself."""
+    first = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    is_common = isinstance(first, StreamFull | StreamClosed) and (
+        not isinstance(error, BaseExceptionGroup) or error.split(type(first))[1] is None
+    )
+    return first if is_common else error
 
 
 def end_after_failure(error: Exception) -> TerminalEvent:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from broadcaster import Broadcaster, sync
 from broadcaster.core.events import TextDelta, TextStart
@@ -184,6 +185,47 @@ async def test_the_jobs_own_exception_wins_over_the_feeds_error(broadcaster: Bro
             feed.append_nowait(TextDelta(id="0", delta="too much"))
             raise ValueError("mine")
     assert b'"code":"publisher_failed"' in (await raw_events(connection, "job"))[-1]
+
+
+async def test_a_full_feed_that_the_tasks_of_a_group_write_ends_with_stream_full(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    with pytest.raises(ExceptionGroup) as raised:
+        async with broadcaster.feed("job", max_events=2) as feed, asyncio.TaskGroup() as group:
+            for at in range(4):
+                group.create_task(feed.data("x", at))
+    assert raised.group_contains(StreamFull)
+    assert b'"code":"stream_full"' in (await raw_events(connection, "job"))[-1]
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([StreamFull("full"), ExceptionGroup("inner", [StreamFull("full")])], b"stream_full"),
+        ([StreamFull("full"), ValueError("mine")], b"publisher_failed"),
+        ([ExceptionGroup("inner", [ValueError("mine")]), StreamFull("full")], b"publisher_failed"),
+    ],
+)
+async def test_an_exception_of_the_jobs_own_wins_in_a_group_too(
+    broadcaster: Broadcaster, connection: LogConnection, errors: list[Exception], code: bytes
+):
+    with pytest.raises(ExceptionGroup):
+        async with broadcaster.feed("job"):
+            raise ExceptionGroup("tasks", errors)
+    assert b'"code":"%s"' % code in (await raw_events(connection, "job"))[-1]
+
+
+async def test_a_feed_that_was_ended_elsewhere_is_not_ended_by_a_group_of_its_writers(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    with capture_logs() as logs, pytest.raises(ExceptionGroup) as raised:
+        async with broadcaster.feed("job") as feed:
+            await broadcaster.stop("job")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(feed.data("x", 1))
+    assert raised.group_contains(StreamClosed)
+    assert await raw_events(connection, "job") == [b'{"type":"abort","reason":"stopped"}']
+    assert [line for line in logs if line["log_level"] != "info"] == []
 
 
 async def test_an_id_that_is_taken_otherwise_is_refused(broadcaster: Broadcaster):
