@@ -61,3 +61,20 @@ async def test_a_further_loss_moves_the_gap_back_to_what_is_left(
     [lost] = [update for update in result["updates"] if update["kind"] == "gap"]
     assert (lost["reason"], lost["cursor"], lost["from"], lost["to"]) == ("rewound", at, kept + 1, 6)
     assert result["state"] == folded([*OLD[:kept], *new(kept + 1)])
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+async def test_a_reading_that_began_after_a_cursor_goes_on_after_the_gap_of_a_trimming_feed_that_was_made_anew(
+    driver: Driver, server: SseServer, beyond: int
+) -> None:
+    server.entries = OLD
+    anew = server.raw(gap("reset", f"{EPOCH + 2}-5") + frames(new(6)))
+    if beyond:
+        server.plans.append(server.serve(stop_after=beyond))
+    server.plans.extend([anew] * 3)
+    result = await follow(driver, server, after=f"{EPOCH}-2")
+    assert gaps_of(result) == [("reset", f"{EPOCH + 2}-5")]
+    assert entries_of(result) == [*cursors(OLD[2 : 2 + beyond]), *cursors(new(6))]
+    assert result["state"] == folded(new(6))
+    # At the cursor where it began there is nothing to read once more; beyond it there might be.
+    assert len(server.requests) == 1 + 2 * beyond

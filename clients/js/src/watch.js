@@ -225,7 +225,9 @@ class Watch {
     const gap = { kind: "gap", cursor, reason, from, to };
     const isVoiding = reason === "rewound" || reason === "reset";
     this.#pace.progressed();
-    if (isVoiding && parseCursor(cursor).seq > parseCursor(this.#base ?? START).seq) {
+    // A second reading from where this one began would meet the same gap.
+    const isAtBase = this.#position.cursor === this.#base;
+    if (isVoiding && !isAtBase && parseCursor(cursor).seq > parseCursor(this.#base ?? START).seq) {
       this.#refold = { gap, fold: new Fold() };
       this.#position = new Position(this.#base);
       connection.isReplaced = true;
