@@ -30,8 +30,8 @@ function tokensOf(tokens) {
 
 const watched = new Map();
 
-/** Watch until the end, or `most` entries, or `abort_after` entries, or `abort_ms`: {updates, state, failure, tokens}. */
-async function follow({ name, url, most, abort_after: abortAfter, abort_ms: abortMs, tokens, token, ...options }) {
+/** Watch until the end, an update of the kind `until`, `most` or `abort_after` entries, or `abort_ms`: {updates, state, failure, tokens}. */
+async function follow({ name, url, until, most, abort_after: abortAfter, abort_ms: abortMs, tokens, token, ...options }) {
   const renewing = tokens === undefined ? { given: [], token } : tokensOf(tokens);
   const aborter = new AbortController();
   if (abortMs !== undefined) setTimeout(() => aborter.abort(), abortMs);
@@ -44,7 +44,7 @@ async function follow({ name, url, most, abort_after: abortAfter, abort_ms: abor
     for await (const update of stream) {
       updates.push(update);
       if (update.kind === "entry") entries += 1;
-      if (entries === most) break;
+      if (entries === most || update.kind === until) break;
       if (entries === abortAfter) aborter.abort();
     }
   } catch (error) {

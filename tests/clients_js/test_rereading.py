@@ -78,3 +78,16 @@ async def test_a_reading_that_began_after_a_cursor_goes_on_after_the_gap_of_a_tr
     assert result["state"] == folded(new(6))
     # At the cursor where it began there is nothing to read once more; beyond it there might be.
     assert len(server.requests) == 1 + 2 * beyond
+
+
+@pytest.mark.parametrize("name", ["one", None], ids=["the same watch", "another watch"])
+async def test_a_loop_that_ends_at_a_gap_leaves_the_entry_behind_it_to_the_next_loop(
+    driver: Driver, server: SseServer, name: str | None
+) -> None:
+    lose_tail(server, frames(OLD[:4]) + frames(new(5)))
+    server.entries = [*OLD[:4], *new(5)]
+    first = await follow(driver, server, name=name or "first", until="gap")
+    assert first["cursor"] == first["updates"][-1]["cursor"] == f"{EPOCH}-4"
+    rest = await follow(driver, server, **({"name": "one"} if name else {"after": first["cursor"]}))
+    assert entries_of(rest) == cursors(new(5))
+    assert rest["state"]["text"].endswith("new")

@@ -38,14 +38,18 @@ export class Position {
     this.cursor = after;
   }
 
-  /** Take the entry of this id. False for a double. Throws Lost. */
-  enter(id) {
+  /** Whether the entry of this id is the next one. False for a double. Throws Lost. */
+  accepts(id) {
     const next = parseCursor(id);
     if (!isAfter(next, this.#at)) return false;
     if (!this.#followsGap && next.seq !== this.#at.seq + 1) throw new Lost(`${id} cannot follow ${this.cursor ?? "the start"}`);
+    return true;
+  }
+
+  /** Take the entry of this id. */
+  enter(id) {
     this.gap(id);
     this.#followsGap = false;
-    return true;
   }
 
   /** Delivery continues after the gap's cursor. */

@@ -211,11 +211,13 @@ class Watch {
 
   *#entry(cursor, event) {
     if (typeof event?.type !== "string") throw badAnswer("not a message of a front-end: an event without a type");
-    const before = this.#position.cursor;
-    if (!this.#position.enter(cursor)) return;
+    if (!this.#position.accepts(cursor)) return;
     this.#pace.progressed();
-    if (this.#wasGiven(cursor)) return void this.#refold.fold.apply(event);
-    yield* this.#caughtUp(before);
+    const wasGiven = this.#wasGiven(cursor);
+    // The entry is not taken before the gap: a loop that ends at the gap leaves it to the next one.
+    if (!wasGiven) yield* this.#caughtUp(this.#position.cursor);
+    this.#position.enter(cursor);
+    if (wasGiven) return void this.#refold.fold.apply(event);
     this.#fold.apply(event);
     if (TERMINAL.has(event.type)) this.connection = ENDED;
     yield { kind: "entry", cursor, event };
