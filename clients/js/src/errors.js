@@ -4,6 +4,7 @@
  *
  *   cannot_connect   no server responds at the address
  *   bad_answer       the server is not a front-end: correct the URL, or check the proxy in between
+ *   bad_token        the token cannot be sent: a `token` function gave a page in its place
  *   token_expired, revoked, …   the reason of a `hub.bye` that forbids reconnecting
  */
 export class BroadcasterError extends Error {

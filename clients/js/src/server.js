@@ -1,12 +1,14 @@
 /** The addresses of a server, its tokens, and calls that are repeated until they have an answer. */
 
-import { badAnswer, cannotConnect, errorOf } from "./errors.js";
+import { BroadcasterError, badAnswer, cannotConnect, errorOf } from "./errors.js";
 import { onAbort, reasonOf, sleep, unlessAborted } from "./pace.js";
 
 const FIRST_DELAY_MS = 400;
 const TIMEOUT_MS = 30_000;
 // After a longer delay than this the caller decides whether to retry.
 const LONGEST_DELAY_MS = 5_000;
+// What a header takes as a credential: not the page of a login, nor that of a proxy whose backend is away.
+const TOKEN = /^[\x21-\x7e]*$/;
 
 /** The URL of a path of the API. `server` is where a front-end, or a router, is mounted; "" is the page's own host. */
 export const urlOf = (path, { server = "" } = {}) => checked(server.replace(/\/+$/, "") + path);
@@ -38,30 +40,35 @@ export class Credential {
   #current;
 
   constructor(token) {
-    this.#source = token;
-    if (!this.isRenewable) this.#current = token;
+    this.isRenewable = typeof token === "function";
+    this.#source = this.isRenewable ? token : () => token;
   }
 
-  get isRenewable() {
-    return typeof this.#source === "function";
-  }
-
+  /** Throws what `renew` throws. */
   async headers() {
-    if (this.#current === undefined && this.isRenewable) await this.renew();
+    if (this.#current === undefined) await this.renew();
     return this.#current ? { authorization: `Bearer ${this.#current}` } : {};
   }
 
   /** Forget a token that was refused. Whether the function may give another one. */
   drop() {
-    if (this.isRenewable) this.#current = undefined;
+    this.#current = undefined;
     return this.isRenewable;
   }
 
-  /** Call the function. Whether its token is another one than before. Throws what it throws. */
+  /**
+   * Call the function. Whether its token is another one than before. Throws what it throws, and BroadcasterError when it
+   * gives no token; then the one before stays.
+   */
   async renew() {
     const before = this.#current;
-    this.#current = await this.#source();
-    return this.#current !== before;
+    const token = `${(await this.#source()) || ""}`.trim();
+    if (!TOKEN.test(token)) {
+      const message = "this is no token: it has characters other than visible ASCII";
+      throw new BroadcasterError("bad_token", message, { retry: this.isRenewable });
+    }
+    this.#current = token;
+    return token !== before;
   }
 }
 
@@ -83,14 +90,17 @@ export async function call(method, path, options) {
   const late = () => abort(cannotConnect(new Error(`no response within ${TIMEOUT_MS / 1000} s`)));
   const timer = setTimeout(late, TIMEOUT_MS);
   const given = body === undefined ? headers : { ...headers, "content-type": "application/json" };
+  const send = (authorization) => {
+    const request = { method, headers: { ...given, ...authorization }, body: JSON.stringify(body), signal: aborter.signal };
+    return fetch(url, request).then(read).catch(cannotConnect);
+  };
   let refusals = 0;
   try {
     for (let failures = 0; ; failures += 1) {
-      const authorization = await unlessAborted(credential.headers(), aborter.signal).catch((error) => {
+      const result = await unlessAborted(credential.headers(), aborter.signal).then(send, (error) => {
+        if (error instanceof BroadcasterError) return error;
         throw reason ?? error;
       });
-      const request = { method, headers: { ...given, ...authorization }, body: JSON.stringify(body), signal: aborter.signal };
-      const result = await fetch(url, request).then(read).catch(cannotConnect);
       if (reason !== undefined) throw reason;
       if (!(result instanceof Error)) return result.document;
       if (result.status === 401 && refusals++ === 0 && credential.drop()) continue;

@@ -1,0 +1,65 @@
+"""Tokens of the JavaScript client that cannot be sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.clients_js.test_calls import GENERATION, document
+from tests.clients_js.test_watching import TEXT, follow, keyed, notice
+from tests.compat.node_clients import Driver
+from tests.support.servers.sse_server import SseServer, frame
+
+# What a token's address gives when the session is over, or its backend is away. A fetch that gets it names it.
+PAGE = "<!doctype html>\r\n<title>secret</title>\r\n"
+# A watch that never ends is what these tests would otherwise wait for.
+ABORT_MS = 5000
+
+
+def shown(result: dict[str, Any]) -> str:
+    return json.dumps([result["updates"], result["failure"]])
+
+
+async def test_a_page_in_place_of_a_token_is_not_shown_and_the_function_is_called_once_more(
+    driver: Driver, server: SseServer
+) -> None:
+    server.plans.append(keyed(server, "good"))
+    result = await follow(driver, server, tokens=[PAGE, "good"], abort_ms=ABORT_MS)
+    assert (result["state"]["text"], result["failure"], result["tokens"]) == (TEXT, None, [PAGE, "good"])
+    assert "secret" not in shown(result)
+
+
+async def test_a_page_in_place_of_a_new_token_leaves_the_connection_with_the_old_one(
+    driver: Driver, server: SseServer
+) -> None:
+    expiring = notice("hub.expiring", expires_at=1.0)
+    server.plans.append(server.raw(expiring + b"".join(frame(entry) for entry in server.entries)))
+    result = await follow(driver, server, tokens=["old", PAGE], abort_ms=ABORT_MS)
+    assert (result["state"]["text"], result["failure"], result["tokens"]) == (TEXT, None, ["old", PAGE])
+    assert len(server.requests) == 1
+
+
+async def test_a_text_that_cannot_be_sent_as_a_token_ends_the_watch(driver: Driver, server: SseServer) -> None:
+    result = await follow(driver, server, token=PAGE, abort_ms=ABORT_MS)
+    assert (result["failure"]["code"], result["failure"]["retry"]) == ("bad_token", False)
+    assert "secret" not in shown(result)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("token", ["good\n", " good"])
+async def test_blanks_around_a_token_do_not_matter(driver: Driver, server: SseServer, token: str) -> None:
+    server.plans.append(keyed(server, "good"))
+    result = await follow(driver, server, token=token, abort_ms=ABORT_MS)
+    assert (result["state"]["text"], result["failure"]) == (TEXT, None)
+
+
+async def test_a_call_that_has_a_page_in_place_of_a_token_is_repeated(driver: Driver, server: SseServer) -> None:
+    server.routes["POST", "/v1/generations"] = document(GENERATION)
+    started = await driver.request("start", request="?", server=server.url, tokens=[PAGE, "good"])
+    assert started == {"result": GENERATION}
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer good"]
+    failed = await driver.request("start", request="?", server=server.url, tokens=[PAGE])
+    assert (failed["failure"]["code"], failed["failure"]["retry"]) == ("bad_token", True)
+    assert len(server.requests) == 1
