@@ -1,4 +1,4 @@
-"""Tokens of the JavaScript client that cannot be sent."""
+"""Tokens of the JavaScript client that cannot be sent, and those that expire while there is no connection."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.clients_js.test_calls import GENERATION, document
-from tests.clients_js.test_watching import TEXT, follow, keyed, notice
+from tests.clients_js.test_calls import GENERATION, cut, document
+from tests.clients_js.test_watching import TEXT, follow, keyed, notice, status
 from tests.compat.node_clients import Driver
-from tests.support.servers.sse_server import SseServer, frame
+from tests.support.servers.sse_server import Plan, SseServer, frame
 
 # What a token's address gives when the session is over, or its backend is away. A fetch that gets it names it.
 PAGE = "<!doctype html>\r\n<title>secret</title>\r\n"
@@ -63,3 +63,16 @@ async def test_a_call_that_has_a_page_in_place_of_a_token_is_repeated(driver: Dr
     failed = await driver.request("start", request="?", server=server.url, tokens=[PAGE])
     assert (failed["failure"]["code"], failed["failure"]["retry"]) == ("bad_token", True)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("failure", [cut, status(503)], ids=["no network", "a busy server"])
+@pytest.mark.parametrize("is_open", [True, False], ids=["a bye", "a refusal"])
+async def test_a_token_that_expires_while_there_is_no_connection_is_replaced(
+    driver: Driver, server: SseServer, is_open: bool, failure: Plan
+) -> None:
+    bye = notice("hub.bye", reason="token_expired", reconnect=False)
+    server.plans.append(server.raw(bye, hold=True) if is_open else keyed(server, "new"))
+    server.plans.extend([failure, keyed(server, "newest"), keyed(server, "newest")])
+    result = await follow(driver, server, tokens=["old", "new", "newest"])
+    assert (result["state"]["text"], result["failure"]) == (TEXT, None)
+    assert result["tokens"] == ["old", "new", "newest"]

@@ -9,7 +9,8 @@
  *    once more and folds it anew. Until the fold has caught up, `state` is the one before the gap. What has left the log
  *    meanwhile was given before: `state` alone lacks it. A further loss moves the gap back to where the reader stands.
  * 4. A token function is called before the first connection, when its token is refused, and when the server announces
- *    that it expires. A token that is refused twice in a row ends the reading.
+ *    that it expires. A token that is refused twice in a row ends the reading. A failure between two refusals ends the
+ *    row: the token may have expired during it.
  * 5. Nothing is read that the caller has not taken: between two updates the connection waits.
  * 6. When a response's head and first bytes are not there in time, a proxy holds server-sent events back: from then on all
  *    watches open their connections with ws.js, over a WebSocket where one can be opened.
@@ -114,6 +115,8 @@ class Watch {
     } catch (error) {
       if (signal.aborted || !(error instanceof Lost)) throw error;
       connection.reason = error.message;
+      // The token may expire before the next connection is made.
+      if (!connection.isOpen) this.#refusals = 0;
     } finally {
       forget();
       abort();
@@ -127,6 +130,7 @@ class Watch {
   async *#connection(connection) {
     const response = await this.#open(connection);
     if (!response) return;
+    connection.isOpen = true;
     this.#refusals = 0;
     this.#pace.connected();
     yield this.#become({ name: "catching-up" });
