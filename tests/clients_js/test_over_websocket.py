@@ -11,6 +11,7 @@ from typing import Any
 
 import jwt
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.hub.limits import HubLimits
@@ -200,12 +201,26 @@ async def test_a_server_without_the_path_is_read_over_sse(ws_driver: Driver) -> 
     assert (cursors(result), result["failure"]) == ([f"7-{seq}" for seq in range(1, 52)], None)
 
 
+class WithoutRefusals:
+    """A layer: the server that an app sees cannot refuse a handshake with a problem."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        extensions = {**scope.get("extensions", {})}
+        extensions.pop("websocket.http.response", None)
+        await self._app({**scope, "extensions": extensions}, receive, send)
+
+
 @asynccontextmanager
-async def keyed(world: MemoryWorld) -> AsyncIterator[str]:
+async def keyed(world: MemoryWorld, *, can_refuse: bool) -> AsyncIterator[str]:
     """A front-end with tokens; the URL."""
     settings = {"auth": "keys", "api_keys": json.dumps({"web": ["web-key-0123456789"]}), "token_keys": kit.TOKEN_KEYS}
     async with memory_services(world, limits=HubLimits(retry_ms=100)) as services:
         app = create_app(Settings.model_validate(settings), services=services)
+        if not can_refuse:
+            app.add_middleware(WithoutRefusals)
         async with served(app, services) as client:
             yield f"{client.base_url}".rstrip("/")
 
@@ -215,14 +230,15 @@ def token(*, seconds: float) -> str:
     return jwt.encode(claims, kit.SECRET, "HS256", headers={"kid": "new"})
 
 
+@pytest.mark.parametrize("can_refuse", [True, False], ids=["by a problem", "by a close code"])
 async def test_a_token_that_is_refused_is_replaced_and_one_that_is_refused_twice_ends_the_watch(
-    ws_driver: Driver,
+    ws_driver: Driver, can_refuse: bool
 ) -> None:
     world = MemoryWorld()
     world.add(ID, tenant="web")
     world.append(ID, Finish())
     old, new = token(seconds=-600), token(seconds=600)
-    async with keyed(world) as url:
+    async with keyed(world, can_refuse=can_refuse) as url:
         result = await follow(ws_driver, url, transport="ws", tokens=[old, new])
         assert (result["tokens"], result["failure"], result["isOver"]) == ([old, new], None, True)
         refused = await follow(ws_driver, url, transport="ws", tokens=[old])

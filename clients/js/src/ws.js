@@ -5,10 +5,11 @@
  * Rules
  * 1. The URL is that of the events, with `/ws` at its end. A page cannot set headers of a handshake: the cursor goes as
  *    `after`, and a viewer token as `token`. API keys have no place there.
- * 2. A page does not learn why a handshake failed. The same path as a plain request passes the same checks: its response
- *    is the result, unless it is 426, which means that only the WebSocket was missing. Then `auto` reads server-sent
- *    events for the next minutes, as slowly as they come. It reads them after a 404, too: a server may have no such path.
- *    Where the first message does not come in time, the network swallows WebSockets, and `auto` does the same.
+ * 2. A page does not learn why a handshake failed, and a server that cannot refuse one accepts it and closes before the
+ *    first message. The same path as a plain request passes the same checks: its response is the result, unless it is
+ *    426, which means that only the WebSocket was missing. Then `auto` reads server-sent events for the next minutes, as
+ *    slowly as they come. It reads them after a 404, too: a server may have no such path. Where the first message does not
+ *    come in time, the network swallows WebSockets, and `auto` does the same.
  * 3. Each message becomes a block of an event stream: what reads it is the same for both.
  * 4. A WebSocket cannot be paused. With `MAX_CHARS` waiting it is closed, and the reader resumes with a new one.
  */
@@ -17,6 +18,8 @@ import { BroadcasterError } from "./errors.js";
 
 const MAX_CHARS = 2 ** 22;
 const ENDED = 1000;
+// Before the first message: a refusal, of a server that cannot refuse a handshake.
+const REFUSED = new Set([1008, 1011, 1013]);
 const UNKNOWN = 404;
 const NO_HANDSHAKE = 426;
 const CUT_MS = 300_000;
@@ -82,7 +85,7 @@ function addressOf(url, { authorization = "", "last-event-id": cursor }) {
   return address;
 }
 
-/** The response that the WebSocket is; null: it was not opened, or `signal` aborted before its first message. */
+/** The response that the WebSocket is; null: it was refused or not opened, or `signal` aborted before its first message. */
 function connected(address, signal) {
   const socket = new WebSocket(address.href);
   const close = () => socket.close();
@@ -114,7 +117,7 @@ function connected(address, signal) {
     const end = ({ code }) => {
       isOver = true;
       signal.removeEventListener("abort", abort);
-      resolve(code === ENDED ? { status: 204 } : isOpen && !signal.aborted ? head : null);
+      resolve(code === ENDED ? { status: 204 } : isOpen && !signal.aborted && !REFUSED.has(code) ? head : null);
       wake();
     };
     // A network that swallows what is sent does not confirm the close either.
