@@ -248,6 +248,11 @@ async function manyRun({ run, texts, chars, values, ...job }) {
   return { offsets: new Set(offsets).size, lengths: read.map(({ chunk }) => chunk.delta.length) };
 }
 
+async function snapshot({ run, ...job }) {
+  const entries = await durabilityOf(job, joining(run, "-1")).snapshot();
+  return { chunks: entries.map(({ chunk }) => chunk) };
+}
+
 async function refusal({ run, offset, ...job }) {
   const read = durabilityOf(job, joining(run, offset)).read(offset);
   return all(read).then(
@@ -273,4 +278,15 @@ function misuse() {
   );
 }
 
-serve({ resume, race, failing, durable, broken_run: brokenRun, lost_run: lostRun, many_run: manyRun, refusal, misuse });
+serve({
+  resume,
+  race,
+  failing,
+  durable,
+  broken_run: brokenRun,
+  lost_run: lostRun,
+  many_run: manyRun,
+  snapshot,
+  refusal,
+  misuse,
+});

@@ -11,11 +11,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from broadcaster.core.events import DataEvent
 from broadcaster.log.redis.connect import LogConnection
+from tests.client.conftest import as_log
 from tests.clients_js.test_package import PACKAGE, run
+from tests.clients_js.test_watching import notice
 from tests.compat.node_clients import FOLDER, Driver, Json, require_modules, start_driver
 from tests.support.servers.processes import open_stack
 from tests.support.servers.programs import lacking
+from tests.support.servers.sse_server import SseServer, frame
 
 ADAPTERS = PACKAGE / "adapters"
 DEADLINE_S = 20.0
@@ -150,6 +154,17 @@ async def _state(server_url: str, stream_id: str) -> dict[str, Any]:
 async def _close(server_url: str, stream_id: str, end: dict[str, Any]) -> None:
     async with httpx2.AsyncClient(base_url=server_url) as client:
         (await client.post(f"/v1/streams/{stream_id}/close", json=end)).raise_for_status()
+
+
+async def test_a_snapshot_of_tanstack_ai_is_whole_when_a_stall_ends_while_it_is_read(
+    adapters: Driver, server: SseServer
+) -> None:
+    stall = notice("hub.stalled", reason="log_unavailable") + notice("hub.stalled", reason=None)
+    chunks = as_log(DataEvent(type="data-tanstack-ai", data="one"), DataEvent(type="data-tanstack-ai", data="two"))
+    past = b"".join(frame(entry) for entry in chunks)
+    server.plans.append(server.raw(stall + past + notice("hub.live"), hold=True))
+    seen = await adapters.request("snapshot", kind="ours", server=server.url, run="run-1")
+    assert seen == {"chunks": ["one", "two"]}
 
 
 async def test_a_run_that_is_unknown_is_refused_by_name(adapters: Driver, server_url: str) -> None:

@@ -273,6 +273,19 @@ async def test_a_stall_is_shown_until_entries_come(driver: Driver, server: SseSe
     assert names == ["catching-up", "live", "stalled", "live", "reconnecting", "catching-up"]
 
 
+async def test_after_a_stall_a_connection_that_was_not_live_is_still_catching_up(
+    driver: Driver, server: SseServer
+) -> None:
+    stall = notice("hub.stalled", reason="log_unavailable") + notice("hub.stalled", reason=None)
+    past = b"".join(frame(entry) for entry in server.entries[:2])
+    server.plans.append(server.raw(notice("hub.live")))
+    server.plans.append(server.raw(stall + past + notice("hub.live")))
+    result = await follow(driver, server)
+    names = [update.get("name", update["kind"]) for update in result["updates"]]
+    resumed = names[names.index("reconnecting") + 1 :]
+    assert resumed[:6] == ["catching-up", "stalled", "catching-up", "entry", "entry", "live"]
+
+
 async def test_a_bye_that_forbids_reconnecting_ends_the_reading_and_another_one_does_not(
     driver: Driver, server: SseServer
 ) -> None:

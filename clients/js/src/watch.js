@@ -116,7 +116,7 @@ class Watch {
       if (signal.aborted || !(error instanceof Lost)) throw error;
       connection.reason = error.message;
       // The token may expire before the next connection is made.
-      if (!connection.isOpen) this.#refusals = 0;
+      if (!connection.stage) this.#refusals = 0;
     } finally {
       forget();
       abort();
@@ -130,10 +130,9 @@ class Watch {
   async *#connection(connection) {
     const response = await this.#open(connection);
     if (!response) return;
-    connection.isOpen = true;
     this.#refusals = 0;
     this.#pace.connected();
-    yield this.#become({ name: "catching-up" });
+    yield this.#become({ name: (connection.stage = "catching-up") });
     const decoder = new SseDecoder();
     for await (const text of textsOf(response.body, connection)) {
       connection.isFirst = false;
@@ -201,9 +200,10 @@ class Watch {
     else if (type === "hub.gap") yield* this.#gap(lastEventId, value, connection);
     else if (type === "hub.live") {
       yield* this.#caughtUp(this.#position.cursor);
-      yield this.#become({ name: "live" });
+      yield this.#become({ name: (connection.stage = "live") });
     } else if (type === "hub.stalled") {
-      yield this.#become(value.reason === null ? { name: "live" } : { name: "stalled", reason: value.reason });
+      const { reason } = value;
+      yield this.#become(reason === null ? { name: connection.stage } : { name: "stalled", reason });
     } else if (type === "hub.snapshot") {
       throw badAnswer("leave `replay=snapshot` out of the URL");
     } else {
