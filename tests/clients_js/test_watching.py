@@ -375,3 +375,14 @@ async def test_an_id_and_an_events_url_lead_to_the_same_stream(driver: Driver, s
         result = await driver.request("follow", url=stream, server=server.url + mounted)
         assert result["state"]["text"] == TEXT
     assert {request.path for request in server.requests} == {"/v1/streams/s/events"}
+
+
+@pytest.mark.parametrize(("options", "seq"), [({}, 4), ({"after": f"{EPOCH}-5"}, 5)], ids=["alone", "and an option"])
+async def test_a_cursor_in_the_url_is_where_a_watch_begins(
+    driver: Driver, server: SseServer, options: dict[str, Any], seq: int
+) -> None:
+    server.plans.append(server.serve(stop_after=0))
+    url = f"{events_url(server)}?wait_s=1&after={EPOCH}-4"
+    result = await driver.request("follow", url=url, abort_ms=5000, **options)
+    assert (entries_of(result), result["failure"]) == (cursors(server.entries[seq:]), None)
+    assert [str(cursor) for cursor in server.resumed_after] == [f"{EPOCH}-{seq}"] * 2

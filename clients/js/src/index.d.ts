@@ -14,7 +14,7 @@ export interface CallOptions {
 }
 
 export interface WatchOptions extends CallOptions {
-  /** Begin after this cursor. The state then holds what comes after it. */
+  /** Begin after this cursor; by default after the one in the URL (`?after=`). The state then holds what comes after it. */
   after?: string | null;
   /**
    * What carries the events. `auto` (default): server-sent events; when the first bytes of one response are missing after

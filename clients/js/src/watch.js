@@ -30,6 +30,8 @@ const FIRST_BYTES_MS = 8_000;
 /** Whether server-sent events were held back. */
 let isHeldBack = false;
 const ENDED = { name: "ended" };
+/** The cursor in the URL. */
+const AFTER = /[?&]after=(\d+-\d+)\b/;
 const NEW_TOKEN = new Set(["token_expired", "revoked"]);
 
 /** Watch a stream: the id of one, or the `events_url` that a server gave. */
@@ -50,7 +52,7 @@ class Watch {
     this.connection = { name: "connecting" };
     this.#options = options;
     this.#credential = new Credential(options.token);
-    this.#base = options.after ?? null;
+    this.#base = options.after ?? AFTER.exec(this.url)?.[1] ?? null;
     this.#position = new Position(this.#base);
   }
 
