@@ -27,6 +27,8 @@ import { SseDecoder } from "./sse.js";
 const IDLE_TIMEOUT_MS = 45_000;
 // A front-end sends the head and the first event at once.
 const FIRST_BYTES_MS = 8_000;
+// A timer takes a longer time for 1 ms.
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Whether server-sent events were held back. */
 let isHeldBack = false;
 const ENDED = { name: "ended" };
@@ -292,7 +294,7 @@ class Watch {
 
 /** What the connection brings. Throws Lost when it breaks, and when nothing comes for `idleTimeoutMs`. */
 async function inTime(coming, { aborter, idleTimeoutMs, isFirst }) {
-  const timeoutMs = isFirst ? Math.min(idleTimeoutMs, FIRST_BYTES_MS) : idleTimeoutMs;
+  const timeoutMs = Math.min(idleTimeoutMs, isFirst ? FIRST_BYTES_MS : LONGEST_TIMER_MS);
   let isIdle = false;
   const timer = setTimeout(() => {
     isIdle = true;
