@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.clients_js.test_calls import document
 from tests.clients_js.test_watching import TEXT, follow
 from tests.compat.node_clients import Driver
 from tests.support.servers.sse_server import Exchange, SseServer, frame
@@ -35,3 +36,18 @@ async def test_a_connection_may_be_silent_for_longer_than_a_timer_takes(
     result = await patient
     assert "reconnecting" not in [update.get("name") for update in result["updates"]]
     assert result["state"]["text"] == TEXT
+
+
+async def test_a_feed_without_a_lease_is_created_and_not_renewed(driver: Driver, server: SseServer) -> None:
+    for method, path in (("PUT", ""), ("POST", "/events"), ("POST", "/close")):
+        server.routes[method, f"/v1/streams/job{path}"] = document({"id": "job"})
+    publishing = asyncio.create_task(
+        driver.request("publish", stream="job", list=["one", "|"], server=server.url, config={"lease_s": None})
+    )
+    await server.wait_for(lambda: any(request.path.endswith("/events") for request in server.requests))
+    # A connection that is silent for so long is replaced: a renewal would have come before.
+    server.plans.append(server.raw(b":\n\n", hold=True))
+    await follow(driver, server, idleTimeoutMs=200)
+    await driver.request("open_gate")
+    assert "failure" not in await publishing
+    assert [request.body for request in server.requests if request.method == "PUT"] == [{"lease_s": None}]

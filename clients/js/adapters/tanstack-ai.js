@@ -83,8 +83,8 @@ function openWriter(send, body) {
     await send("PUT", "", { body });
     // A renewal that fails for now is followed by another one; a final failure is the next append's.
     const renew = () => send("PUT", "", { body }).catch((error) => error.retry || (failure = error));
-    timer = setInterval(renew, (body.lease_s * 1000) / 3);
-    timer.unref?.();
+    timer = body.lease_s && setInterval(renew, (body.lease_s * 1000) / 3);
+    timer?.unref?.();
   }
 
   return {

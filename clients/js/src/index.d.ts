@@ -126,7 +126,8 @@ export interface FeedConfig {
   max_bytes?: number;
   on_full?: "refuse" | "trim";
   metadata?: Record<string, unknown>;
-  lease_s?: number;
+  /** null: no lease. */
+  lease_s?: number | null;
 }
 
 export interface FeedState {

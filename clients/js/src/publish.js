@@ -8,6 +8,7 @@
  * 3. The end is the source's: `finish` after its last piece, the terminal event that it yields, `error` with the code
  *    `publisher_failed` when it throws (without the text of the error), `abort` when `signal` aborts.
  * 4. The lease is renewed while the source is quiet. Of a publisher that is lost, viewers get the error `writer_lost`.
+ *    With `lease_s: null` there is no lease, and they wait.
  */
 
 import { MAX_CHARS, MOST, appendBatch, measured, takeBatch } from "./batches.js";
@@ -29,7 +30,7 @@ export async function publish(id, source, { config, signal, ...options } = {}) {
   const feed = openFeed((more) => send("POST", "/events", more));
   // A renewal that fails for now is followed by another one.
   const renew = () => send("PUT", "", { body }).catch((error) => error.retry || feed.fail(error));
-  const timer = setInterval(renew, (body.lease_s * 1000) / 3);
+  const timer = body.lease_s && setInterval(renew, (body.lease_s * 1000) / 3);
   const close = (end) => send("POST", "/close", { body: end });
   let end = { type: "finish" };
   try {
