@@ -158,7 +158,7 @@ async def test_what_has_ended_is_not_released(world: World, appender: Appender) 
     stream_id, claim = await world.granted()
     await world.append(stream_id, claim.epoch, 1, [terminals.STOPPED])
     assert not await world.claims.release(stream_id, epoch=claim.epoch)
-    assert (await world.streams.meta(stream_id)).status == "aborted"
+    assert (await world.generations.get(stream_id, tenant="local")).status == "aborted"
 
 
 async def test_a_release_fences_what_of_its_worker_is_still_on_its_way(world: World, appender: Appender) -> None:
