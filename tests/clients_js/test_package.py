@@ -13,6 +13,7 @@ import pytest
 
 import broadcaster.web
 from broadcaster.core.event_reference.typescript import typescript
+from broadcaster.web.documents.feed_schemas import FeedBody
 from tests.compat.node_clients import FOLDER, require_modules
 from tests.support.servers.programs import find_program, lacking
 from tests.support.servers.sse_server import SseServer
@@ -22,7 +23,7 @@ PACKAGE = ROOT / "clients" / "js"
 LIMIT_BYTES = 6 * 1024 + 512
 WEBSOCKET_LIMIT_BYTES = 2 * 1024
 TYPED = """
-import { BroadcasterError, publish, start, stop, watch, type Update } from "llm-broadcaster";
+import { BroadcasterError, publish, start, stop, watch, type FeedConfig, type Update } from "llm-broadcaster";
 import { useStream } from "llm-broadcaster/react";
 
 async function run(server: string, token: () => Promise<string>): Promise<string> {
@@ -30,7 +31,10 @@ async function run(server: string, token: () => Promise<string>): Promise<string
   const answer = watch(generation.events_url, { server, token, transport: "ws", signal: new AbortController().signal });
   for await (const update of answer) note(update);
   await stop(generation.id, { server });
-  await publish("job-42", ["text", { type: "data-progress", data: { done: 1 } }], { config: { lease_s: 15 } });
+  const webhook: FeedConfig["webhook"] = { url: "https://hooks.example/jobs", events: ["finished", "failed"] };
+  await publish("job-42", ["text", { type: "data-progress", data: { done: 1 } }], { config: { lease_s: 15, webhook } });
+  // @ts-expect-error a feed has no such end
+  await publish("job-42", [], { config: { webhook: { url: "https://hooks.example/jobs", events: ["done"] } } });
   // @ts-expect-error a state has no such field
   answer.state.txet;
   return answer.state.text;
@@ -79,6 +83,12 @@ def test_what_a_browser_loads_for_a_websocket_is_at_most_two_kilobytes_more() ->
 
 def test_the_types_of_the_events_are_those_that_the_schema_command_prints() -> None:
     assert (PACKAGE / "src" / "events.d.ts").read_text("utf-8") == typescript()
+
+
+def test_the_type_of_a_feeds_configuration_has_the_fields_that_a_server_takes() -> None:
+    types = (PACKAGE / "src" / "index.d.ts").read_text("utf-8")
+    [fields] = re.findall(r"^export interface FeedConfig \{\n(.*?)^\}", types, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"^  (\w+)\?:", fields, re.MULTILINE)) == set(FeedBody.model_fields)
 
 
 def test_the_version_is_that_of_the_server_and_nothing_is_required() -> None:

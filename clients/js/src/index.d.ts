@@ -128,6 +128,8 @@ export interface FeedConfig {
   metadata?: Record<string, unknown>;
   /** null: no lease. */
   lease_s?: number | null;
+  /** Called once the feed is over, on a host that the server's operator has listed. Without `events`: however it ends. */
+  webhook?: { url: string; events?: ("finished" | "failed" | "aborted")[] | null } | null;
 }
 
 export interface FeedState {
