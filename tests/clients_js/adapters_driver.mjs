@@ -253,6 +253,19 @@ async function snapshot({ run, ...job }) {
   return { chunks: entries.map(({ chunk }) => chunk) };
 }
 
+/** Two requests for one run: how the second one fails, and what is stored of the first. */
+async function twoRequests({ run, ...job }) {
+  const first = durabilityOf(job, producing(run));
+  const second = durabilityOf(job, producing(run));
+  const codeOf = ({ code }) => code;
+  await first.append([text("It is ")]);
+  const refused = [await second.append([text("It is ")]).catch(codeOf), await second.close().catch(codeOf)];
+  await first.append([text("warm.")]);
+  await first.close();
+  const read = await all(durabilityOf(job, joining(run, "-1")).read("-1"));
+  return { second: refused, texts: read.map(({ chunk }) => chunk.delta) };
+}
+
 async function refusal({ run, offset, ...job }) {
   const read = durabilityOf(job, joining(run, offset)).read(offset);
   return all(read).then(
@@ -287,6 +300,7 @@ serve({
   lost_run: lostRun,
   many_run: manyRun,
   snapshot,
+  two_requests: twoRequests,
   refusal,
   misuse,
 });

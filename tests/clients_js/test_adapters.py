@@ -167,6 +167,14 @@ async def test_a_snapshot_of_tanstack_ai_is_whole_when_a_stall_ends_while_it_is_
     assert seen == {"chunks": ["one", "two"]}
 
 
+async def test_a_second_request_for_a_run_is_refused_and_the_first_one_goes_on(
+    adapters: Driver, server_url: str
+) -> None:
+    seen = await adapters.request("two_requests", kind="ours", server=server_url, run="run-1")
+    assert seen == {"second": ["stream_exists", "stream_exists"], "texts": ["It is ", "warm."]}
+    assert (await _state(server_url, "run-1"))["status"] == "finished"
+
+
 async def test_a_run_that_is_unknown_is_refused_by_name(adapters: Driver, server_url: str) -> None:
     seen = await adapters.request("refusal", kind="ours", server=server_url, run="run-1", offset="-1")
     assert seen["code"] == "unknown_stream"

@@ -3,8 +3,8 @@
  *
  * Rules
  * 1. An offset is the cursor of the chunk's entry.
- * 2. The first append creates the feed. Its lease is renewed until `close`; of a producer that is lost, readers get a
- *    RUN_ERROR with the code `writer_lost`.
+ * 2. The first append creates the feed, and a run has one producer: a second request for it is refused (`stream_exists`).
+ *    The lease is renewed until `close`; of a producer that is lost, readers get a RUN_ERROR with the code `writer_lost`.
  * 3. `close` ends the feed: with an error after a RUN_ERROR, else with `finish`. A feed that was ended by another program
  *    stays as it is.
  * 4. `read` ends with the feed and not with a terminal chunk. An end that no chunk has reported is given as a RUN_ERROR.
@@ -13,35 +13,31 @@
 
 import { appendBatch, measured, takeBatch } from "../src/batches.js";
 import { BroadcasterError } from "../src/errors.js";
-import { Credential, call, streamPath } from "../src/server.js";
+import { openRun } from "../src/feed.js";
+import { call, streamPath } from "../src/server.js";
 import { watch } from "../src/watch.js";
 
 const CHUNK = "data-tanstack-ai";
 const RUN_FAILED = "run_failed";
 const FROM_START = "-1";
 const FROM_NOW = "now";
-const LEASE_S = 15;
-const RETRIES = 9;
 const SNAPSHOT_TIMEOUT_MS = 30_000;
 
 /**
  * The durability of one run. `source` is the Request, or `{runId, offset}`. `prefix` stands before the run's id in the id
  * of its feed; `config` is the body of `PUT /v1/streams/{id}`.
  */
-export function broadcasterDurability(source, { prefix = "", config, ...options } = {}) {
+export function broadcasterDurability(source, { prefix = "", ...options } = {}) {
   const { runId, offset } = source instanceof Request ? named(source) : { offset: null, ...source };
   if (typeof runId !== "string" || runId === "") {
     throw new TypeError("the run has no id: send it as the header X-Run-Id or as ?runId=, or pass {runId}");
   }
   const id = prefix + runId;
-  const path = streamPath(id);
-  const credential = new Credential(options.token);
-  const send = (method, below, more) => call(method, path + below, { ...options, ...more, credential, retries: RETRIES });
-  const writer = openWriter(send, { lease_s: LEASE_S, ...config });
+  const writer = openWriter(openRun(id, options));
 
   async function* read(from, signal) {
     let after = from === FROM_START ? null : from;
-    if (from === FROM_NOW) after = (await send("GET", "", { signal })).last_id;
+    if (from === FROM_NOW) after = (await call("GET", streamPath(id), { ...options, signal })).last_id;
     try {
       for await (const update of watch(id, { ...options, after, signal })) {
         const entry = entryOf(update);
@@ -71,19 +67,15 @@ export function broadcasterDurability(source, { prefix = "", config, ...options 
 }
 
 /** The producer's side: {append, close}. */
-function openWriter(send, body) {
+function openWriter(run) {
   let opening = null;
   let timer = null;
-  let failure = null;
   let hasFailed = false;
 
   const open = () => (opening ??= create());
 
   async function create() {
-    await send("PUT", "", { body });
-    // A renewal that fails for now is followed by another one; a final failure is the next append's.
-    const renew = () => send("PUT", "", { body }).catch((error) => error.retry || (failure = error));
-    timer = body.lease_s && setInterval(renew, (body.lease_s * 1000) / 3);
+    timer = await run.create();
     timer?.unref?.();
   }
 
@@ -93,9 +85,9 @@ function openWriter(send, body) {
       const offsets = [];
       const waiting = chunks.map((chunk) => measured({ type: CHUNK, data: chunk }));
       while (waiting.length > 0) {
-        if (failure !== null) throw failure;
+        if (run.failure !== null) throw run.failure;
         const { events } = takeBatch(waiting);
-        offsets.push(...(await appendBatch(events, (more) => send("POST", "/events", more))));
+        offsets.push(...(await appendBatch(events, run.append)));
       }
       hasFailed = chunks.at(-1)?.type === "RUN_ERROR";
       return offsets;
@@ -105,7 +97,7 @@ function openWriter(send, body) {
       const end = { type: "error", code: RUN_FAILED, errorText: "the run failed" };
       try {
         await open();
-        await send("POST", "/close", { body: hasFailed ? end : { type: "finish" } });
+        await run.close(hasFailed ? end : { type: "finish" });
       } catch (error) {
         if (error.code !== "stream_closed") throw error;
       } finally {

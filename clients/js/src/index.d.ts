@@ -125,6 +125,7 @@ export interface FeedConfig {
   max_events?: number;
   max_bytes?: number;
   on_full?: "refuse" | "trim";
+  /** `producer` names the run that writes the feed: random without one. Another name is another run (`stream_exists`). */
   metadata?: Record<string, unknown>;
   /** null: no lease. */
   lease_s?: number | null;

@@ -12,26 +12,16 @@
  */
 
 import { MAX_CHARS, MOST, appendBatch, measured, takeBatch } from "./batches.js";
+import { openRun } from "./feed.js";
 import { TERMINAL } from "./fold.js";
 import { unlessAborted } from "./pace.js";
-import { Credential, call, createKey, streamPath } from "./server.js";
-
-const LEASE_S = 15;
-// All that a call has time for.
-const RETRIES = 9;
+import { createKey } from "./server.js";
 
 /** Publish what `source` yields, texts and events, under this id. Resolves with the stream's state after its end. */
-export async function publish(id, source, { config, signal, ...options } = {}) {
-  const path = streamPath(id);
-  const body = { lease_s: LEASE_S, ...config };
-  const credential = new Credential(options.token);
-  const send = (method, below, more) => call(method, path + below, { ...options, ...more, credential, retries: RETRIES });
-  await send("PUT", "", { body });
-  const feed = openFeed((more) => send("POST", "/events", more));
-  // A renewal that fails for now is followed by another one.
-  const renew = () => send("PUT", "", { body }).catch((error) => error.retry || feed.fail(error));
-  const timer = body.lease_s && setInterval(renew, (body.lease_s * 1000) / 3);
-  const close = (end) => send("POST", "/close", { body: end });
+export async function publish(id, source, { signal, ...options } = {}) {
+  const run = openRun(id, options);
+  const timer = await run.create();
+  const feed = openFeed(run);
   let end = { type: "finish" };
   try {
     for await (const piece of untilAborted(source, signal)) {
@@ -45,12 +35,12 @@ export async function publish(id, source, { config, signal, ...options } = {}) {
   } catch (error) {
     // The caller gets the first error; a feed that cannot be closed now ends by its lease.
     await feed.flush().catch(() => {});
-    await close(endOf(signal)).catch(() => {});
+    await run.close(endOf(signal)).catch(() => {});
     throw error;
   } finally {
     clearInterval(timer);
   }
-  return close(end);
+  return run.close(end);
 }
 
 const endOf = (signal) =>
@@ -74,21 +64,16 @@ async function* untilAborted(source, signal) {
   }
 }
 
-/** What appends to a feed: {take, flush, fail}. */
-function openFeed(append) {
+/** What appends to the run's feed: {take, flush}. */
+function openFeed(run) {
   const key = createKey();
   const waiting = [];
   let waitingChars = 0;
   let sending = null;
   let parts = 0;
   let isOpen = false;
-  let failure = null;
 
-  const feed = {
-    fail(error) {
-      failure ??= error;
-    },
-
+  return {
     /** Take one piece; waits while too many are waiting. Throws what an append threw. */
     async take(piece) {
       const isText = typeof piece === "string";
@@ -98,7 +83,7 @@ function openFeed(append) {
       add(isText ? { type: "text-delta", id: `${key}-${parts}`, delta: piece } : piece);
       send();
       if (waiting.length >= MOST || waitingChars >= MAX_CHARS) await sending;
-      if (failure !== null) throw failure;
+      if (run.failure !== null) throw run.failure;
     },
 
     /** Everything so far is in the log; `isWhole`: the open part is complete. Throws what an append threw. */
@@ -106,7 +91,7 @@ function openFeed(append) {
       if (isWhole) closePart();
       send();
       await sending;
-      if (failure !== null) throw failure;
+      if (run.failure !== null) throw run.failure;
     },
   };
 
@@ -123,17 +108,15 @@ function openFeed(append) {
 
   function send() {
     sending ??= appendAll()
-      .catch(feed.fail)
+      .catch(run.fail)
       .finally(() => (sending = null));
   }
 
   async function appendAll() {
-    while (waiting.length > 0 && failure === null) {
+    while (waiting.length > 0 && run.failure === null) {
       const { events, chars } = takeBatch(waiting);
       waitingChars -= chars;
-      await appendBatch(events, append);
+      await appendBatch(events, run.append);
     }
   }
-
-  return feed;
 }
