@@ -266,6 +266,24 @@ async function twoRequests({ run, ...job }) {
   return { second: refused, texts: read.map(({ chunk }) => chunk.delta) };
 }
 
+const begun = new Map();
+
+async function beginRun({ run, text: delta, ...job }) {
+  begun.set(run, durabilityOf(job, producing(run)));
+  return { offsets: (await begun.get(run).append([text(delta)])).length };
+}
+
+/** The rest of a run, as the package writes it: the codes of what was refused, and what is stored. */
+async function endRun({ run, texts, closes = true, ...job }) {
+  const adapter = begun.get(run);
+  const calls = texts.map((delta) => () => adapter.append([text(delta)]));
+  if (closes) calls.push(() => adapter.close());
+  const codes = [];
+  for (const call of calls) await call().catch(({ code }) => codes.push(code));
+  const read = await all(durabilityOf(job, joining(run, "-1")).read("-1"));
+  return { codes, read: read.map(({ chunk }) => chunk) };
+}
+
 async function refusal({ run, offset, ...job }) {
   const read = durabilityOf(job, joining(run, offset)).read(offset);
   return all(read).then(
@@ -301,6 +319,8 @@ serve({
   many_run: manyRun,
   snapshot,
   two_requests: twoRequests,
+  begin_run: beginRun,
+  end_run: endRun,
   refusal,
   misuse,
 });

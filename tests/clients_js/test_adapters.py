@@ -26,6 +26,7 @@ DEADLINE_S = 20.0
 KINDS = ("theirs", "ours")
 ANSWER = ["TEXT_MESSAGE_CONTENT It is ", "TEXT_MESSAGE_CONTENT warm."]
 BEFORE = ["RUN_STARTED", "RUN_FINISHED", "TEXT_MESSAGE_START", ANSWER[0]]
+LOST = "Redis lost a part of this stream"
 WHOLE = ["CUSTOM", *BEFORE, ANSWER[1], "TEXT_MESSAGE_END", "RUN_FINISHED"]
 
 
@@ -173,6 +174,38 @@ async def test_a_second_request_for_a_run_is_refused_and_the_first_one_goes_on(
     seen = await adapters.request("two_requests", kind="ours", server=server_url, run="run-1")
     assert seen == {"second": ["stream_exists", "stream_exists"], "texts": ["It is ", "warm."]}
     assert (await _state(server_url, "run-1"))["status"] == "finished"
+
+
+@pytest.mark.parametrize("rest", [[], ["warm."]], ids=["at its end", "before its end"])
+async def test_a_run_of_which_redis_has_lost_a_part_is_never_finished(
+    adapters: Driver, server_url: str, connection: LogConnection, rest: list[str]
+) -> None:
+    job = {"kind": "ours", "server": server_url, "run": "run-1"}
+    assert (await adapters.request("begin_run", **job, text="It is not "))["offsets"] == 1
+    await _lose(server_url, connection)
+    seen = await adapters.request("end_run", **job, texts=rest)
+    assert set(seen["codes"]) == {"log_lost"}
+    if rest:
+        assert seen["read"][-1] == {"type": "RUN_ERROR", "message": LOST, "code": "log_lost"}
+
+
+async def test_a_run_that_has_failed_ends_by_its_lease_when_it_is_not_closed(
+    adapters: Driver, server_url: str, connection: LogConnection
+) -> None:
+    job = {"kind": "ours", "server": server_url, "run": "run-1"}
+    await adapters.request("begin_run", **job, text="It is not ", config={"lease_s": 2})
+    await _lose(server_url, connection)
+    assert (await adapters.request("end_run", **job, texts=["warm."], closes=False))["codes"] == ["log_lost"]
+    assert (await _state(server_url, "run-1"))["error"]["code"] == "writer_lost"
+
+
+async def _lose(server_url: str, connection: LogConnection) -> None:
+    """Redis comes back empty, and a renewal creates the feed of the run anew."""
+    state = await _state(server_url, "run-1")
+    await connection.redis.flushall()
+    async with httpx2.AsyncClient(base_url=server_url) as client:
+        body = {"lease_s": state["lease_s"], "metadata": state["metadata"]}
+        await client.put("/v1/streams/run-1", json=body)
 
 
 async def test_a_run_that_is_unknown_is_refused_by_name(adapters: Driver, server_url: str) -> None:

@@ -5,8 +5,8 @@
  * 1. An offset is the cursor of the chunk's entry.
  * 2. The first append creates the feed, and a run has one producer: a second request for it is refused (`stream_exists`).
  *    The lease is renewed until `close`; of a producer that is lost, readers get a RUN_ERROR with the code `writer_lost`.
- * 3. `close` ends the feed: with an error after a RUN_ERROR, else with `finish`. A feed that was ended by another program
- *    stays as it is.
+ * 3. `close` ends the feed: with an error after a RUN_ERROR, or when Redis has lost a part of the run (`log_lost`), else with
+ *    `finish`. A feed that was ended by another program stays as it is.
  * 4. `read` ends with the feed and not with a terminal chunk. An end that no chunk has reported is given as a RUN_ERROR.
  *    Chunks that are gone (expired, trimmed) are an error, never a silent hole.
  */

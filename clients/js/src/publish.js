@@ -6,7 +6,8 @@
  * 2. One append is under way; what the source yields meanwhile goes with the next, up to `MOST` events and `MAX_CHARS` of
  *    JSON. With so much waiting, the source is not read.
  * 3. The end is the source's: `finish` after its last piece, the terminal event that it yields, `error` with the code
- *    `publisher_failed` when it throws (without the text of the error), `abort` when `signal` aborts.
+ *    `publisher_failed` when it throws (without the text of the error), `abort` when `signal` aborts, `error` with the code
+ *    `log_lost` when Redis has lost a part of the stream.
  * 4. The lease is renewed while the source is quiet. Of a publisher that is lost, viewers get the error `writer_lost`.
  *    With `lease_s: null` there is no lease, and they wait.
  */
@@ -108,7 +109,7 @@ function openFeed(run) {
 
   function send() {
     sending ??= appendAll()
-      .catch(run.fail)
+      .catch((error) => (run.failure ??= error))
       .finally(() => (sending = null));
   }
 
