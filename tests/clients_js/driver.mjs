@@ -84,6 +84,36 @@ async function send({ stream, list, abort_ms: abortMs, ...options }) {
   }
 }
 
+/** Publish two texts, whose source ends so many microtasks after the first append was stored: the types of what is stored. */
+async function endAfter(ticks) {
+  const stored = [];
+  let respond;
+  const responding = new Promise((resolve) => (respond = resolve));
+  async function fetch(url, { body }) {
+    if (url.endsWith("/events")) {
+      stored.push(...JSON.parse(body));
+      await responding;
+    }
+    if (url.endsWith("/close")) stored.push(JSON.parse(body));
+    return new Response("{}");
+  }
+  async function* source() {
+    yield "a";
+    yield "b";
+    setTimeout(respond);
+    await responding;
+    for (let count = 0; count < ticks; count += 1) await null;
+  }
+  await publish("job", source(), { server: "http://127.0.0.1", fetch });
+  return stored.map(({ type }) => type);
+}
+
+async function ends({ most }) {
+  const stored = [];
+  for (let ticks = 0; ticks < most; ticks += 1) stored.push(await endAfter(ticks));
+  return { stored };
+}
+
 async function attempt(call) {
   try {
     return { result: await call() };
@@ -96,6 +126,7 @@ serve({
   follow,
   snapshots,
   publish: send,
+  ends,
   open_gate: () => openGate(),
   start: ({ request, tokens, abort_ms: abortMs, ...options }) => {
     if (tokens !== undefined) options.token = tokensOf(tokens).token;

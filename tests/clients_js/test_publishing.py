@@ -92,6 +92,12 @@ async def test_a_creation_whose_response_was_lost_is_the_same_one_when_it_is_rep
     assert creations[0] == creations[1]
 
 
+async def test_a_source_that_ends_in_any_turn_of_an_append_has_its_text_completed(driver: Driver) -> None:
+    stored = (await driver.request("ends", most=80))["stored"]
+    assert {tuple(types[-2:]) for types in stored} == {("text-end", "finish")}
+    assert {types.count("text-delta") for types in stored} == {2}
+
+
 async def test_a_renewal_that_finds_less_than_was_stored_ends_the_feed_with_an_error(
     driver: Driver, server: SseServer
 ) -> None:

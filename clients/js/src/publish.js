@@ -84,7 +84,7 @@ function openFeed(run) {
       add(isText ? { type: "text-delta", id: `${key}-${parts}`, delta: piece } : piece);
       send();
       if (waiting.length >= MOST || waitingChars >= MAX_CHARS) await sending;
-      if (run.failure !== null) throw run.failure;
+      if (run.failure) throw run.failure;
     },
 
     /** Everything so far is in the log; `isWhole`: the open part is complete. Throws what an append threw. */
@@ -92,7 +92,7 @@ function openFeed(run) {
       if (isWhole) closePart();
       send();
       await sending;
-      if (run.failure !== null) throw run.failure;
+      if (run.failure) throw run.failure;
     },
   };
 
@@ -108,16 +108,18 @@ function openFeed(run) {
   }
 
   function send() {
-    sending ??= appendAll()
-      .catch((error) => (run.failure ??= error))
-      .finally(() => (sending = null));
+    sending ??= appendAll();
   }
 
   async function appendAll() {
-    while (waiting.length > 0 && run.failure === null) {
+    // Without it, `sending` could be reset before it is set.
+    await null;
+    while (waiting.length > 0 && !run.failure) {
       const { events, chars } = takeBatch(waiting);
       waitingChars -= chars;
-      await appendBatch(events, run.append);
+      await appendBatch(events, run.append).catch((error) => (run.failure ??= error));
     }
+    // With no pause after the last look at `waiting`: what comes then begins another append.
+    sending = null;
   }
 }
