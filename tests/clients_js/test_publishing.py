@@ -12,7 +12,7 @@ import pytest
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
 from broadcaster.web.wiring import open_services
-from tests.clients_js.test_calls import cut, document, in_turn
+from tests.clients_js.test_calls import cut, document, in_turn, problem
 from tests.compat.node_clients import Driver
 from tests.support.servers.front_end import DEADLINE_S, own_app, served
 from tests.support.servers.sse_server import Exchange, SseServer
@@ -90,6 +90,26 @@ async def test_a_creation_whose_response_was_lost_is_the_same_one_when_it_is_rep
     creations = [request.body for request in server.requests if request.method == "PUT"]
     assert len(creations) == 2
     assert creations[0] == creations[1]
+
+
+async def test_a_call_that_writes_to_a_feed_waits_as_long_as_the_server_requires(
+    driver: Driver, server: SseServer
+) -> None:
+    path = f"/v1/streams/{ID}"
+    for method, below in (("PUT", ""), ("POST", "/close")):
+        server.routes[method, path + below] = document({"id": ID, "status": "finished"})
+    busy = problem(503, "busy", retry=True, **{"retry-after": "6"})
+    server.routes["POST", f"{path}/events"] = in_turn(busy, document({}))
+    published = await driver.request("publish", stream=ID, list=["x"], server=server.url)
+    assert published["state"]["status"] == "finished"
+
+
+async def test_a_call_that_writes_to_a_feed_does_not_begin_a_pause_that_outlasts_it(
+    driver: Driver, server: SseServer
+) -> None:
+    server.routes["PUT", f"/v1/streams/{ID}"] = problem(429, "rate_limited", retry=True, **{"retry-after": "60"})
+    failed = await driver.request("publish", stream=ID, list=["x"], server=server.url)
+    assert (failed["failure"]["code"], len(server.requests)) == ("rate_limited", 1)
 
 
 async def test_a_source_that_ends_in_any_turn_of_an_append_has_its_text_completed(driver: Driver) -> None:

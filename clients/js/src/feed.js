@@ -14,23 +14,25 @@ import { BroadcasterError } from "./errors.js";
 import { Credential, call, createKey, streamPath } from "./server.js";
 
 const LEASE_S = 15;
-// All that a call has time for.
-const RETRIES = 9;
 
 /** The end of a feed of which Redis has lost a part. */
-export const LOST = { type: "error", code: "log_lost", errorText: "Redis lost a part of this stream" };
+const LOST = { type: "error", code: "log_lost", errorText: "Redis lost a part of this stream" };
 
 export function openRun(id, { config, ...options }) {
   const path = streamPath(id);
   const body = { lease_s: LEASE_S, ...config, metadata: { producer: createKey(), ...config?.metadata } };
   const credential = new Credential(options.token);
   let lastSeq = 0;
+  let lost = null;
 
   /** `count`: how many entries the call appends. */
   async function send(method, below, count, more) {
     const leastSeq = lastSeq + count;
-    const response = await call(method, path + below, { ...options, ...more, credential, retries: RETRIES });
-    if (response.last_seq < leastSeq) throw (run.failure = new BroadcasterError(LOST.code, LOST.errorText));
+    const response = await call(method, path + below, { ...options, ...more, credential, writes: true });
+    if (response.last_seq < leastSeq) {
+      lost = LOST;
+      throw (run.failure = new BroadcasterError(lost.code, lost.errorText));
+    }
     if (count > 0) lastSeq = response.last_seq;
     return response;
   }
@@ -51,7 +53,7 @@ export function openRun(id, { config, ...options }) {
     append: (more) => send("POST", "/events", more.body.length, more),
 
     /** `end`, or by rule 3 LOST. Throws what was lost. */
-    close: (end) => send("POST", "/close", 1, { body: run.failure?.code === LOST.code ? LOST : end }),
+    close: (end) => send("POST", "/close", 1, { body: lost ?? end }),
   };
   return run;
 }

@@ -5,10 +5,13 @@ import { onAbort, reasonOf, sleep, unlessAborted } from "./pace.js";
 
 const FIRST_DELAY_MS = 400;
 const TIMEOUT_MS = 30_000;
-// After a longer delay than this the caller decides whether to retry.
+const RETRIES = 2;
+// After a longer delay than this the caller decides whether to retry. Not for `writes`.
 const LONGEST_DELAY_MS = 5_000;
 // What a header takes as a credential: not the page of a login, nor that of a proxy whose backend is away.
 const TOKEN = /^[\x21-\x7e]*$/;
+// The back-off is at most five first delays.
+const MOST_DELAYS = 5;
 
 /** The URL of a path of the API. `server` is where a front-end, or a router, is mounted; "" is the page's own host. */
 export const urlOf = (path, { server = "" } = {}) => checked(server.replace(/\/+$/, "") + path);
@@ -74,11 +77,11 @@ export class Credential {
 
 /**
  * One idempotent call; the document that it returns (null for 204). A call without a response, or with a retryable
- * failure, is repeated (`retries`), and one that a token was refused for, with a new one. All within 30 s.
+ * failure, is repeated (RETRIES times; one that `writes` to a feed for as long as it has time), and one that a token was
+ * refused for, with a new one. All within 30 s: a pause that outlasts them is not begun.
  */
 export async function call(method, path, options) {
-  const { body, headers, signal, fetch = globalThis.fetch, retries = 2 } = options;
-  const { credential = new Credential(options.token) } = options;
+  const { body, headers, signal, fetch = globalThis.fetch, writes, credential = new Credential(options.token) } = options;
   const url = urlOf(path, options);
   const aborter = new AbortController();
   let reason;
@@ -87,13 +90,13 @@ export async function call(method, path, options) {
     aborter.abort();
   };
   const forget = onAbort(signal, () => abort(reasonOf(signal)));
-  const late = () => abort(cannotConnect(new Error(`no response within ${TIMEOUT_MS / 1000} s`)));
-  const timer = setTimeout(late, TIMEOUT_MS);
+  const timer = setTimeout(() => abort(cannotConnect(new Error(`no response within ${TIMEOUT_MS / 1000} s`))), TIMEOUT_MS);
   const given = body === undefined ? headers : { ...headers, "content-type": "application/json" };
   const send = (authorization) => {
     const request = { method, headers: { ...given, ...authorization }, body: JSON.stringify(body), signal: aborter.signal };
     return fetch(url, request).then(read).catch(cannotConnect);
   };
+  const endsAt = Date.now() + TIMEOUT_MS;
   let refusals = 0;
   try {
     for (let failures = 0; ; failures += 1) {
@@ -104,9 +107,11 @@ export async function call(method, path, options) {
       if (reason !== undefined) throw reason;
       if (!(result instanceof Error)) return result.document;
       if (result.status === 401 && refusals++ === 0 && credential.drop()) continue;
-      const requestedMs = result.retryAfterMs ?? 0;
-      if (!result.retry || failures >= retries || requestedMs > LONGEST_DELAY_MS) throw result;
-      await sleep(Math.max(requestedMs, FIRST_DELAY_MS * (0.5 + Math.random() / 2) * 2 ** failures), aborter.signal);
+      const { retryAfterMs } = result;
+      const delayMs = Math.max(retryAfterMs, FIRST_DELAY_MS * (0.5 + Math.random() / 2) * Math.min(2 ** failures, MOST_DELAYS));
+      const isLast = !writes && (failures >= RETRIES || retryAfterMs > LONGEST_DELAY_MS);
+      if (isLast || !result.retry || Date.now() + delayMs >= endsAt) throw result;
+      await sleep(delayMs, aborter.signal);
     }
   } finally {
     clearTimeout(timer);
