@@ -132,6 +132,11 @@ async function failing({ stream: id, ...job }) {
   return { error, failures, taken };
 }
 
+async function readGap({ stream: id, ...job }) {
+  const stream = await contextOf(job).resumeExistingStream(id);
+  return joined(stream).catch(({ code }) => ({ code }));
+}
+
 // --------------------------------------------------------------------------------------------------- TanStack AI
 
 const URL_OF_RUN = "http://app.example/api/chat";
@@ -313,6 +318,7 @@ serve({
   resume,
   race,
   failing,
+  read_gap: readGap,
   durable,
   broken_run: brokenRun,
   lost_run: lostRun,

@@ -19,13 +19,14 @@ from tests.clients_js.test_watching import notice
 from tests.compat.node_clients import FOLDER, Driver, Json, require_modules, start_driver
 from tests.support.servers.processes import open_stack
 from tests.support.servers.programs import lacking
-from tests.support.servers.sse_server import SseServer, frame
+from tests.support.servers.sse_server import Exchange, SseServer, frame
 
 ADAPTERS = PACKAGE / "adapters"
 DEADLINE_S = 20.0
 KINDS = ("theirs", "ours")
 ANSWER = ["TEXT_MESSAGE_CONTENT It is ", "TEXT_MESSAGE_CONTENT warm."]
 BEFORE = ["RUN_STARTED", "RUN_FINISHED", "TEXT_MESSAGE_START", ANSWER[0]]
+GAP = b'id: 7-3\nevent: hub.gap\ndata: {"reason":"trimmed","from":1,"to":3}\n\n'
 LOST = "Redis lost a part of this stream"
 WHOLE = ["CUSTOM", *BEFORE, ANSWER[1], "TEXT_MESSAGE_END", "RUN_FINISHED"]
 
@@ -93,6 +94,18 @@ async def test_a_source_that_fails_is_an_error_of_the_readers_without_its_text(
     assert seen["error"] == {"code": "publisher_failed", "message": "the publisher failed"}
     assert seen["failures"] == ["the source is broken: secret"]
     assert seen["taken"] == "stream_exists"
+
+
+async def test_a_reader_that_fails_over_a_gap_closes_its_connection(adapters: Driver) -> None:
+    async def plan(exchange: Exchange) -> None:
+        await exchange.answer(200, b'{"status": "running"}', **{"content-type": "application/json"})
+
+    async with SseServer() as server:
+        server.routes["GET", "/v1/streams/answer"] = plan
+        server.plans.append(server.raw(GAP, hold=True))
+        seen = await adapters.request("read_gap", kind="ours", server=server.url, stream="answer")
+        assert seen == {"code": "gap"}
+        await server.wait_for(lambda: server.left > 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -102,10 +102,16 @@ function textsOf(id, options, skipCharacters = 0) {
   }
 
   async function pull(controller) {
-    const text = await next();
-    if (text === null) return controller.close();
-    skipped = 0;
-    controller.enqueue(text);
+    try {
+      const text = await next();
+      if (text === null) return controller.close();
+      skipped = 0;
+      controller.enqueue(text);
+    } catch (error) {
+      // A stream that has failed is not cancelled: its connection would stay open.
+      await updates.return();
+      throw error;
+    }
   }
 
   return new ReadableStream({ pull, cancel: () => updates.return() }, { highWaterMark: 0 });
