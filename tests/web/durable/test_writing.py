@@ -36,6 +36,21 @@ async def test_a_stream_is_created_once_and_found_by_the_same_creation(client: D
     assert await client.read_all() == b"one"
 
 
+@pytest.mark.parametrize("proto", ["https", "https, http", "HTTPS"])
+async def test_behind_a_proxy_that_ends_tls_a_stream_is_located_as_its_client_reaches_it(
+    client: DurableClient, proto: str
+) -> None:
+    created = await client.create(headers={**TEXT, "x-forwarded-proto": proto})
+    address = str(client.http.base_url).rstrip("/").removeprefix("http://")
+    assert created.headers["location"] == f"https://{address}/ds/{PATH}"
+
+
+@pytest.mark.parametrize("proto", ["", "javascript", "http"])
+async def test_a_scheme_that_no_proxy_has_changes_no_location(client: DurableClient, proto: str) -> None:
+    created = await client.create(headers={**TEXT, "x-forwarded-proto": proto})
+    assert created.headers["location"].startswith("http://")
+
+
 @pytest.mark.parametrize("headers", [JSON, {**TEXT, "stream-ttl": "60"}, {**TEXT, **CLOSED}])
 async def test_another_creation_under_the_same_path_is_refused(client: DurableClient, headers: dict[str, str]) -> None:
     await client.create()

@@ -66,7 +66,17 @@ async def create_durable_stream(*, request: Request, here: Here, stream_path: St
         return Response(headers=headers)
     if services.record is not None:
         services.record.created(stream_id, kind="feed")
-    return Response(status_code=201, headers={**headers, "location": str(request.url.replace(query=""))})
+    return Response(status_code=201, headers={**headers, "location": _location_of(request)})
+
+
+def _location_of(request: Request) -> str:
+    """The whole URL, which the protocol requires, as the client has it: a proxy that ends TLS names its scheme.
+
+    Any client may send this header: the response goes to itself alone.
+    """
+    scheme = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    secure = {"scheme": "https"} if scheme == "https" else {}
+    return str(request.url.replace(query="", **secure))
 
 
 @routes.post("/{stream_path:path}", include_in_schema=False)
