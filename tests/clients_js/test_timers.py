@@ -50,4 +50,4 @@ async def test_a_feed_without_a_lease_is_created_and_not_renewed(driver: Driver,
     await follow(driver, server, idleTimeoutMs=200)
     await driver.request("open_gate")
     assert "failure" not in await publishing
-    assert [request.body for request in server.requests if request.method == "PUT"] == [{"lease_s": None}]
+    assert [request.body["lease_s"] for request in server.requests if request.method == "PUT"] == [None]
