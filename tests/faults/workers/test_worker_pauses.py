@@ -11,7 +11,15 @@ from pathlib import Path
 from broadcaster.client import AsyncClient
 from broadcaster.testing import Script
 from tests.faults.workers.blocked_worker import BLOCK_VARIABLE
-from tests.faults.workers.worker_moments import answer, attempts, logged, torn_then_whole, when, worker_of
+from tests.faults.workers.worker_moments import (
+    answer,
+    attempt_numbers,
+    attempts,
+    logged,
+    torn_then_whole,
+    when,
+    worker_of,
+)
 from tests.faults.world import FaultWorld, PacedPieces, open_world
 from tests.support.log.valkey import ValkeyServer
 
@@ -52,9 +60,9 @@ async def test_200_live_generations_of_ten_lease_lengths_are_started_once_also_w
         await world.check()
         assert len(world.scripted.requests) == LIVE
         assert logged(workers, "lease_lost") == []
-        assert {(answer(viewer), attempts(viewer), viewer.connections) for viewer in viewers} == {
-            ("".join(texts), 0, 1)
-        }
+        # One that still waits at a break begins with `attempt` 1 (docs/protocol.md §2); a busy machine causes breaks.
+        assert {number for viewer in viewers for number in attempt_numbers(viewer)} <= {1}
+        assert {(answer(viewer), viewer.connections) for viewer in viewers} == {("".join(texts), 1)}
 
 
 async def test_a_worker_paused_past_its_lease_writes_nothing_more_and_closes_its_provider(

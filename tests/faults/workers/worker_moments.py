@@ -32,7 +32,12 @@ def events(viewer: RecordedViewer) -> list[dict[str, Any]]:
 
 def attempts(viewer: RecordedViewer) -> int:
     """How many new attempts it was notified of."""
-    return sum(each["type"] == "attempt" for each in events(viewer))
+    return len(attempt_numbers(viewer))
+
+
+def attempt_numbers(viewer: RecordedViewer) -> list[int]:
+    """The numbers of the new attempts it was notified of."""
+    return [each["attempt"] for each in events(viewer) if each["type"] == "attempt"]
 
 
 def answer(viewer: RecordedViewer) -> str:
