@@ -119,7 +119,7 @@ class WebhookDelivery:
         elif not meta.is_over:
             await self.pending.settle(taken, WebhookSettled.OPEN, delay_ms=CHECK_EVERY_MS)
         elif meta.status not in meta.webhook.events:
-            await self._write_down(taken, meta, End(WebhookState.SKIPPED), until_s=taken_at_s + self.bounds.lease_s)
+            await self._finish(taken, meta, End(WebhookState.SKIPPED), until_s=taken_at_s + self.bounds.lease_s)
         else:
             await self._deliver(taken, meta, meta.webhook, taken_at_s=taken_at_s)
 
@@ -136,7 +136,7 @@ class WebhookDelivery:
         try:
             url = self.hosts.admit(webhook.url)
         except WebhookNotAllowed:
-            await self._write_down(taken, meta, End(WebhookState.GAVE_UP, fault="not_allowed"), until_s=until_s)
+            await self._finish(taken, meta, End(WebhookState.GAVE_UP, fault="not_allowed"), until_s=until_s)
             return
         if url.host in self._failing and self._calls[url.host] >= self.bounds.per_failing_host:
             delay_ms = int(_HOST_FAILS_S * random.uniform(500, 1500))
@@ -151,10 +151,8 @@ class WebhookDelivery:
         if end is None:
             await self.pending.settle(taken, WebhookSettled.RETRY, delay_ms=_RECHECK_MS)
             return
-        self.outcomes[_OUTCOMES[end.state]] += 1
         self.attempt_s.observe(asyncio.get_running_loop().time() - begun_at)
-        _log_end(end, meta, url)
-        await self._write_down(taken, meta, end, until_s=until_s)
+        await self._finish(taken, meta, end, until_s=until_s)
 
     async def _attempt(self, meta: Meta, url: WebhookUrl, *, call_by_s: float) -> End | None:
         """One call and its result; None if the meta has changed: then another row of the table applies."""
@@ -225,8 +223,10 @@ class WebhookDelivery:
             "webhook-signature": sign(self.secrets, message_id=message_id, timestamp_s=timestamp_s, body=body),
         }
 
-    async def _write_down(self, taken: TakenWebhook, meta: Meta, end: End, *, until_s: float) -> None:
-        """Record the end in the meta, then settle the webhook; retried until the lease ends."""
+    async def _finish(self, taken: TakenWebhook, meta: Meta, end: End, *, until_s: float) -> None:
+        """Count and log the end, record it in the meta, then settle the webhook; retried until the lease ends."""
+        self.outcomes[_OUTCOMES[end.state]] += 1
+        _log_end(end, meta)
         outcome, delay_ms = WebhookSettled.DONE, 0
         if end.state is WebhookState.PENDING:
             outcome, delay_ms = WebhookSettled.RETRY, int(end.delay_s * 1000)
@@ -250,11 +250,21 @@ def _message_id(meta: Meta) -> str:
     return f"msg_{hashlib.sha256(f'{meta.id} {meta.created_ms}'.encode()).hexdigest()[:_MESSAGE_ID_CHARS]}"
 
 
-def _log_end(end: End, meta: Meta, url: WebhookUrl) -> None:
-    fields = {"stream": meta.id, "host": url.host, "attempt": end.attempt, "status": end.status}
+def _log_end(end: End, meta: Meta) -> None:
+    fields = {"stream": meta.id, "host": _host_of(meta), "attempt": end.attempt, "status": end.status}
+    if end.state is WebhookState.SKIPPED:
+        return
     if end.state is WebhookState.DELIVERED:
         _log.info("webhook_delivered", **fields)
     elif end.state is WebhookState.PENDING:
         _log.info("webhook_later", **fields, fault=end.fault, delay_s=round(end.delay_s, 1))
     else:
         _log.warning("webhook_given_up", **fields, fault=end.fault)
+
+
+def _host_of(meta: Meta) -> str | None:
+    """None when its URL is one that this version does not read."""
+    try:
+        return None if meta.webhook is None else WebhookUrl.parse(meta.webhook.url).host
+    except WebhookNotAllowed:
+        return None
