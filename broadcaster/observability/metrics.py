@@ -86,7 +86,10 @@ _FRONT_END: Final = (
 _BOTH: Final = (
     _counter("limit_reached", "times that a limit refused, cut or delayed something, by its setting", "limit"),
     _gauge(
-        "queue_depth", "generations in Redis: waiting, delayed (back-off), delivered, open, dead", "state", merge="max"
+        "queue_depth",
+        "in Redis: generations waiting, delayed (back-off), delivered, open, dead; and webhooks_due",
+        "state",
+        merge="max",
     ),
     _gauge("redis_steady", "1: Redis has answered without a break for one lease", merge="min"),
     _counter("redis_breaks", "breaks of Redis that this process saw: lost, late, replaced, or a stepped clock"),

@@ -40,10 +40,16 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def compose_environment(service: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """What the service's processes get: a name without a value is passed on when it is set."""
+    """What the service's processes get: a name without a value is passed on when it is set.
+
+    The files that the service names come from their examples. A name of the service itself goes before them, also where
+    it has no value (compose-spec, ``env_file``).
+    """
     given = service.get("environment", {}).items()
     passed = {name: environment.get(name) if value is None else value for name, value in given}
-    return {name: value for name, value in passed.items() if value is not None}
+    files = [ROOT / f"{each['path']}.example" for each in service.get("env_file", ())]
+    further = {name: value for each in files for name, value in variables(filled_in(each)).items()}
+    return {name: value for name, value in (further | passed).items() if value is not None}
 
 
 def _interpolated(value: Any, environment: Mapping[str, str]) -> Any:

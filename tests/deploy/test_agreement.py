@@ -164,6 +164,14 @@ def test_every_pod_meets_the_restricted_standard(resources: Resources) -> None:
             assert "memory" in container["resources"]["limits"], name
 
 
+def test_no_probe_that_restarts_a_pod_depends_on_redis(resources: Resources) -> None:
+    for pod in pods(resources).values():
+        for container in pod["containers"]:
+            restarting = (container.get(f"{kind}Probe", {}).get("httpGet") for kind in ("startup", "liveness"))
+            assert {each["path"] for each in restarting if each} <= {"/healthz"}
+    assert pods(resources)["front-end"]["containers"][0]["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
 def test_no_variable_that_kubernetes_makes_up_is_taken_for_a_setting(resources: Resources) -> None:
     # A Service named `broadcaster` sets BROADCASTER_PORT=tcp://… in every pod of its namespace.
     assert all(pod["enableServiceLinks"] is False for pod in pods(resources).values())

@@ -22,7 +22,7 @@ from tests.support.servers.nginx import create_certificate, find_nginx
 from tests.support.servers.programs import find_program
 
 PAGE: Final = ROOT / "docs" / "deployment.md"
-DOUBLES: Final = ("docker", "systemctl", "apt-get", "python3")
+DOUBLES: Final = ("docker", "systemctl", "apt-get", "python3", "sleep")
 # What a command names outside the checkout.
 OUTSIDE: Final = re.compile(r"(?<![\w./])/(?:etc|opt)/")
 
@@ -96,7 +96,8 @@ def test_the_commands_for_kubernetes_make_an_overlay_that_kustomize_takes_and_ca
     result = machine.run(lines)
     resources: tuple[dict[str, Any], ...] = tuple(yaml.safe_load_all(result.rpartition("\n/")[0]))
     secrets = {name.rpartition("-")[0]: each["data"] for name, each in of_kind(resources, "Secret").items()}
-    assert secrets.keys() == {"broadcaster-redis", "broadcaster-api-keys", "broadcaster-providers"}
+    kinds = ("redis", "api-keys", "token-keys", "providers")
+    assert secrets.keys() == {f"broadcaster-{kind}" for kind in kinds}
     overlay = machine.checkout / "deploy" / "kubernetes" / "overlays" / "ours"
     filled = {each.name: each.read_text() for each in (overlay / "secrets").glob("*.env")}
     assert not [name for name, text in filled.items() if PLACEHOLDER in text]
@@ -113,7 +114,16 @@ def test_the_commands_for_kubernetes_make_an_overlay_that_kustomize_takes_and_ca
         f"kubectl create namespace {namespace}",
         f"kubectl -n {namespace} create secret tls {tls} --cert=fullchain.pem --key=privkey.pem",
         "kubectl apply --kustomize deploy/kubernetes/overlays/ours",
+        # An upgrade.
+        f"kubectl -n {namespace} rollout pause deployment worker front-end",
+        "kubectl apply --kustomize deploy/kubernetes/overlays/ours",
+        f"kubectl -n {namespace} rollout status statefulset valkey",
+        f"kubectl -n {namespace} rollout resume deployment worker",
+        f"kubectl -n {namespace} rollout status deployment worker",
+        f"kubectl -n {namespace} rollout resume deployment front-end",
     ]
+    names = {(kind.lower(), name) for kind in ("Deployment", "StatefulSet") for name in of_kind(resources, kind)}
+    assert names == {("deployment", "worker"), ("deployment", "front-end"), ("statefulset", "valkey")}
     for name in ("fullchain.pem", "privkey.pem"):
         assert (machine.checkout / name).exists()
 

@@ -137,6 +137,19 @@ def test_the_settings_of_every_process_are_accepted(
     assert settings.default_model != "local"  # which the image does not hold
 
 
+@pytest.mark.parametrize("kind", ["front-end", "worker"])
+def test_compose_passes_on_each_setting_that_it_does_not_name_by_a_file_that_may_be_missing(
+    kind: str, services: Mapping[str, Any]
+) -> None:
+    example = (DEPLOY / "compose" / f"{kind}.env.example").read_text()
+    shown = re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)
+    for service in (services[f"{kind}-1"], services[f"{kind}-2"]):
+        assert service["env_file"] == [{"path": f"deploy/compose/{kind}.env", "required": False}]
+        # It would have no effect there.
+        assert not set(shown) & service["environment"].keys()
+    assert shown
+
+
 def test_front_ends_demand_keys_and_workers_have_none(environments: Environments) -> None:
     for where in FRONT_ENDS:
         assert environments[where]["BROADCASTER_AUTH"] == "keys"
@@ -275,7 +288,8 @@ def test_every_proxy_is_more_patient_than_the_front_ends_and_takes_bodies_as_lar
     }
     fields = Settings.model_fields
     assert min(patience_s.values()) > max(fields["heartbeat_s"].default, fields["long_poll_timeout_s"].default)
-    assert min(whole_answer_s) > fields["generation_timeout_s"].default
+    waiting_s = fields["queue_timeout_s"].default
+    assert min(whole_answer_s) > waiting_s + fields["generation_timeout_s"].default
     (alternatives,) = re.findall(r'location ~ "\^/v1/\((.+)\)\$"', nginx)
     (rule,) = ingresses["front-end-answers"]["spec"]["rules"]
     paths = [each["path"] for each in rule["http"]["paths"]]
