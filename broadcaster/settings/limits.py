@@ -87,8 +87,8 @@ class LimitSettings(BaseSettings):
         60,
         ge=1,
         le=3600,
-        description="a waiting generation of high priority passes those of its tenant that came up to this much "
-        "earlier, and one of low priority lets pass those that came up to this much later",
+        description="of the waiting generations of a tenant, one of high priority counts as if it had come so much "
+        "earlier, and one of low priority as if it had come so much later",
     )
     tenant_running: int | None = Field(
         None, ge=1, description="most running generations of one tenant, over all workers; unset: any"

@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -153,14 +154,20 @@ async def test_the_database_guides_program_stores_its_answer_and_settles_those_o
         async with broadcaster.feed("open", close=False) as feed:
             await feed.text("So far")
         with closing(sqlite3.connect(tmp_path / "answers.sqlite3")) as database, database:
-            rows = [(id, "ann", "why", "open", "", "[]") for id in ("ended", "open", "expired")]
-            database.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", rows)
+            rows = [(id, "ann", "why", "open", "", "[]", 0.0) for id in ("ended", "open", "expired")]
+            rows.append(("begins", "ann", "why", "open", "", "[]", time.time()))
+            database.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         assert await run_to_its_end(program, tmp_path) == printed
     with closing(sqlite3.connect(tmp_path / "answers.sqlite3")) as database:
         stored = database.execute(
             "SELECT id, status, text FROM answers WHERE user = 'ann' AND length(id) < 9"
         ).fetchall()
-    assert stored == [("ended", "finished", "Old."), ("open", "open", ""), ("expired", "lost", "")]
+    assert stored == [
+        ("ended", "finished", "Old."),
+        ("open", "open", ""),
+        ("expired", "lost", ""),
+        ("begins", "open", ""),
+    ]
 
 
 @pytest.mark.thorough  # tests/examples/test_celery_progress.py is the same in `make test`

@@ -29,7 +29,13 @@ KEYS = json.dumps({"web": ["web-key-0123456789"]})
 EVENTS = "/v1/streams/gen_1/events"
 COOKIE = "__Host-broadcaster-token"
 FLAGS = "; Path=/; Secure; SameSite=Lax"
-SHOWN = "const texts = []; function show(event) { texts.push(event.delta ?? event.type); }\n"
+PAGE = """const texts = [], notes = [];
+const page = {
+  show: (event) => { texts.push(event.delta ?? event.type); },
+  clear: () => { texts.length = 0; },
+  note: (text) => { notes.push(text); },
+};
+"""
 FOREIGN = "(url) => fetch(url, { mode: 'no-cors', credentials: 'include' }).then(() => {})"
 OPEN_FOR_A_WHILE = """async (url) => {
   const names = [];
@@ -109,8 +115,7 @@ async def test_the_documented_page_resumes_after_its_token_expired_while_it_was_
             await page.route(f"{origin}/", lambda route: route.fulfill(body="<body>", content_type="text/html"))
             await page.route(f"{origin}/my/token/*", backend.answer)
             await page.goto(f"{origin}/")
-            await page.add_script_tag(content=SHOWN + marked_blocks("docs/tokens.md")["follow"].text)
-            await page.evaluate("follow('gen_1')")
+            await follow(page)
             await page.wait_for_function("texts.length === 1")
             await network.refuse()
             await until_expired(client, backend.tokens[0])
@@ -119,6 +124,40 @@ async def test_the_documented_page_resumes_after_its_token_expired_while_it_was_
             await page.wait_for_function("texts.length === 3")
             assert await page.evaluate("texts") == ["Rivers ", "carry it.", "finish"]
     assert (len(backend.tokens), backend.failures) == (2, 1)
+
+
+async def follow(page: Page) -> None:
+    """Run the documented page."""
+    await page.add_script_tag(content=PAGE + marked_blocks("docs/tokens.md")["follow"].text)
+    await page.evaluate("follow('gen_1', page)")
+
+
+async def test_the_documented_page_starts_over_after_a_loss_and_ends_when_its_backend_refuses(
+    services: Services, world: MemoryWorld, tabs: Tabs
+) -> None:
+    world.add("gen_1", tenant="web")
+    world.append("gen_1", *(ev.TextDelta(id="0", delta=each) for each in ("Rivers ", "freeze.")))
+    async with served(keyed(services), services) as client:
+        page = (await tabs.open("about:blank")).page
+        origin = str(client.base_url).rstrip("/")
+        await page.route(f"{origin}/", lambda route: route.fulfill(body="<body>", content_type="text/html"))
+        answers = iter([200, 200, 404])
+
+        async def answer(route: Route) -> None:
+            url = f"{EVENTS}?token={kit.own_token(time.time(), exp=time.time() + 600)}"
+            await route.fulfill(status=next(answers), json={"events_url": url})
+
+        await page.route(f"{origin}/my/token/*", answer)
+        await page.goto(f"{origin}/")
+        await follow(page)
+        await page.wait_for_function("texts.length === 2")
+        world.lose_tail("gen_1", keep_seq=1)
+        world.append("gen_1", ev.TextDelta(id="0", delta="carry it."), ev.Finish())
+        await page.wait_for_function("texts.length === 3 && texts[2] === 'finish'")
+        assert await page.evaluate("texts") == ["Rivers ", "carry it.", "finish"]
+        await page.evaluate("follow('gen_1', page)")
+        await page.wait_for_function("notes.length === 1")
+        assert await page.evaluate("notes") == ["not available: HTTP 404"]
 
 
 async def until_expired(client: httpx2.AsyncClient, token: str) -> None:
