@@ -3,7 +3,8 @@
 Rules
 1. Consecutive items of one turn are one message: the model's thoughts, texts and calls; or the results of its tools.
 2. System and developer messages before all others are the head of the system prompt; later ones stay where they are.
-   If no other item follows them, they are a message of the conversation, which the model answers.
+   If no other item follows them, they are a message of the conversation, which the model answers. A request that builds
+   on an earlier response has the head of that response too.
 3. A thought of Claude's is restored from what was sealed in it. OpenAI's is kept as it is. A thought that holds nothing
    that a provider could read back is left out, and so are calls that another provider ran by itself.
 4. Calls of custom tools, the detail and the cache mark of a part, the caller of a call and the ``phase`` of an
@@ -14,7 +15,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -35,12 +36,22 @@ _OF_PARTS: Final = ("detail", BREAKPOINT)
 _FOREIGN_LABEL: Final = "anthropic"
 
 
-def messages_of(items: Sequence[Any], *, earlier: Sequence[Mapping[str, Any]] = ()) -> tuple[list[Json], list[Json]]:
-    """The messages, behind those of an earlier response, and the parts of the system prompt (rule 2).
+class EarlierTurns(NamedTuple):
+    """The conversation up to and with an earlier response; ``heads``: the head of its system prompt (rule 2)."""
+
+    messages: Sequence[Mapping[str, Any]] = ()
+    heads: Sequence[Json] = ()
+
+
+NO_TURNS: Final = EarlierTurns()
+
+
+def messages_of(items: Sequence[Any], *, earlier: EarlierTurns = NO_TURNS) -> tuple[list[Json], list[Json]]:
+    """The messages, behind those of an earlier response, and the head of the system prompt (rule 2).
 
     Raises BadParameter with the item that is malformed, or cannot be kept.
     """
-    turns = _Turns([dict(message) for message in earlier])
+    turns = _Turns([dict(message) for message in earlier.messages], heads=[*earlier.heads])
     for at, item in enumerate(items):
         place = f"input[{at}]"
         if not isinstance(item, dict):
@@ -53,7 +64,7 @@ def messages_of(items: Sequence[Any], *, earlier: Sequence[Mapping[str, Any]] = 
 
 def answer_of(output: Sequence[Mapping[str, Any]]) -> list[Json]:
     """The messages that a response's output is: what a later request builds on."""
-    turns = _Turns([])
+    turns = _Turns([], heads=[])
     for at, item in enumerate(output):
         _take(with_provider_ids(item), turns, place=f"output[{at}]")
     return turns.done()
@@ -62,8 +73,8 @@ def answer_of(output: Sequence[Mapping[str, Any]]) -> list[Json]:
 class _Turns:
     """Messages as they are joined (rule 1)."""
 
-    def __init__(self, messages: list[Json]) -> None:
-        self.heads: list[Json] = []
+    def __init__(self, messages: list[Json], *, heads: list[Json]) -> None:
+        self.heads = heads
         self._messages = messages
         self._joinable: str | None = None
 

@@ -34,7 +34,7 @@ from broadcaster.dialects.openai.parameters import (
 )
 from broadcaster.dialects.openai.tools import STORED_CHOICES, parse_choice, stored_choice, stored_custom_tool
 from broadcaster.dialects.openai_chat.request import RESERVED
-from broadcaster.dialects.openai_responses.input import messages_of
+from broadcaster.dialects.openai_responses.input import NO_TURNS, EarlierTurns, messages_of
 from broadcaster.dialects.openai_responses.provider_request import LOGPROBS, RESPONSES_ONLY
 from broadcaster.dialects.reading import Json
 
@@ -102,7 +102,7 @@ class ResponsesRequest:
     previous_response_id: str | None
     echo: Json = field(default_factory=dict)
 
-    def stored(self, *, earlier: Sequence[Mapping[str, Any]] = (), max_tokens: int | None = None, model: str) -> Json:
+    def stored(self, *, earlier: EarlierTurns = NO_TURNS, max_tokens: int | None = None, model: str) -> Json:
         """The request to store; ``max_tokens`` bounds an answer if the body has no bound.
 
         Raises BadParameter when the input is malformed.
@@ -117,6 +117,15 @@ class ResponsesRequest:
         if self.metadata:
             request["metadata"] = self.metadata
         return {**request, SURFACE: {"name": SURFACE_NAME, "shown": {"model": model, **self.echo}}}
+
+
+def heads_of(request: Mapping[str, Any]) -> list[Json]:
+    """The head of a stored system prompt that items of the input made: the rest of it is ``instructions``."""
+    match request:
+        case {"surface": {"name": name, "shown": shown}, "system": [*parts]} if name == SURFACE_NAME:
+            return parts[1:] if shown.get("instructions") else parts
+        case _:
+            return []
 
 
 def parse_responses_request(body: Mapping[str, Any], *, unknown: UnknownParameters = "refuse") -> ResponsesRequest:

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_responses.answer import response_id, stream_id_of
 from broadcaster.dialects.openai_responses.encode import Cancel
+from broadcaster.dialects.openai_responses.input import NO_TURNS
 from broadcaster.dialects.openai_responses.request import parse_responses_request
 from broadcaster.errors import Busy
 from broadcaster.hub.replay.resolve import Finished
@@ -122,9 +123,9 @@ async def _generation_request(
         body, unknown=services.unknown_parameters_for(body.get("model") or services.default_model)
     )
     model = parsed.model or services.default_model
-    earlier = []
+    earlier = NO_TURNS
     if parsed.previous_response_id is not None:
-        earlier = await stored.earlier_messages(services, parsed.previous_response_id, tenant=tenant)
+        earlier = await stored.earlier_turns(services, parsed.previous_response_id, tenant=tenant)
     parsed = replace(parsed, items=await stored.with_referenced_items(services, parsed.items, tenant=tenant))
     generation = GenerationRequest(
         model=model,

@@ -15,9 +15,9 @@ from broadcaster.dialects.openai.parameters import BadParameter, ItemNotFound
 from broadcaster.dialects.openai_responses.answer import stream_id_of
 from broadcaster.dialects.openai_responses.encode import RESPONSES, Cancel, ResponsesDialect
 from broadcaster.dialects.openai_responses.ids import generation_of, reference_of
-from broadcaster.dialects.openai_responses.input import answer_of
+from broadcaster.dialects.openai_responses.input import EarlierTurns, answer_of
 from broadcaster.dialects.openai_responses.provider_request import responses_input
-from broadcaster.dialects.openai_responses.request import SURFACE_NAME
+from broadcaster.dialects.openai_responses.request import SURFACE_NAME, heads_of
 from broadcaster.dialects.reading import Json
 from broadcaster.errors import UnknownStream
 from broadcaster.log.streams.pages import PAGE
@@ -82,7 +82,7 @@ async def current_response(services: Services, meta: Meta, entries: Sequence[Ent
     return JSONResponse(response, headers=naming_headers(meta, entries))
 
 
-async def earlier_messages(services: Services, response_id: str, *, tenant: str) -> list[Json]:
+async def earlier_turns(services: Services, response_id: str, *, tenant: str) -> EarlierTurns:
     """The conversation up to and with an earlier response: its messages, and its answer.
 
     Raises BadParameter when there is no such response, or it has no answer to build on; Forbidden as ``check_watches``.
@@ -99,7 +99,7 @@ async def earlier_messages(services: Services, response_id: str, *, tenant: str)
     if response["status"] not in _KNOWN_ENDS:
         raise BadParameter("previous_response_id", f"that response is {response['status']}", api_code="invalid_value")
     whole = [item for item in response["output"] if item.get("type") not in _CALLS or item.get("status") in _WHOLE]
-    return [*meta.request.get("messages", ()), *answer_of(whole)]
+    return EarlierTurns([*meta.request.get("messages", ()), *answer_of(whole)], heads_of(meta.request))
 
 
 _NOT_FOUND: Final = "previous_response_not_found"

@@ -28,6 +28,7 @@ from broadcaster.dialects.anthropic.encode import AnthropicDialect
 from broadcaster.dialects.anthropic.request import check_model
 from broadcaster.dialects.openai.parameters import WRONG_TYPE, BadParameter
 from broadcaster.dialects.openai_responses.ids import reference_of
+from broadcaster.dialects.openai_responses.input import NO_TURNS
 from broadcaster.dialects.passed.encode import whole_body
 from broadcaster.errors import Busy, InvalidInput
 from broadcaster.log.jobs.generations import GenerationRequest
@@ -39,7 +40,7 @@ from broadcaster.web.services import Arrival, Services
 from broadcaster.web.surfaces import anthropic_messages, passed_calls
 from broadcaster.web.surfaces.answering import naming_headers, started, undo, whole
 from broadcaster.web.surfaces.openai_errors import failure, openai_error, openai_error_response
-from broadcaster.web.surfaces.openai_responses_stored import earlier_messages, with_referenced_items
+from broadcaster.web.surfaces.openai_responses_stored import earlier_turns, with_referenced_items
 
 ESTIMATED_HEADER: Final = "Broadcaster-Estimated"
 
@@ -145,8 +146,8 @@ async def _earlier(services: Services, body: Mapping[str, Any], *, tenant: str) 
     listed = items if isinstance(items, list) else [items]
     if previous is None and not any(reference_of(item) for item in listed):
         return None
-    messages = [] if previous is None else await earlier_messages(services, previous, tenant=tenant)
-    return [*messages, *await with_referenced_items(services, listed, tenant=tenant)]
+    earlier = NO_TURNS if previous is None else await earlier_turns(services, previous, tenant=tenant)
+    return [*earlier.heads, *earlier.messages, *await with_referenced_items(services, listed, tenant=tenant)]
 
 
 async def _count(

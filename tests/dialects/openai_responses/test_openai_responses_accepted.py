@@ -9,7 +9,7 @@ import pytest
 from broadcaster.dialects.openai.own_fields import plain_messages, plain_tools
 from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.dialects.openai_chat.provider_request import chat_messages, chat_tools
-from broadcaster.dialects.openai_responses.input import answer_of
+from broadcaster.dialects.openai_responses.input import EarlierTurns, answer_of
 from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_tools
 from tests.dialects.openai_responses.test_openai_responses_ask import WEATHER, stored
 
@@ -19,7 +19,8 @@ def test_messages_of_the_system_alone_are_what_the_model_answers():
     (message,) = request["messages"]
     assert request["system"] == "Be brief."
     assert message == {"role": "system", "content": [{"type": "text", "text": "Tell a joke."}]}
-    assert stored(earlier=[message], input="Another.")["messages"] == [message, {"role": "user", "content": "Another."}]
+    later = stored(earlier=EarlierTurns([message]), input="Another.")
+    assert later["messages"] == [message, {"role": "user", "content": "Another."}]
 
 
 def test_metadata_of_the_client_itself_is_left_out():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadcaster.dialects.openai.parameters import BadParameter
-from broadcaster.dialects.openai_responses.input import answer_of, messages_of
+from broadcaster.dialects.openai_responses.input import NO_TURNS, EarlierTurns, answer_of, messages_of
 from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_options, responses_tools
 from broadcaster.dialects.openai_responses.request import ResponsesRequest, parse_responses_request
 from tests.dialects.anthropic.test_anthropic_laws import chars
@@ -49,7 +49,7 @@ def parsed(**fields: Any) -> ResponsesRequest:
     return parse_responses_request(sent(**fields))
 
 
-def stored(*, earlier: Any = (), **fields: Any) -> Json:
+def stored(*, earlier: EarlierTurns = NO_TURNS, **fields: Any) -> Json:
     request = parsed(**fields).stored(earlier=earlier, max_tokens=512, model="m")
     del request["surface"]
     return request

@@ -1,0 +1,66 @@
+"""Conversations that go on, every API in front of every wire: what the next request to the model holds of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from broadcaster.testing import ScriptedProvider
+from broadcaster.web.services import Services
+from tests.support.apps.wired_world import CHAT, ROUTES, WiredModel, on_every_wire
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+
+Json = dict[str, Any]
+
+RULES = {"role": "developer", "content": "Only JSON."}
+
+
+@pytest.fixture
+async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterator[Services]:
+    async with memory_services(world, routes=ROUTES) as opened:
+        yield opened
+
+
+async def posted(client: httpx2.AsyncClient, path: str, **body: Any) -> Any:
+    answer = await client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def newest(server: ScriptedProvider) -> str:
+    """The newest request to the model, as text."""
+    return json.dumps(server.requests[-1].body, ensure_ascii=False)
+
+
+# ------------------------------------------------------------------------------------------------- the earlier response
+
+
+@on_every_wire
+@pytest.mark.parametrize("instructions", [None, "Be brief."])
+async def test_the_developers_first_message_is_part_of_every_later_turn_and_instructions_are_not(
+    client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel, instructions: str | None
+) -> None:
+    own = {} if instructions is None else {"instructions": instructions}
+    first = [RULES, {"role": "user", "content": "Hi"}]
+    response = await posted(client, "/v1/responses", model=on.model, input=first, **own)
+    for turn in ("And then?", "And now?"):
+        response = await posted(
+            client, "/v1/responses", model=on.model, input=turn, previous_response_id=response["id"]
+        )
+        assert newest(server).count("Only JSON.") == 1
+        assert "Be brief." not in newest(server)
+
+
+async def test_the_developers_first_message_counts_in_every_later_turn(
+    client: httpx2.AsyncClient, server: ScriptedProvider
+) -> None:
+    counts = []
+    for first in ([{"role": "user", "content": "Hi"}], [RULES, {"role": "user", "content": "Hi"}]):
+        response = await posted(client, "/v1/responses", model=CHAT.model, input=first)
+        later = {"model": CHAT.model, "input": "And then?", "previous_response_id": response["id"]}
+        counts.append((await posted(client, "/v1/responses/input_tokens", **later))["input_tokens"])
+    assert counts[0] < counts[1]
