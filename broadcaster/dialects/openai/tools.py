@@ -3,6 +3,8 @@
 Rules
 1. ``parallel_tool_calls: false`` of OpenAI's wires is ``disable_parallel_tool_use`` inside the choice of Messages.
 2. A custom tool takes any text. A model without such tools can still call it: its schema has that text as ``input``.
+3. A model may write arguments that are not a JSON object, and clients send such a call back with an error as its
+   result. Messages requires an object, so it is empty there; OpenAI's wires get the text as it came.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any, Final
 
 from broadcaster.dialects.openai.own_fields import OPENAI
 from broadcaster.dialects.openai.parameters import WRONG_VALUE, BadParameter
-from broadcaster.dialects.reading import Json
+from broadcaster.dialects.reading import Json, json_in
 
 STORED_CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 """``tool_choice`` of OpenAI's wires → the type of a choice in Messages."""
@@ -69,6 +71,12 @@ def openai_choice(choice: Any, *, turned: Callable[[Json], Any]) -> Json:
             return {"tool_choice": OPENAI_CHOICES[type], **parallel}
         case _:
             return {"tool_choice": turned(bare), **parallel}
+
+
+def stored_arguments(text: str) -> tuple[Json, Json]:
+    """The arguments of a call as an object; if they are not one, also as they came, for its ``openai`` (rule 3)."""
+    input = json_in(text) if text.strip() else {}
+    return (input, {}) if isinstance(input, dict) else ({}, {"arguments": text})
 
 
 def stored_custom_tool(name: str, own: Json) -> Json:

@@ -23,7 +23,8 @@ from typing import Any, Final
 from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
-from broadcaster.dialects.reading import Json, json_in
+from broadcaster.dialects.openai.tools import stored_arguments
+from broadcaster.dialects.reading import Json
 
 _SYSTEM: Final = frozenset({"system", "developer"})
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
@@ -114,19 +115,13 @@ def _answer(message: Mapping[str, Any], content: str | list[Json] | None, place:
 def _call(call: Any, place: str) -> Json:
     match call:
         case {"id": str(id), "function": {"name": str(name), "arguments": str(arguments)}}:
-            input, own = _arguments(arguments)
+            input, own = stored_arguments(arguments)
         case {"id": str(id), "custom": {"name": str(name), "input": str(text)}}:
             input, own = {"input": text}, {"type": "custom", "input": text}
         case _:
             raise BadParameter(place, "must have an id, and a function with name and arguments", api_code=WRONG_VALUE)
     own |= {key: value for key, value in call.items() if key not in _CALL and value is not None}
     return {"type": "tool_use", "id": id, "name": name, "input": input, **({OPENAI: own} if own else {})}
-
-
-def _arguments(text: str) -> tuple[Json, Json]:
-    """The arguments as an object; if they are not one, also as they came (rule 3)."""
-    input = json_in(text)
-    return (input, {}) if isinstance(input, dict) else ({}, {"arguments": text})
 
 
 def _add_result(stored: list[Json], message: Mapping[str, Any], place: str) -> None:

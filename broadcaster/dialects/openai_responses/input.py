@@ -7,9 +7,10 @@ Rules
    on an earlier response has the head of that response too.
 3. A thought of Claude's is restored from what was sealed in it. OpenAI's is kept as it is. A thought that holds nothing
    that a provider could read back is left out, and so are calls that another provider ran by itself.
-4. Calls of custom tools, the detail and the cache mark of a part, the caller of a call and the ``phase`` of an
-   assistant's message are stored under ``openai``, because no other wire knows them. Messages has no form for the other
-   items of this API (what it ran itself): they are kept as parts, and a provider that does not know them refuses them.
+4. Calls of custom tools, arguments that are not a JSON object, the detail and the cache mark of a part, the caller of a
+   call and the ``phase`` of an assistant's message are stored under ``openai``, because no other wire knows them.
+   Messages has no form for the other items of this API (what it ran itself): they are kept as parts, and a provider
+   that does not know them refuses them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from broadcaster.core.requests.excerpts import excerpt_of
 from broadcaster.dialects.openai.namespaces import NAMESPACE, Namespaced
 from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
+from broadcaster.dialects.openai.tools import stored_arguments
 from broadcaster.dialects.openai_responses.ids import with_provider_ids
 from broadcaster.dialects.openai_responses.provider_request import NATIVE_ITEMS, PHASE, RESPONSES_ONLY
 from broadcaster.dialects.openai_responses.sealed import unseal
@@ -114,9 +114,9 @@ def _take(item: Json, turns: _Turns, *, place: str) -> None:
         case {"role": str(role), "content": content} if type == "message":
             _take_message(role, content, turns, place=place, phase=item.get(PHASE))
         case {"type": "function_call", "call_id": str(id), "name": str(name)}:
-            input = _arguments(item.get("arguments"), place=place)
+            input, own = _arguments(item.get("arguments"), place=place)
             call = {"type": "tool_use", "id": id, **_called(name, item), "input": input}
-            turns.join("assistant", [_with_own(call, _caller(item))])
+            turns.join("assistant", [_with_own(call, own | _caller(item))])
         case {"type": "custom_tool_call", "call_id": str(id), "name": str(name), "input": str(text)}:
             own = {"type": "custom", "input": text}
             call = {"type": "tool_use", "id": id, "name": name, "input": {"input": text}, OPENAI: own}
@@ -213,13 +213,10 @@ def _source(part: Json, *names: str, place: str) -> Json:
     raise BadParameter(place, f"needs one of file_id, {', '.join(names)}", api_code=MISSING)
 
 
-def _arguments(text: Any, *, place: str) -> Any:
+def _arguments(text: Any, *, place: str) -> tuple[Json, Json]:
     if not isinstance(text, str):
         raise BadParameter(f"{place}.arguments", "arguments must be JSON text", api_code=WRONG_TYPE)
-    try:
-        return msgspec.json.decode(text) if text.strip() else {}
-    except (msgspec.DecodeError, RecursionError):
-        raise BadParameter(f"{place}.arguments", "arguments must be JSON", api_code=WRONG_VALUE) from None
+    return stored_arguments(text)
 
 
 def _result(output: Any, *, place: str) -> Any:

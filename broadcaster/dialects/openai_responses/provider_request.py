@@ -181,8 +181,9 @@ def _item_of(part: Any) -> Json | None:
             input = own_fields(part).get("input", "")
             return {"type": "custom_tool_call", "call_id": id, "name": name, "input": input, **_kept(part)}
         case {"type": "tool_use", "id": id, "name": name}:
-            call = {**_call(id, name, part.get("input", {})), **_kept(part)}
-            return {**call, **bare(name, own_fields(part).get(NAMESPACE))}
+            own = own_fields(part)
+            call = {**_call(id, name, own.get("arguments") or part.get("input", {})), **_kept(part)}
+            return {**call, **bare(name, own.get(NAMESPACE))}
         case {"type": "tool_result", "tool_use_id": id}:
             return {**_result(id, part.get("content"), is_error=part.get("is_error") is True), **_kept(part)}
         case {"type": str(type)} if type in _ITEMS:

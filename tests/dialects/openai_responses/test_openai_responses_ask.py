@@ -248,9 +248,9 @@ def test_fields_that_only_openai_knows_come_back_in_its_format():
             "missing_required_parameter",
         ),
         (
-            {"input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": "{"}]},
+            {"input": [{"type": "function_call", "call_id": "a", "name": "f", "arguments": {}}]},
             "input[0].arguments",
-            "invalid_value",
+            "invalid_type",
         ),
         ({"tools": [{"type": "function"}]}, "tools[0].name", "missing_required_parameter"),
         ({"tools": [{"name": "f"}]}, "tools[0].type", "missing_required_parameter"),

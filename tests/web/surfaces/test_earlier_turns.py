@@ -11,12 +11,13 @@ import pytest
 
 from broadcaster.testing import ScriptedProvider
 from broadcaster.web.services import Services
-from tests.support.apps.wired_world import CHAT, ROUTES, WiredModel, on_every_wire
+from tests.support.apps.wired_world import CHAT, MESSAGES, ROUTES, WiredModel, call, on_every_wire, text
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 
 Json = dict[str, Any]
 
 RULES = {"role": "developer", "content": "Only JSON."}
+WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
 
 
 @pytest.fixture
@@ -64,3 +65,30 @@ async def test_the_developers_first_message_counts_in_every_later_turn(
         later = {"model": CHAT.model, "input": "And then?", "previous_response_id": response["id"]}
         counts.append((await posted(client, "/v1/responses/input_tokens", **later))["input_tokens"])
     assert counts[0] < counts[1]
+
+
+# ---------------------------------------------------------------------------------------------------- what is sent back
+
+
+@on_every_wire
+@pytest.mark.parametrize("by_id", [True, False])
+@pytest.mark.parametrize("arguments", ['{"city', "[1]"])
+async def test_a_call_whose_arguments_are_no_object_can_be_answered(
+    client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel, arguments: str, by_id: bool
+) -> None:
+    server.script(on.model, on.script(call("weather", arguments, id="call_a")), on.script(text("Sorry.")))
+    first = await posted(client, "/v1/responses", model=on.model, input="The weather?", tools=[WEATHER])
+    (called,) = first["output"]
+    assert called["arguments"] == arguments
+    output = {"type": "function_call_output", "call_id": "call_a", "output": "these are not arguments"}
+    later: Json = {"input": [output], "previous_response_id": first["id"]}
+    if not by_id:
+        later = {"input": [{"role": "user", "content": "The weather?"}, called, output]}
+    await posted(client, "/v1/responses", model=on.model, tools=[WEATHER], **later)
+    body = server.requests[-1].body
+    if on is MESSAGES:
+        assert body["messages"][1]["content"][0]["input"] == {}
+    elif on is CHAT:
+        assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == arguments
+    else:
+        assert body["input"][1]["arguments"] == arguments
