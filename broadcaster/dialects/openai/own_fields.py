@@ -1,6 +1,6 @@
-"""The fields of a stored request that only OpenAI's wires have, removed or translated for other wires.
+"""What of a stored request only OpenAI's wires have, removed or translated for other wires.
 
-These fields stand under the key ``openai`` of the request, a message, a part or a tool (openai_chat/request.py).
+Its fields stand under the key ``openai`` of the request, a message, a part or a tool (openai_chat/request.py).
 
 Rules
 1. Fields that express a preference (a seed, an effort, a penalty, the detail of an image) are left out.
@@ -10,6 +10,9 @@ Rules
    every model, and an answer without it is a good one. The provider refuses a search that is forced.
 4. A conversation of the Messages API begins with a turn of the user. System messages become that turn where they begin
    a conversation and no turn of the user follows them.
+5. Reasoning that OpenAI sealed, and the tools that it ran with their results, are records for its Responses API, and
+   left out: a conversation can change its model, and a fallback can be on another wire. An answer without any other
+   part is left out too. Items that hold more of the conversation (``compaction``) stay, and the provider refuses them.
 """
 
 from __future__ import annotations
@@ -29,6 +32,12 @@ BREAKPOINT: Final = "prompt_cache_breakpoint"
 """The mark on a part where a prompt that OpenAI keeps ends; both of its wires have it under this name."""
 _PROVIDER_RECORDS: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
+_RESPONSES_RECORDS: Final = frozenset(
+    {
+        *("reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"),
+        *("mcp_call", "mcp_list_tools"),
+    }
+)
 _SEARCH: Final = re.compile(r"web_search(_preview)?(_\d{4}_\d\d_\d\d)?")
 """The types of that tool. Anthropic's own search has a type that ends in eight digits."""
 
@@ -55,6 +64,11 @@ def is_provider_record(type: object) -> bool:
     return isinstance(type, str) and (type in _PROVIDER_RECORDS or type.endswith(_RESULT_SUFFIX))
 
 
+def is_responses_record(type: object) -> bool:
+    """Whether a part of this type is a record of OpenAI's Responses API for itself (rule 5)."""
+    return isinstance(type, str) and type in _RESPONSES_RECORDS
+
+
 def document_parts(part: Mapping[str, Any]) -> list[Any]:
     """The parts of a document of text or of parts, behind a text with its title and its sender's context."""
     source = part["source"]
@@ -65,8 +79,11 @@ def document_parts(part: Mapping[str, Any]) -> list[Any]:
 
 
 def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
-    """The messages without those fields, down to the parts of tool results; the input of a call stays as it is."""
-    plain = [_plain(message) for message in messages]
+    """The messages without those fields, down to the parts of tool results; the input of a call stays as it is.
+
+    Without the records of rule 5, too.
+    """
+    plain = [kept for message in messages if not _is_empty(kept := _message(message))]
     head = list(takewhile(lambda message: message.get("role") == "system", plain))
     rest = plain[len(head) :]
     if rest and rest[0].get("role") == "user":
@@ -118,6 +135,23 @@ def unmet(own: Mapping[str, Any]) -> str | None:
 def wants_json_object(fields: Mapping[str, Any]) -> bool:
     """Whether the answer is to be any JSON object."""
     return is_json_object(own_fields(fields).get("response_format"))
+
+
+def _message(message: Mapping[str, Any]) -> Json:
+    """A message without records (rule 5)."""
+    plain = _plain(message)
+    if isinstance(content := plain.get("content"), list):
+        plain["content"] = [part for part in content if not _is_record(part)]
+    return plain
+
+
+def _is_empty(message: Json) -> bool:
+    """Whether it is an answer of which nothing is left (rule 5)."""
+    return message.get("role") == "assistant" and message.get("content") == []
+
+
+def _is_record(part: Any) -> bool:
+    return isinstance(part, Mapping) and is_responses_record(part.get("type"))
 
 
 def _plain(holder: Mapping[str, Any]) -> Json:

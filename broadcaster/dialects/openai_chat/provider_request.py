@@ -4,7 +4,8 @@ Rules
 1. What already has the wire's own shape passes untouched, and so does what has no form there: the provider's refusal
    names it, and nothing of a request is lost in silence.
 2. Only another provider's records for itself are left out: thinking, and tools which that provider ran with their
-   results. Marks for it on what stays (``cache_control``, ``citations``) are left out too.
+   results, whether they are Anthropic's or those of the Responses API. An answer of these alone is left out whole.
+   Marks for it on what stays (``cache_control``, ``citations``) are left out too.
 3. Results of tools are messages of their own and stand right behind the calls, before the rest of their message. They
    are text: images and documents of a result open the rest.
 4. A single text part becomes a string, as do all texts of an answer: not every server takes a list there.
@@ -25,6 +26,7 @@ from broadcaster.dialects.openai.own_fields import (
     breakpoint_of,
     document_parts,
     is_provider_record,
+    is_responses_record,
     own_fields,
     without_own_fields,
     without_search,
@@ -50,7 +52,7 @@ def chat_messages(messages: Sequence[Part], *, system: str | Sequence[Part] | No
         if not isinstance(content, list | tuple):
             encoded.append(dict(message))
         elif message.get("role") == "assistant":
-            encoded.append(_answer(message, content))
+            encoded += _answer(message, content)
         else:
             encoded += _messages(message, content)
     return encoded
@@ -81,24 +83,26 @@ def _named_choice(choice: Json) -> Json:
             return choice
 
 
-def _answer(message: Part, content: Sequence[Any]) -> Json:
-    """A message of the assistant: its text, and the calls beside it."""
+def _answer(message: Part, content: Sequence[Any]) -> list[Json]:
+    """A message of the assistant: its text, and the calls beside it; no message if it held records alone (rule 2)."""
     calls: list[Any] = [*(message.get("tool_calls") or ())]
     kept: list[Any] = []
     for part in content:
         match part:
             case {"type": "tool_use", "id": id, "name": name}:
                 calls.append(_call(part, id, name))
-            case {"type": type} if is_provider_record(type):
+            case {"type": type} if is_provider_record(type) or is_responses_record(type):
                 pass
             case _:
                 kept.append(part)
+    if content and not (kept or calls):
+        return []
     parts = _parts(kept)
     text: Any = "".join(part["text"] for part in parts) if all(map(_is_text, parts)) else parts
     answer = {**message, "content": text}
     if calls:
         answer |= {"content": text or None, "tool_calls": calls}
-    return answer
+    return [answer]
 
 
 def _call(part: Part, id: Any, name: Any) -> Json:

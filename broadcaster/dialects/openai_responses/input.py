@@ -9,8 +9,8 @@ Rules
    that a provider could read back is left out, and so are calls that another provider ran by itself.
 4. Calls of custom tools, arguments that are not a JSON object, the detail and the cache mark of a part, the caller of a
    call and the ``phase`` of an assistant's message are stored under ``openai``, because no other wire knows them.
-   Messages has no form for the other items of this API (what it ran itself): they are kept as parts, and a provider
-   that does not know them refuses them.
+   Messages has no form for the other items of this API: they are kept as parts. Other wires leave out what it ran
+   itself (openai/own_fields.py, rule 5), and refuse the rest.
 """
 
 from __future__ import annotations

@@ -66,3 +66,22 @@ def test_the_caller_of_a_call_comes_back_to_this_wire_and_no_other():
 def test_what_a_program_of_the_provider_ran_can_be_built_on():
     program = {"type": "program", "id": "prog_1", "call_id": "call_p", "code": "f()", "fingerprint": "x"}
     assert answer_of([program]) == [{"role": "assistant", "content": [program]}]
+
+
+@pytest.mark.parametrize(
+    "type", ["web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call"]
+)
+def test_a_tool_that_openai_ran_comes_back_to_its_wire_and_no_other(type: str):
+    ran: Any = {"type": type, "id": "ran_1", "status": "completed"}
+    text: Any = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Found."}]}
+    messages = answer_of([ran, text])
+    assert responses_input(messages)[0] == ran
+    assert chat_messages(messages, system=None) == [{"role": "assistant", "content": "Found."}]
+    assert plain_messages(messages) == [{"role": "assistant", "content": [{"type": "text", "text": "Found."}]}]
+    assert chat_messages(answer_of([ran]), system=None) == plain_messages(answer_of([ran])) == []
+
+
+def test_a_summary_of_the_conversation_is_not_left_out_in_silence():
+    messages = answer_of([{"type": "compaction", "id": "cmp_1", "encrypted_content": "ZW5j"}])
+    assert [message["content"][0]["type"] for message in chat_messages(messages, system=None)] == ["compaction"]
+    assert [message["content"][0]["type"] for message in plain_messages(messages)] == ["compaction"]

@@ -12,7 +12,6 @@ import pytest
 from broadcaster.testing import ScriptedProvider, responses_wire, wire
 from broadcaster.web.services import Services
 from tests.support.apps.wired_world import (
-    CHAT,
     MESSAGES,
     RESPONSES,
     ROUTES,
@@ -311,11 +310,16 @@ def check_sealed(server: ScriptedProvider, on: WiredModel) -> None:
     assert body["store"] is False
 
 
-@pytest.mark.parametrize("on", [CHAT], ids=str)
-async def test_a_thought_of_another_provider_is_not_sent_to_a_chat_server(
-    client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel
+@on_every_wire
+@pytest.mark.parametrize("of", SEALED, ids=str)
+async def test_a_thought_of_another_provider_is_not_sent_to_a_model_on_another_wire(
+    client: httpx2.AsyncClient, server: ScriptedProvider, of: WiredModel, on: WiredModel
 ) -> None:
-    server.script(MESSAGES.model, MESSAGES.script(*SEALED[MESSAGES]))
-    first = await responses(client, model=MESSAGES.model)
-    await responses(client, model=on.model, input="And now?", previous_response_id=first["id"])
-    assert SEAL not in json.dumps(server.requests[-1].body, ensure_ascii=False)
+    server.script(of.model, of.script(*SEALED[of]), of.script(SEALED[of][0]))
+    first = await responses(client, model=of.model)
+    second = await responses(client, model=of.model, input="Well?", previous_response_id=first["id"])
+    await responses(client, model=on.model, input="And now?", previous_response_id=second["id"])
+    body = server.requests[-1].body
+    assert (SEAL in json.dumps(body, ensure_ascii=False)) == (of is on)
+    assert ("reasoning" in str(body)) == (of is on is RESPONSES)
+    assert all(each.get("content") or each.get("tool_calls") for each in body.get("messages", ()))
