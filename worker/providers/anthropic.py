@@ -163,8 +163,8 @@ def _body(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
     if request.temperature is not None:
         body["temperature"] = request.temperature
     body |= {"model": request.model, "messages": plain_messages(request.messages), "stream": True}
-    if request.system is not None:
-        body["system"] = plain_system(request.system)
+    if system := plain_system(request.system):
+        body["system"] = system
     if tools := plain_tools(request.tools):
         body["tools"] = tools
     json_tool = with_json_answer(body) if wants_json_object(request.extra) else None

@@ -13,6 +13,9 @@ Rules
 5. Reasoning that OpenAI sealed, and the tools that it ran with their results, are records for its Responses API, and
    left out: a conversation can change its model, and a fallback can be on another wire. An answer without any other
    part is left out too. Items that hold more of the conversation (``compaction``) stay, and the provider refuses them.
+6. The Messages API refuses an empty text, and a message with no other texts than blank ones. An answer may be empty,
+   and clients send it back: such texts are left out, and so are such messages of the assistant and the system. A
+   message of the user stays, and the provider refuses it.
 """
 
 from __future__ import annotations
@@ -81,9 +84,9 @@ def document_parts(part: Mapping[str, Any]) -> list[Any]:
 def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
     """The messages without those fields, down to the parts of tool results; the input of a call stays as it is.
 
-    Without the records of rule 5, too.
+    What rules 5 and 6 leave out is missing too.
     """
-    plain = [kept for message in messages if not _is_empty(kept := _message(message))]
+    plain = [kept for message in messages if not _is_empty(kept := _plain(message))]
     head = list(takewhile(lambda message: message.get("role") == "system", plain))
     rest = plain[len(head) :]
     if rest and rest[0].get("role") == "user":
@@ -92,8 +95,8 @@ def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
 
 
 def plain_system(system: Any) -> Any:
-    """The system prompt without those fields."""
-    return [_part(part) for part in system] if isinstance(system, list | tuple) else system
+    """The system prompt without those fields, and without empty texts (rule 6)."""
+    return _kept([_part(part) for part in system]) if isinstance(system, list | tuple) else system
 
 
 def plain_tools(tools: Iterable[Mapping[str, Any]]) -> list[Json]:
@@ -137,17 +140,21 @@ def wants_json_object(fields: Mapping[str, Any]) -> bool:
     return is_json_object(own_fields(fields).get("response_format"))
 
 
-def _message(message: Mapping[str, Any]) -> Json:
-    """A message without records (rule 5)."""
-    plain = _plain(message)
-    if isinstance(content := plain.get("content"), list):
-        plain["content"] = [part for part in content if not _is_record(part)]
-    return plain
-
-
 def _is_empty(message: Json) -> bool:
-    """Whether it is an answer of which nothing is left (rule 5)."""
-    return message.get("role") == "assistant" and message.get("content") == []
+    """Whether nothing is left of a message, and its conversation is the same without it (rules 5 and 6)."""
+    content = message.get("content")
+    return message.get("role") != "user" and (content == [] or (isinstance(content, str) and not content.strip()))
+
+
+def _kept(parts: list[Any]) -> list[Any]:
+    """Those of the parts that the Messages API accepts (rules 5 and 6)."""
+    texts = [part["text"] for part in parts if _is_text(part)]
+    is_blank = not any(map(str.strip, texts))
+    return [part for part in parts if not (_is_record(part) or (_is_text(part) and (is_blank or not part["text"])))]
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _is_record(part: Any) -> bool:
@@ -158,7 +165,7 @@ def _plain(holder: Mapping[str, Any]) -> Json:
     """A message or a tool's result: both hold parts."""
     plain = without_own_fields(holder)
     if isinstance(content := plain.get("content"), list | tuple):
-        plain["content"] = [_part(part) for part in content]
+        plain["content"] = _kept([_part(part) for part in content])
     return plain
 
 

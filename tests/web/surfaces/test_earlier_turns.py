@@ -92,3 +92,25 @@ async def test_a_call_whose_arguments_are_no_object_can_be_answered(
         assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == arguments
     else:
         assert body["input"][1]["arguments"] == arguments
+
+
+EMPTY = {"type": "text", "text": ""}
+
+
+@pytest.mark.parametrize("answer", ["", " \n", [EMPTY], [{"type": "text", "text": "\n"}, EMPTY]])
+async def test_an_answer_without_text_ends_no_conversation_with_claude(
+    client: httpx2.AsyncClient, server: ScriptedProvider, answer: Any
+) -> None:
+    history = [
+        {"role": "system", "content": [EMPTY]},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": [EMPTY, {"type": "text", "text": "Hello?"}]},
+    ]
+    await posted(client, "/v1/chat/completions", model=MESSAGES.model, messages=history)
+    body = server.requests[-1].body
+    assert body["messages"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "user", "content": [{"type": "text", "text": "Hello?"}]},
+    ]
+    assert "system" not in body
