@@ -1,4 +1,4 @@
-"""What the Messages API refuses for its emptiness, in a conversation that OpenAI accepts."""
+"""What the Messages API refuses, and OpenAI accepts: texts without content, and thinking that ends an answer."""
 
 from __future__ import annotations
 
@@ -47,3 +47,9 @@ def test_an_answer_and_a_later_message_of_the_system_without_any_text_are_left_o
 def test_a_system_prompt_has_no_empty_text():
     assert plain_system([EMPTY, TEXT]) == [TEXT]
     assert plain_system([EMPTY]) == []
+
+
+def test_an_answer_does_not_end_in_thinking():
+    assert kept("assistant", THOUGHT, TEXT, THOUGHT, REDACTED) == [THOUGHT, TEXT]
+    assert kept("assistant", THOUGHT, CALL, THOUGHT, EMPTY) == [THOUGHT, CALL]
+    assert kept("assistant", REDACTED, THOUGHT) == []

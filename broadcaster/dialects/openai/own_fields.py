@@ -16,6 +16,8 @@ Rules
 6. The Messages API refuses an empty text, and a message with no other texts than blank ones. An answer may be empty,
    and clients send it back: such texts are left out, and so are such messages of the assistant and the system. A
    message of the user stays, and the provider refuses it.
+7. It refuses an answer that ends in thinking. Where the call that followed was cut off or has no result, the thinking
+   is left out too.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ OPENAI: Final = "openai"
 """The key of what only OpenAI's wires know, under the names of chat completions."""
 BREAKPOINT: Final = "prompt_cache_breakpoint"
 """The mark on a part where a prompt that OpenAI keeps ends; both of its wires have it under this name."""
-_PROVIDER_RECORDS: Final = frozenset({"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"})
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
+_PROVIDER_RECORDS: Final = frozenset({*_THOUGHTS, "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
 _RESPONSES_RECORDS: Final = frozenset(
     {
@@ -84,9 +87,9 @@ def document_parts(part: Mapping[str, Any]) -> list[Any]:
 def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[Json]:
     """The messages without those fields, down to the parts of tool results; the input of a call stays as it is.
 
-    What rules 5 and 6 leave out is missing too.
+    What rules 5 to 7 leave out is missing too.
     """
-    plain = [kept for message in messages if not _is_empty(kept := _plain(message))]
+    plain = [kept for message in messages if not _is_empty(kept := _message(message))]
     head = list(takewhile(lambda message: message.get("role") == "system", plain))
     rest = plain[len(head) :]
     if rest and rest[0].get("role") == "user":
@@ -140,8 +143,21 @@ def wants_json_object(fields: Mapping[str, Any]) -> bool:
     return is_json_object(own_fields(fields).get("response_format"))
 
 
+def _message(message: Mapping[str, Any]) -> Json:
+    plain = _plain(message)
+    content = plain.get("content")
+    if plain.get("role") == "assistant" and isinstance(content, list):
+        while content and _is_thought(content[-1]):  # rule 7
+            content.pop()
+    return plain
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") in _THOUGHTS
+
+
 def _is_empty(message: Json) -> bool:
-    """Whether nothing is left of a message, and its conversation is the same without it (rules 5 and 6)."""
+    """Whether nothing is left of a message, and its conversation is the same without it (rules 5 to 7)."""
     content = message.get("content")
     return message.get("role") != "user" and (content == [] or (isinstance(content, str) and not content.strip()))
 

@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from broadcaster.testing import ScriptedProvider
+from broadcaster.testing import ScriptedProvider, wire
 from broadcaster.web.services import Services
-from tests.support.apps.wired_world import CHAT, MESSAGES, ROUTES, WiredModel, call, on_every_wire, text
+from tests.support.apps.wired_world import CHAT, MESSAGES, ROUTES, WiredModel, call, on_every_wire, own, text
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 
 Json = dict[str, Any]
@@ -45,9 +45,9 @@ def newest(server: ScriptedProvider) -> str:
 async def test_the_developers_first_message_is_part_of_every_later_turn_and_instructions_are_not(
     client: httpx2.AsyncClient, server: ScriptedProvider, on: WiredModel, instructions: str | None
 ) -> None:
-    own = {} if instructions is None else {"instructions": instructions}
+    given = {} if instructions is None else {"instructions": instructions}
     first = [RULES, {"role": "user", "content": "Hi"}]
-    response = await posted(client, "/v1/responses", model=on.model, input=first, **own)
+    response = await posted(client, "/v1/responses", model=on.model, input=first, **given)
     for turn in ("And then?", "And now?"):
         response = await posted(
             client, "/v1/responses", model=on.model, input=turn, previous_response_id=response["id"]
@@ -114,3 +114,36 @@ async def test_an_answer_without_text_ends_no_conversation_with_claude(
         {"role": "user", "content": [{"type": "text", "text": "Hello?"}]},
     ]
     assert "system" not in body
+
+
+def ends_of_answers(server: ScriptedProvider) -> list[str]:
+    """The last part of each answer in the newest request to Claude."""
+    answers = [each for each in server.requests[-1].body["messages"] if each["role"] == "assistant"]
+    return [each["content"][-1]["type"] for each in answers]
+
+
+@pytest.mark.parametrize("before", [[], [{"type": "text", "text": "Let me look."}]])
+async def test_a_thought_whose_call_has_no_result_is_not_the_end_of_an_answer_from_a_page(
+    client: httpx2.AsyncClient, server: ScriptedProvider, before: list[Json]
+) -> None:
+    thought = {"type": "reasoning", "text": "Hm.", "providerMetadata": {"anthropic": {"signature": "c2ln"}}}
+    stopped = {"type": "tool-weather", "toolCallId": "a", "state": "input-available", "input": {}}
+    parts = [{"type": "step-start"}, *before, thought, stopped]
+    history = [
+        {"id": "m", "role": "user", "parts": [{"type": "text", "text": "The weather?"}]},
+        {"id": "n", "role": "assistant", "parts": parts},
+    ]
+    answer = await client.post("/api/chat", json={"id": "c", "model": MESSAGES.model, "messages": history})
+    assert answer.status_code == 200, answer.text
+    assert ends_of_answers(server) == [part["type"] for part in before]
+
+
+async def test_a_thought_whose_call_was_cut_off_is_not_the_end_of_an_answer_from_responses(
+    client: httpx2.AsyncClient, server: ScriptedProvider
+) -> None:
+    parts = own(wire.thinking("Hm.", signature="c2ln")), call("weather", '{"city', id="a")
+    server.script(MESSAGES.model, MESSAGES.script(*parts, reason="max_tokens"), MESSAGES.script(text("Hello")))
+    first = await posted(client, "/v1/responses", model=MESSAGES.model, input="The weather?", tools=[WEATHER])
+    assert [(item["type"], item.get("status")) for item in first["output"]][1:] == [("function_call", "incomplete")]
+    await posted(client, "/v1/responses", model=MESSAGES.model, previous_response_id=first["id"])
+    assert ends_of_answers(server) == []
