@@ -8,7 +8,8 @@ Rules
    ``finish_reason`` on the end's. Fields of the chunk itself ride on the start, and on the end if they have changed
    since. A field that repeats its value is sent once; ``obfuscation`` is padding and dropped.
 4. ``finish_reason`` makes the answer whole. ``[DONE]`` is the terminal event, or, if the stream ends without it,
-   ``flush``; only then the parts close, since some servers send the reason early. What follows is ignored.
+   ``flush``; only then the parts close, since some servers send the reason early. What follows is ignored. The reason
+   ``stop`` of an answer with calls is ``tool-calls``: OpenAI sends it behind a forced call, some servers behind any.
 5. ``[DONE]`` without a ``finish_reason`` is no end: proxies write it after an answer that broke off above them.
 6. An error ends the stream, wherever it stands: ``{"error": …}``, ``{"object": "error"}``, ``event: error``, a reason
    of FAILED_REASONS. What came before is still returned, the failure is raised by the next call.
@@ -200,6 +201,8 @@ class OpenAIChatDecoder(EventStreamDecoder):
         self._parts.close(out)
         raw = self._finish_reason
         reason = wire.FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else "other"
+        if reason == "stop" and self._parts.has_calls:
+            reason = "tool-calls"
         if self._parts.has_refusal:
             reason = "content-filter"
         extras = metadata({"finishReason": raw, **self._end})

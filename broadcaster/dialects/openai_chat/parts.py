@@ -46,6 +46,7 @@ class ChatParts:
 
     def __init__(self, meter: OutputMeter) -> None:
         self.has_refusal = False
+        self.has_calls = False
         self._meter = meter
         self._count = 0
         self._kind: TextKind | None = None
@@ -68,6 +69,7 @@ class ChatParts:
         if self._calls.take(fragment, place, events):
             self._close_written(out)
             self._count += 1
+            self.has_calls = True
         out += events
 
     def cite(self, annotation: Json, out: list[ev.Event]) -> bool:

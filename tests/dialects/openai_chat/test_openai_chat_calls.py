@@ -3,6 +3,8 @@
 import pytest
 
 from broadcaster.core import events as ev
+from broadcaster.dialects.anthropic.encode import AnthropicDialect
+from tests.dialects.anthropic.anthropic_reading import entries_of
 from tests.dialects.decoding import the
 from tests.dialects.openai_chat.chat_streams import (
     DONE,
@@ -165,6 +167,16 @@ def test_the_function_call_of_the_older_wire_is_a_call():
     assert the(ev.Finish, events) == ev.Finish(
         finish_reason="tool-calls", provider_metadata=metadata(finishReason="function_call")
     )
+
+
+@pytest.mark.parametrize("name", ["tool with an empty first fragment", "function call of the older wire"])
+def test_an_answer_that_ends_normally_with_calls_ends_with_calls(name: str):
+    raw = STREAMS[name].replace(b'"finish_reason":"tool_calls"', b'"finish_reason":"stop"')
+    raw = raw.replace(b'"finish_reason":"function_call"', b'"finish_reason":"stop"')
+    events = decode(raw)
+    ended: Json = {"finish_reason": "tool-calls", "provider_metadata": metadata(finishReason="stop")}
+    assert events[-2:] == [ev.FinishStep(**ended), ev.Finish(**ended)]
+    assert b'"stop_reason":"tool_use"' in AnthropicDialect().open("gen_1").encode(entries_of(events))
 
 
 def test_an_empty_list_of_calls_is_none():
