@@ -38,6 +38,7 @@ from broadcaster.dialects.reading import EventStreamDecoder, Json, extras_of, js
 _plain_decoder: Final = msgspec.json.Decoder(wire.PlainChunk)
 
 _ERROR: Final = "error"
+_REASONS: Final = wire.FINISH_REASONS | wire.SERVER_REASONS
 
 
 class OpenAIChatDecoder(EventStreamDecoder):
@@ -200,7 +201,7 @@ class OpenAIChatDecoder(EventStreamDecoder):
         """Rule 4."""
         self._parts.close(out)
         raw = self._finish_reason
-        reason = wire.FINISH_REASONS.get(raw, "other") if isinstance(raw, str) else "other"
+        reason = _REASONS.get(raw, "other") if isinstance(raw, str) else "other"
         if reason == "stop" and self._parts.has_calls:
             reason = "tool-calls"
         if self._parts.has_refusal:

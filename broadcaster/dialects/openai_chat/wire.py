@@ -68,7 +68,18 @@ FINISH_REASONS: Final[dict[str, FinishReason]] = {
     "function_call": "tool-calls",
     "content_filter": "content-filter",
 }
-"""Finish reasons of the wire; one that is not here becomes ``other``. The raw one is always in the metadata."""
+"""Finish reasons of the wire."""
+
+SERVER_REASONS: Final[dict[str, FinishReason]] = {
+    "eos": "stop",  # Together
+    # Gateways before Claude, which leave its own reasons as they are.
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool-calls",
+    "max_tokens": "length",
+}
+"""Reasons that some servers send for these; no client is sent one. One that is in neither table becomes ``other``. The
+raw one is always in the metadata."""
 
 FAILED_REASONS: Final[dict[str, ProviderFault]] = {
     "error": ERROR,  # OpenRouter, vLLM

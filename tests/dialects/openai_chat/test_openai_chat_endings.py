@@ -6,13 +6,17 @@ import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
+from broadcaster.dialects.openai_chat.encode import ChatDialect
+from broadcaster.dialects.openai_responses.encode import ResponsesDialect
 from broadcaster.errors import ProviderFailed
+from tests.dialects.anthropic.anthropic_reading import entries_of
 from tests.dialects.decoding import the
 from tests.dialects.openai_chat.chat_streams import (
     DONE,
     STREAMS,
     TEXT,
     Json,
+    answer,
     choice,
     chunk,
     delta,
@@ -32,6 +36,11 @@ from tests.dialects.openai_chat.test_openai_chat_decode import content, decode, 
         ("tool_calls", "tool-calls"),
         ("function_call", "tool-calls"),
         ("content_filter", "content-filter"),
+        ("eos", "stop"),
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("tool_use", "tool-calls"),
+        ("max_tokens", "length"),
         ("a_newer_reason", "other"),
         (7, "other"),
     ],
@@ -40,6 +49,12 @@ def test_every_finish_reason_is_mapped_and_kept(raw: Any, finish_reason: ev.Fini
     step, finish = decode(stream(first(), last(raw), DONE))[-2:]
     assert step == ev.FinishStep(finish_reason=finish_reason, provider_metadata=metadata(finishReason=raw))
     assert finish == ev.Finish(finish_reason=finish_reason, provider_metadata=metadata(finishReason=raw))
+
+
+def test_a_servers_own_reason_makes_a_whole_answer_and_no_client_is_sent_it():
+    entries = entries_of(decode(answer(wrote("Hi"), finish_reason="eos")))
+    assert b'"type":"response.completed"' in ResponsesDialect().open("gen_1").encode(entries)
+    assert b'"finish_reason":"stop"' in ChatDialect().open("gen_1").encode(entries)
 
 
 @pytest.mark.parametrize("name", ["no end after the reason", "no end after the counts", "torn after the reason"])
