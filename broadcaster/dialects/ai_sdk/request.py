@@ -9,6 +9,8 @@ Rules
 4. Left out are parts that models do not read: sources, ``data-*``, borders of steps, files that a model made, and
    unknown types.
 5. A part that a model should read but cannot be given is refused with its place: ``BadUiMessage``.
+6. The input of a call is an object, as providers require. Any other one (arguments that were cut off, the text of a
+   custom tool) stays as it came under ``openai``, as in openai_chat/messages.py; other providers get an empty object.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from broadcaster.core.requests.excerpts import excerpt_of
+from broadcaster.dialects.openai.own_fields import OPENAI
 from broadcaster.dialects.reading import Json, as_text
 from broadcaster.errors import InvalidInput
 
@@ -185,8 +188,7 @@ class _UiMessageParts:
         state = part.get("state")
         if not isinstance(state, str) or state not in _ANSWERED:
             return [], []
-        input = part.get("input", part.get("rawInput"))
-        call: Json = {"type": "tool_use", "id": id, "name": name, "input": {} if input is None else input}
+        call: Json = {"type": "tool_use", "id": id, "name": name, **_input(part.get("input", part.get("rawInput")))}
         if part.get("providerExecuted"):
             return _provider_run(part, call), []
         return [call], [{"type": "tool_result", "tool_use_id": id, **_answer(part)}]
@@ -223,6 +225,13 @@ def _thinking(part: Part) -> list[Json]:
             return [{"type": "thinking", "thinking": text, "signature": signature}]
         case _:
             return []
+
+
+def _input(input: Any) -> Json:
+    """Rule 6."""
+    if input is None or isinstance(input, Mapping):
+        return {"input": input or {}}
+    return {"input": {}, OPENAI: {"arguments": as_text(input)}}
 
 
 def _answer(part: Part) -> Json:

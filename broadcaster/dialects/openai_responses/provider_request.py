@@ -12,7 +12,8 @@ Rules
 6. Every message has its type: OpenAI does not require it, llama.cpp refuses an assistant's without it.
 7. A function is not ``strict`` unless the caller sets it: the API would refuse most schemas otherwise.
 8. What only OpenAI's wires know is stored under ``openai`` (openai_chat/request.py): the detail of an image, custom
-   tools and their calls, and other options. Other fields there have no place on this wire.
+   tools and their calls, arguments that are no JSON object, and other options. Other fields there have no place on this
+   wire.
 9. A model that labels its messages (``phase``: commentary, final answer) needs the labels back. Texts of different
    phases are messages of their own.
 

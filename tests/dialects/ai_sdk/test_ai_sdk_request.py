@@ -13,7 +13,9 @@ from broadcaster.dialects.ai_sdk.request import (
     tool_choice_of,
     tools_of,
 )
+from broadcaster.dialects.openai.own_fields import plain_messages
 from broadcaster.dialects.openai_chat.provider_request import chat_messages
+from broadcaster.dialects.openai_responses.provider_request import responses_input
 
 Json = dict[str, Any]
 
@@ -127,6 +129,19 @@ def test_the_users_next_message_joins_the_results_of_tools() -> None:
 
 def test_a_denied_call_is_one_that_failed() -> None:
     _, result = messages_of(assistant(tool("rm", "1", "output-denied")))
+    assert result["content"][0]["is_error"] is True
+
+
+@pytest.mark.parametrize("field", ["rawInput", "input"])
+def test_a_call_whose_arguments_are_no_object_has_them_as_text_for_openai_alone(field: str) -> None:
+    torn = {name: value for name, value in tool("now", "1", "output-error").items() if name != "input"}
+    torn |= {field: '{"ci', "errorText": "x"}
+    call, result = messages_of(assistant(STEP, torn))
+    own = {"arguments": '{"ci'}
+    assert call["content"] == [{"type": "tool_use", "id": "1", "name": "now", "input": {}, "openai": own}]
+    assert plain_messages([user(text("Hi")), call])[1]["content"][0]["input"] == {}
+    assert chat_messages([call], system=None)[0]["tool_calls"][0]["function"]["arguments"] == '{"ci'
+    assert responses_input([call])[0]["arguments"] == '{"ci'
     assert result["content"][0]["is_error"] is True
 
 
