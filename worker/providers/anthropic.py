@@ -28,6 +28,7 @@ from broadcaster.dialects.openai.own_fields import (
     plain_tools,
     wants_json_object,
 )
+from broadcaster.dialects.openai.tools import allowed_tools
 from broadcaster.errors import ProviderFailed
 from worker.providers.base import LIST_PAGES, CallBounds, ProviderRequest
 from worker.providers.errors import ParsedError, Sdk
@@ -157,7 +158,7 @@ class AnthropicProvider(SdkProvider):
 def _body(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
     """The request's body without ``max_tokens``, and the tool whose input is the answer, if any.
 
-    Raises ProviderFailed if the request has an OpenAI option that this API does not offer.
+    Raises ProviderFailed if the request has an OpenAI option that this API does not offer, or allows none of its tools.
     """
     body = {name: value for name, value in messages_options(request.extra).items() if name not in _OWNED}
     if request.temperature is not None:
@@ -165,7 +166,7 @@ def _body(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
     body |= {"model": request.model, "messages": plain_messages(request.messages), "stream": True}
     if system := plain_system(request.system):
         body["system"] = system
-    if tools := plain_tools(request.tools):
+    if tools := plain_tools(allowed_tools(request.tools, request.extra)):
         body["tools"] = tools
     json_tool = with_json_answer(body) if wants_json_object(request.extra) else None
     return body, json_tool

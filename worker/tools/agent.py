@@ -249,14 +249,21 @@ def _unforced(extra: Mapping[str, Any]) -> Mapping[str, Any]:
             return extra
         case {"type": "any" | "tool", **rest}:
             kept = {name: value for name, value in rest.items() if name != "name"}
-            return {**_without_own_choice(extra), "tool_choice": {"type": "auto", **kept}}
+            return {**_own_unforced(extra), "tool_choice": {"type": "auto", **kept}}
         case _:
-            return {**_without_own_choice(extra), "tool_choice": "auto"}
+            return {**_own_unforced(extra), "tool_choice": "auto"}
 
 
-def _without_own_choice(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Without OpenAI's own ``tool_choice``, which takes precedence over the one that all wires know."""
+def _own_unforced(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without OpenAI's own ``tool_choice``, which takes precedence over the one that all wires know.
+
+    One that limits the tools stays, and forces none of them.
+    """
     own = extra.get(OPENAI)
     if not isinstance(own, Mapping):
         return extra
-    return {**extra, OPENAI: {name: value for name, value in own.items() if name != "tool_choice"}}
+    kept = {name: value for name, value in own.items() if name != "tool_choice"}
+    match own.get("tool_choice"):
+        case {"type": "allowed_tools", "allowed_tools": Mapping() as allowed}:
+            kept["tool_choice"] = {"type": "allowed_tools", "allowed_tools": {**allowed, "mode": "auto"}}
+    return {**extra, OPENAI: kept}

@@ -5,14 +5,16 @@ Rules
 2. A custom tool takes any text. A model without such tools can still call it: its schema has that text as ``input``.
 3. A model may write arguments that are not a JSON object, and clients send such a call back with an error as its
    result. Messages requires an object, so it is empty there; OpenAI's wires get the text as it came.
+4. ``allowed_tools`` limits which tools the model may call. Messages has no such choice: it is sent these tools alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from broadcaster.dialects.openai.own_fields import OPENAI
+from broadcaster.dialects.errors import BAD_REQUEST
+from broadcaster.dialects.openai.own_fields import OPENAI, own_fields
 from broadcaster.dialects.openai.parameters import WRONG_VALUE, BadParameter
 from broadcaster.dialects.reading import Json, json_in
 
@@ -38,7 +40,7 @@ def parse_choice(choice: Any, own: Json) -> Json | None:
         case {"type": "custom", "custom": {"name": str(name)}}:
             own["tool_choice"] = choice
             return {"type": "tool", "name": name}
-        case {"type": "allowed_tools", "allowed_tools": {"mode": mode}}:
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [*_]}}:
             own["tool_choice"] = choice
             return {"type": "any" if mode == "required" else "auto"}
         case _:
@@ -77,6 +79,29 @@ def stored_arguments(text: str) -> tuple[Json, Json]:
     """The arguments of a call as an object; if they are not one, also as they came, for its ``openai`` (rule 3)."""
     input = json_in(text) if text.strip() else {}
     return (input, {}) if isinstance(input, dict) else ({}, {"arguments": text})
+
+
+def allowed_tools(tools: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The tools that the choice in the request's fields allows (rule 4). Raises ProviderFailed if it allows none."""
+    match own_fields(fields).get("tool_choice"):
+        case {"type": "allowed_tools", "allowed_tools": {"tools": [*named]}}:
+            kept = [tool for tool in tools if any(_is_named(tool, each) for each in named)]
+            if not kept:
+                raise BAD_REQUEST.failure(detail="tool_choice allows none of the request's tools")
+            return kept
+        case _:
+            return tools
+
+
+def _is_named(tool: Mapping[str, Any], named: Any) -> bool:
+    """Whether a choice names this tool; one that is not the caller's is named by fields of its own."""
+    match named:
+        case {"function": {"name": name}} | {"custom": {"name": name}}:
+            return bool(tool.get("name") == name)
+        case {"type": str()}:
+            return all(tool.get(field) == value for field, value in named.items())
+        case _:
+            return False
 
 
 def stored_custom_tool(name: str, own: Json) -> Json:

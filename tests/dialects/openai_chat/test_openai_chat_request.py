@@ -361,6 +361,11 @@ def test_tools_are_sent_with_a_schema_and_those_named_alone_are_the_worker_s() -
         ({"tools": [{"type": "function"}]}, "tools[0]", "invalid_value"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         ({"tools": [function("f")], "tool_choice": "some"}, "tool_choice", "invalid_value"),
+        (
+            {"tools": [function("f")], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}},
+            "tool_choice",
+            "invalid_value",
+        ),
         ({"tools": [function("f")], "parallel_tool_calls": 1}, "parallel_tool_calls", "invalid_type"),
         ({"stream": "yes"}, "stream", "invalid_type"),
         ({"metadata": []}, "metadata", "invalid_type"),

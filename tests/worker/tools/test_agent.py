@@ -235,6 +235,19 @@ async def test_no_tool_is_forced_after_the_first_step(connection: LogConnection)
         assert second == {"type": "auto", "disable_parallel_tool_use": True}
 
 
+async def test_what_the_choice_allows_stays_allowed_alone_after_the_first_step(connection: LogConnection) -> None:
+    allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "weather"}}]}
+    own = {"tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}
+    choice = {"tool_choice": {"type": "any"}, "openai": own}
+    async with agent_world(connection, tools=[{"name": "weather"}, CALLERS], **choice) as given:
+        add_weather(given)
+        given.script(calls(ANTHROPIC, PARIS), DONE)
+        await given.run()
+        bodies = [request.body for request in await given.requests(2)]
+        assert [[tool["name"] for tool in body["tools"]] for body in bodies] == [["weather"]] * 2
+        assert [body["tool_choice"]["type"] for body in bodies] == ["any", "auto"]
+
+
 async def test_a_plain_function_runs_in_a_thread_and_its_room_is_free_when_it_returns(
     connection: LogConnection,
 ) -> None:

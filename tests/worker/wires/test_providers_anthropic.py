@@ -1,22 +1,27 @@
 """The Anthropic provider: the real SDK against a scripted server, over real sockets."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.core.requests.passed_headers import with_headers
+from broadcaster.dialects.openai_chat.request import parse_chat_request
+from broadcaster.dialects.openai_responses.request import parse_responses_request
 from broadcaster.errors import ProviderFailed
 from broadcaster.log.streams.reader import Meta
 from broadcaster.testing import ScriptedProvider
-from tests.worker.providers.provider_support import KEY, PROMPT, collect, request_for, scripted
+from tests.worker.providers.provider_support import KEY, PROMPT, collect, failing, request_for, scripted
 from worker.attempt import provider_request
 from worker.providers.anthropic import AnthropicProvider
-from worker.providers.base import CallBounds
+from worker.providers.base import CallBounds, ProviderRequest
 from worker.providers.transport import NO_KEY
+
+Json = dict[str, Any]
 
 
 @pytest.fixture
@@ -26,6 +31,12 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
+
+
+def request_of(stored: Json) -> ProviderRequest:
+    """What the provider receives of a stored request."""
+    hash = {b"model": b"claude-x", b"request": json.dumps(stored).encode()}
+    return provider_request(Meta.from_hash("gen_1", hash))
 
 
 async def test_the_request_id_rides_in_the_first_event():
@@ -60,9 +71,8 @@ async def test_the_callers_version_and_betas_are_sent_and_no_other_header_that_i
         {"messages": [], "max_tokens": 9}, {"anthropic-version": "2024-01-01", "anthropic-beta": "a,b"}
     )
     stored["surface"]["headers"] |= {"authorization": "Bearer x", "x-other": "y"}
-    sent = provider_request(Meta.from_hash("gen_1", {b"model": b"claude-x", b"request": json.dumps(stored).encode()}))
     async with scripted() as (server, provider):
-        await collect(provider, sent)
+        await collect(provider, request_of(stored))
         (request,) = server.requests
     assert (request.headers["anthropic-version"], request.headers["anthropic-beta"]) == ("2024-01-01", "a,b")
     assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -86,6 +96,45 @@ async def test_a_field_that_only_openai_knows_is_not_sent():
         "stream": True,
         "stop_sequences": ["#"],
     }
+
+
+OBJECT: Json = {"type": "object", "properties": {}}
+CHAT_TOOLS = [{"type": "function", "function": {"name": name, "parameters": OBJECT}} for name in ("read", "write")]
+RESPONSES_TOOLS = [{"type": "function", "name": name, "parameters": OBJECT} for name in ("read", "write")]
+
+
+def of_chat(mode: str, name: str) -> Json:
+    """A stored chat completion that allows one tool of two."""
+    allowed = {"mode": mode, "tools": [{"type": "function", "function": {"name": name}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    messages = [{"role": "user", "content": PROMPT}]
+    body = {"model": "claude-x", "messages": messages, "tools": CHAT_TOOLS, "tool_choice": choice}
+    return parse_chat_request(body, max_tokens=9).request
+
+
+def of_responses(mode: str, name: str) -> Json:
+    """The same as a Response."""
+    choice = {"type": "allowed_tools", "mode": mode, "tools": [{"type": "function", "name": name}]}
+    body = {"model": "claude-x", "input": PROMPT, "tools": RESPONSES_TOOLS, "tool_choice": choice}
+    return parse_responses_request(body).stored(max_tokens=9, model="claude-x")
+
+
+@pytest.mark.parametrize("of_surface", [of_chat, of_responses])
+@pytest.mark.parametrize(("mode", "choice"), [("auto", "auto"), ("required", "any")])
+async def test_of_the_tools_of_openais_apis_only_those_are_sent_that_the_choice_allows(
+    of_surface: Callable[[str, str], Json], mode: str, choice: str
+):
+    async with scripted() as (server, provider):
+        await collect(provider, request_of(of_surface(mode, "read")))
+        (request,) = server.requests
+    assert [tool["name"] for tool in request.body["tools"]] == ["read"]
+    assert request.body["tool_choice"] == {"type": choice}
+
+
+async def test_a_choice_that_allows_none_of_the_tools_is_refused():
+    async with scripted() as (server, provider):
+        failure, _ = await failing(provider, request_of(of_chat("auto", "delete")))
+    assert (failure.reason, server.requests) == ("provider_bad_request", [])
 
 
 async def test_an_answer_that_this_api_cannot_give_is_not_requested():
