@@ -155,7 +155,9 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
         "list of them, tried in order; first match wins (JSON)",
     )
     providers: Providers = Field(
-        {}, description="more providers: name → wire, base_url, api_key_env or api_key_envs (JSON); routes lead to them"
+        {},
+        description="more providers: name → wire, base_url, api_key_env or api_key_envs, reasoning_field (JSON); "
+        "routes lead to them",
     )
     api_key_envs: KeysOfProviders = Field(
         {}, description="several keys: `anthropic`, `openai` or `openai-responses` → names of variables (JSON)"

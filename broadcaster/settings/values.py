@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from broadcaster.core.access.api_keys import Keyring
@@ -23,6 +23,8 @@ from broadcaster.webhooks.url import WebhookHosts
 _VARIABLE: Final = r"^[A-Z_][A-Z0-9_]*$"
 # The built-in providers whose servers require keys.
 _KEYED: Final = BUILT_IN[:-1]
+# Their models refuse calls of tools that come back without the reasoning before them.
+_REASONING_HOSTS: Final = frozenset({"api.deepseek.com", "api.moonshot.ai", "api.moonshot.cn"})
 KeyVariables: TypeAlias = tuple[Annotated[str, Field(pattern=_VARIABLE)], ...]
 
 
@@ -54,6 +56,15 @@ class ProviderSpec(BaseModel):
     api_key_env: str | None = Field(None, pattern=_VARIABLE)
     # The same for several keys, of one account or of several: calls are spread over them.
     api_key_envs: KeyVariables = ()
+    # The field of an assistant's message in which the server takes the reasoning back. None: it takes none, unless it
+    # is known to require it.
+    reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_place_for_reasoning(self) -> ProviderSpec:
+        if self.reasoning_field is not None and not self.takes_own_parameters:
+            raise ValueError("reasoning_field is for a server of your own with the wire openai and a base_url")
+        return self
 
     @property
     def key_variables(self) -> tuple[str, ...]:
@@ -64,8 +75,17 @@ class ProviderSpec(BaseModel):
     @property
     def takes_own_parameters(self) -> bool:
         """Whether it is a server of the operator's own on the wire of chat completions: not OpenAI, nor Azure."""
-        host = urlsplit(self.base_url).hostname if self.base_url is not None else None
-        return self.wire == "openai" and host is not None and not is_openai_host(host)
+        return self.wire == "openai" and self._host is not None and not is_openai_host(self._host)
+
+    @property
+    def takes_reasoning_in(self) -> str | None:
+        """The field in which it takes reasoning back; None: it takes none."""
+        is_known = self.takes_own_parameters and self._host in _REASONING_HOSTS
+        return self.reasoning_field or ("reasoning_content" if is_known else None)
+
+    @property
+    def _host(self) -> str | None:
+        return urlsplit(self.base_url).hostname if self.base_url is not None else None
 
 
 def _names_are_free(value: dict[str, ProviderSpec]) -> dict[str, ProviderSpec]:

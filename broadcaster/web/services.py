@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import operator
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 from broadcaster.core.access.callers import CALLER_KEY, Caller
 from broadcaster.core.access.client_address import counted_address
 from broadcaster.core.providers.listed_models import ModelLists
-from broadcaster.core.providers.model_routing import ModelRoutes
+from broadcaster.core.providers.model_routing import ModelRoutes, ModelTarget
 from broadcaster.core.requests.origins import NO_ORIGIN, Origin
 from broadcaster.core.requests.passed_calls import ProviderCalls
 from broadcaster.core.requests.priorities import PRIORITY_HEADER, Priority, read_priority
@@ -70,19 +70,19 @@ class Services:
     ``ping_log`` raises LogUnavailable while Redis does not answer. ``draining`` is set when this front-end begins to
     drain: it is not ready any more, and new viewers are sent elsewhere. ``routes`` maps model patterns to providers,
     first match wins; ``own_servers`` are the providers that are the operator's own servers on the wire of chat
-    completions; ``unknown_parameters`` decides about unknown fields of a request to other providers. ``provider_calls``
-    are the calls that each provider answers (core/requests/passed_calls.py). ``webhook_hosts`` says where webhooks may
-    go. ``drain_window_s`` is the time over which a drain disconnects viewers. ``remember`` takes the stream that a
-    viewer is about to watch, so that this front-end can end it if Redis loses it. ``check_gone`` raises LogUnavailable
-    while a log that is missing may be written again, because Redis broke a moment ago. ``departed`` takes a generation
-    whose client has disconnected and cannot come back. ``check_admitted`` raises Unauthorized, TokenRevoked or
-    TokenExpired when the credential of a caller is no longer valid. ``mint`` makes viewer tokens, and ``revoke_tokens``
-    refuses those of a tenant by an id or a subject.
-    ``visitor`` is the client of one request, ``record`` its line in the log, and ``priority`` that of the generation it
-    starts. ``readings`` are the front-end's metrics. ``model_lists`` gives the providers' lists of models, as last
-    read. ``reader`` reads logs, and ``hold`` counts the JSON of one request (`metered`). ``known_streams`` and
-    ``awaited_streams`` are derived from the rest: the look-up of streams, and the wait for new ones. ``cors_origins``
-    are those of the setting.
+    completions, and ``reasoning_servers`` those of them that take the reasoning of earlier answers back;
+    ``unknown_parameters`` decides about unknown fields of a request to other providers. ``provider_calls`` are the
+    calls that each provider answers (core/requests/passed_calls.py). ``webhook_hosts`` says where webhooks may go.
+    ``drain_window_s`` is the time over which a drain disconnects viewers. ``remember`` takes the stream that a viewer
+    is about to watch, so that this front-end can end it if Redis loses it. ``check_gone`` raises LogUnavailable while a
+    log that is missing may be written again, because Redis broke a moment ago. ``departed`` takes a generation whose
+    client has disconnected and cannot come back. ``check_admitted`` raises Unauthorized, TokenRevoked or TokenExpired
+    when the credential of a caller is no longer valid. ``mint`` makes viewer tokens, and ``revoke_tokens`` refuses
+    those of a tenant by an id or a subject. ``visitor`` is the client of one request, ``record`` its line in the log,
+    and ``priority`` that of the generation it starts. ``readings`` are the front-end's metrics. ``model_lists`` gives
+    the providers' lists of models, as last read. ``reader`` reads logs, and ``hold`` counts the JSON of one request
+    (`metered`). ``known_streams`` and ``awaited_streams`` are derived from the rest: the look-up of streams, and the
+    wait for new ones. ``cors_origins`` are those of the setting.
     """
 
     generations: GenerationsPort
@@ -105,6 +105,7 @@ class Services:
     default_max_tokens: int | None
     routes: ModelRoutes
     own_servers: frozenset[str]
+    reasoning_servers: frozenset[str]
     provider_calls: ProviderCalls
     unknown_parameters: Literal["refuse", "drop"]
     webhook_hosts: WebhookHosts
@@ -267,12 +268,19 @@ class Services:
 
     def unknown_parameters_for(self, model: object) -> UnknownParameters:
         """``pass`` where all targets of this model are own servers, else what the operator has set."""
-        try:
-            targets = self.routes.targets_for(model) if isinstance(model, str) else ()
-        except UnknownModel:
-            targets = ()
+        targets = self._targets_for(model)
         leads_to_own = bool(targets) and all(target.provider in self.own_servers for target in targets)
         return "pass" if leads_to_own else self.unknown_parameters
+
+    def keeps_reasoning_for(self, model: object) -> bool:
+        """Whether a target of this model takes the reasoning of earlier answers back."""
+        return any(target.provider in self.reasoning_servers for target in self._targets_for(model))
+
+    def _targets_for(self, model: object) -> Sequence[ModelTarget]:
+        try:
+            return self.routes.targets_for(model) if isinstance(model, str) else ()
+        except UnknownModel:
+            return ()
 
     async def _find_meta(self, stream_id: str, tenant: str) -> Meta:
         meta = await self.feeds.get(stream_id, tenant=tenant)

@@ -245,6 +245,7 @@ class _Parts(JobParts):
             default_max_tokens=settings.default_max_tokens,
             routes=ModelRoutes(settings.routes),
             own_servers=frozenset(name for name, spec in settings.providers.items() if spec.takes_own_parameters),
+            reasoning_servers=frozenset(name for name, spec in settings.providers.items() if spec.takes_reasoning_in),
             provider_calls=provider_calls(settings.providers),
             unknown_parameters=settings.unknown_parameters,
             webhook_hosts=WebhookHosts(settings.webhook_hosts),

@@ -80,8 +80,12 @@ class OpenAIProvider(SdkProvider):
         base_url: str | None = None,
         api_key: str | None = None,
         is_local: bool = False,
+        reasoning_field: str | None = None,
     ) -> None:
-        """See SdkProvider. Raises ProviderFailed (provider_auth) also if there is no key for OpenAI's own server."""
+        """See SdkProvider, and ``chat_arguments`` for ``reasoning_field``.
+
+        Raises ProviderFailed (provider_auth) also if there is no key for OpenAI's own server.
+        """
         try:
             super().__init__(bounds, base_url=base_url, api_key=api_key, is_local=is_local)
         except openai.OpenAIError:
@@ -90,6 +94,7 @@ class OpenAIProvider(SdkProvider):
         # Bound here, because the SDK imports the module of a resource at its first use.
         self._list = self._client.models.with_streaming_response.list
         self._path, self._arguments, self._decoder = _WIRES[wire]
+        self._reasoning_field = reasoning_field
 
     async def models(self, *, api_key: str | None) -> Sequence[ListedModel]:
         """See ListsModels; the wire has no pages."""
@@ -101,6 +106,7 @@ class OpenAIProvider(SdkProvider):
         return (self._client.api_key,)
 
     async def _answer_call(self, request: ProviderRequest, headers: Mapping[str, Any]) -> SdkCall:
-        arguments = self._arguments(request, host=self._client.base_url.host)
+        host = self._client.base_url.host
+        arguments = self._arguments(request, host=host, reasoning_field=self._reasoning_field)
         body = {**arguments.pop("extra_body"), **arguments, "stream": True}
         return SdkCall(self._path, body, self._decoder)

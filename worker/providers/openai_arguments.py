@@ -34,13 +34,16 @@ _OWNED: Final = frozenset(
 _REASONING_MODEL: Final = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))")
 
 
-def chat_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
-    """The arguments of ``chat.completions.create``, without ``stream``. They request the counts in the last chunk."""
+def chat_arguments(request: ProviderRequest, *, host: str, reasoning_field: str | None = None) -> dict[str, Any]:
+    """The arguments of ``chat.completions.create``, without ``stream``. They request the counts in the last chunk.
+
+    ``reasoning_field``: where a message has its reasoning at a server that takes it back; None: it takes none.
+    """
     body = _options(request, chat_options)
     options = body.pop("stream_options", None)
     arguments: dict[str, Any] = {
         "model": request.model,
-        "messages": chat_messages(request.messages, system=request.system),
+        "messages": chat_messages(request.messages, system=request.system, reasoning_field=reasoning_field),
         "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
         "extra_body": body,
     }
@@ -51,8 +54,8 @@ def chat_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
     return arguments
 
 
-def responses_arguments(request: ProviderRequest, *, host: str) -> dict[str, Any]:
-    """The arguments of ``responses.create``, without ``stream``; ``host`` is not used."""
+def responses_arguments(request: ProviderRequest, *, host: str, reasoning_field: str | None = None) -> dict[str, Any]:
+    """The arguments of ``responses.create``, without ``stream``; ``host`` and ``reasoning_field`` are not used."""
     arguments: dict[str, Any] = {
         "model": request.model,
         "input": responses_input(request.messages),

@@ -58,8 +58,7 @@ def default_factories(
     servers = {**dict.fromkeys((ANTHROPIC, OPENAI, OPENAI_RESPONSES)), **(specs or {})}
     made: dict[str, Callable[[], Provider]] = {LOCAL: partial(_create_local, bounds)}
     for name, spec in servers.items():
-        wire, base_url = (name, None) if spec is None else (spec.wire, spec.base_url)
-        made[name] = partial(_create, bounds, name, wire, base_url=base_url, variables=variables.get(name, ()))
+        made[name] = partial(_create, bounds, name, spec, variables=variables.get(name, ()))
     return made
 
 
@@ -69,9 +68,11 @@ def _create_local(bounds: CallBounds) -> Provider:
 
 
 def _create(
-    bounds: CallBounds, name: str, wire: str, *, base_url: str | None, variables: Sequence[str]
+    bounds: CallBounds, name: str, spec: ProviderSpec | None, *, variables: Sequence[str]
 ) -> AnthropicProvider | OpenAIProvider:
     """A provider whose keys are in these variables; without variables it needs no key, or the SDK has its own.
+
+    ``spec`` None: it is built in, and its name is that of its wire.
 
     Raises ProviderFailed (provider_auth) if variables are named and all of them are empty.
     """
@@ -83,11 +84,14 @@ def _create(
         )
     # The first key is the default: the key of a call takes precedence.
     api_key = next(iter(found.values()), None)
+    wire, base_url, field = (name, None, None) if spec is None else (spec.wire, spec.base_url, spec.takes_reasoning_in)
     if wire == ANTHROPIC:
         kind: type[AnthropicProvider] = importlib.import_module("worker.providers.anthropic").AnthropicProvider
         return kind(bounds, base_url=base_url, api_key=api_key)
     openai: type[OpenAIProvider] = importlib.import_module("worker.providers.openai").OpenAIProvider
-    return openai("chat" if wire == OPENAI else "responses", bounds, base_url=base_url, api_key=api_key)
+    return openai(
+        "chat" if wire == OPENAI else "responses", bounds, base_url=base_url, api_key=api_key, reasoning_field=field
+    )
 
 
 def read_keys(variables: Iterable[str]) -> dict[str, str]:

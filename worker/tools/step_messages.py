@@ -2,7 +2,8 @@
 
 Rules
 1. The model's output returns as it came: text with its citations, thinking with its signature, calls, and tools that
-   Anthropic ran with their results. Thinking without a signature is omitted: no provider accepts it.
+   Anthropic ran with their results. Thinking without a signature is omitted from the parts. Its text stands beside
+   them, for servers of chat completions that take it back.
 2. An empty part is omitted: Anthropic refuses an empty text.
 3. Arguments that are not a JSON object return as ``{"raw_input": …}``, because an input must be an object.
 4. Every call has its result, in the order of the calls.
@@ -17,6 +18,7 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event
+from broadcaster.dialects.openai.own_fields import OPENAI, REASONING
 from worker.tools.steps import AgentStep, Output
 
 Json: TypeAlias = dict[str, Any]
@@ -28,7 +30,10 @@ _OPENAI: Final = "openai"
 def messages_of(step: AgentStep) -> list[Json]:
     """The model's message and the tools' results for the next request; every call of the step must have its output."""
     results = [_result(step.outputs[call.id]) for call in step.calls]
-    return [{"role": "assistant", "content": content_of(step.events)}, {"role": "user", "content": results}]
+    reasoning = "".join(event.delta for event in step.events if isinstance(event, ev.ReasoningDelta))
+    own = {OPENAI: {REASONING: reasoning}} if reasoning else {}
+    answer = {"role": "assistant", "content": content_of(step.events), **own}
+    return [answer, {"role": "user", "content": results}]
 
 
 def content_of(events: Sequence[Event]) -> list[Json]:

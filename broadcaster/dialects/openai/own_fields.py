@@ -35,6 +35,8 @@ OPENAI: Final = "openai"
 """The key of what only OpenAI's wires know, under the names of chat completions."""
 BREAKPOINT: Final = "prompt_cache_breakpoint"
 """The mark on a part where a prompt that OpenAI keeps ends; both of its wires have it under this name."""
+REASONING: Final = "reasoning"
+"""The key, under ``openai`` of an assistant's message, of its reasoning, for servers that take it back as text."""
 _THOUGHTS: Final = ("thinking", "redacted_thinking")
 _PROVIDER_RECORDS: Final = frozenset({*_THOUGHTS, "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"

@@ -9,6 +9,7 @@ Rules
    Only OpenAI providers read it. ``cache_control`` of a part is that of the Messages API.
 4. Every other field of a message is left out, because the model does not need it: clients send answers back as they
    received them, and frameworks leave fields of their own in messages (``provider_specific_fields``, ``metadata``).
+   Reasoning is stored under ``openai`` if a server of the model takes it back: some refuse calls without theirs.
 5. What the model needs and cannot be stored is refused by its place, and so are calls under a role that makes none.
 
 The inverse is openai_chat/provider_request.py. Source: the openai package's ``ChatCompletionMessageParam``.
@@ -21,9 +22,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from broadcaster.core.requests.excerpts import excerpt_of
-from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
+from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI, REASONING
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
 from broadcaster.dialects.openai.tools import stored_arguments
+from broadcaster.dialects.openai_chat.wire import REASONING_FIELDS
 from broadcaster.dialects.reading import Json
 
 _SYSTEM: Final = frozenset({"system", "developer"})
@@ -39,8 +41,8 @@ _MARKABLE: Final = frozenset({"text", "image", "document"})
 _DATA_URL: Final = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 
 
-def stored_messages(messages: Any) -> tuple[list[Json], str | list[Json] | None]:
-    """The messages and the system prompt. Raises BadParameter."""
+def stored_messages(messages: Any, *, keeps_reasoning: bool = False) -> tuple[list[Json], str | list[Json] | None]:
+    """The messages and the system prompt; ``keeps_reasoning``: see rule 4. Raises BadParameter."""
     if not isinstance(messages, list):
         raise BadParameter("messages", "must be a list", api_code=MISSING if messages is None else WRONG_TYPE)
     stored: list[Json] = []
@@ -53,7 +55,8 @@ def stored_messages(messages: Any) -> tuple[list[Json], str | list[Json] | None]
         elif role == "tool":
             _add_result(stored, message, place)
         else:
-            stored.append(_message(message, role="system" if role in _SYSTEM else role, place=place))
+            found = _message(message, role="system" if role in _SYSTEM else role, place=place)
+            stored.append(_with_reasoning(found, message) if keeps_reasoning and role == "assistant" else found)
     if not stored and not system:
         raise BadParameter("messages", "holds no message", api_code=WRONG_VALUE)
     return (stored, _prompt(system)) if stored else (system, None)
@@ -92,6 +95,14 @@ def _message(message: Mapping[str, Any], *, role: str, place: str) -> Json:
         raise BadParameter(f"{place}.content", "is missing", api_code=MISSING)
     stored: Json = {"role": role, "content": content}
     return {**stored, OPENAI: {"name": message["name"]}} if message.get("name") is not None else stored
+
+
+def _with_reasoning(stored: Json, message: Mapping[str, Any]) -> Json:
+    """The assistant's message with its reasoning, which clients send under any of its names or all (rule 4)."""
+    given = (text for name in REASONING_FIELDS if isinstance(text := message.get(name), str) and text)
+    if (reasoning := next(given, None)) is None:
+        return stored
+    return {**stored, OPENAI: {**stored.get(OPENAI, {}), REASONING: reasoning}}
 
 
 def _answer(message: Mapping[str, Any], content: str | list[Json] | None, place: str) -> str | list[Json]:

@@ -15,17 +15,15 @@ Rules
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.dialects.openai.wire import metadata
 from broadcaster.dialects.openai_chat.tool_calls import Calls, Fragment, fragment_of, legacy_fragment_of
-from broadcaster.dialects.openai_chat.wire import DELTA_FIELDS
+from broadcaster.dialects.openai_chat.wire import DELTA_FIELDS, REASONING_FIELDS
 from broadcaster.dialects.reading import Json, Sources, extras_of
-
-_REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
 
 
 class TextKind(Enum):
@@ -110,9 +108,9 @@ def _extras_of_kind(kind: TextKind) -> Json:
 
 def read_delta(delta: Json, parts: ChatParts, out: list[ev.Event]) -> Json:
     """Append the delta's events; returns the fields that they cannot express. Raises ProviderFailed."""
-    texts = [text for name in _REASONING_FIELDS if isinstance(text := delta.get(name), str) and text]
+    texts = [text for name in REASONING_FIELDS if isinstance(text := delta.get(name), str) and text]
     rest = extras_of(delta, *DELTA_FIELDS)
-    rest |= extras_of({name: delta.get(name) for name in _REASONING_FIELDS if delta.get(name) not in texts[:1]})
+    rest |= extras_of({name: delta.get(name) for name in REASONING_FIELDS if delta.get(name) not in texts[:1]})
     if texts:
         parts.write(TextKind.REASONING, texts[0], out)
     content = delta.get("content")
@@ -145,8 +143,8 @@ def keep_halves(chunk: Json, torn: Json) -> None:
 
 def _with_halves(delta: Json, torn: Json) -> Json:
     names = ["content", "refusal"]
-    if len({torn[name] for name in _REASONING_FIELDS if isinstance(torn.get(name), str) and torn[name]}) == 1:
-        names += _REASONING_FIELDS  # rule 4: two values that differ are no text
+    if len({torn[name] for name in REASONING_FIELDS if isinstance(torn.get(name), str) and torn[name]}) == 1:
+        names += REASONING_FIELDS  # rule 4: two values that differ are no text
     kept = delta | {name: torn[name] for name in names if isinstance(torn.get(name), str)}
     if isinstance(delta.get("content"), list):
         for part, torn_part in zip(delta["content"], torn["content"], strict=True):

@@ -11,6 +11,8 @@ Rules
 4. A single text part becomes a string, as do all texts of an answer: not every server takes a list there.
 5. Fields of this wire that a stored request keeps under ``openai`` (of itself, a message, a part or a tool) return to
    their places: see openai_chat/request.py.
+6. A server that takes reasoning back as text receives what a message keeps of it there, and an empty text with calls
+   that have none: such servers refuse calls without the field. Other servers receive no reasoning, which many refuse.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from broadcaster.dialects.openai.namespaces import NAMESPACE
 from broadcaster.dialects.openai.own_fields import (
     BREAKPOINT,
     OPENAI,
+    REASONING,
     breakpoint_of,
     document_parts,
     is_provider_record,
@@ -41,21 +44,33 @@ _RESPONSES_ONLY: Final = "responses"
 """The key, under ``openai``, of what this wire cannot express (openai_responses/provider_request.py)."""
 
 
-def chat_messages(messages: Sequence[Part], *, system: str | Sequence[Part] | None) -> list[Json]:
-    """The messages of a chat completions request; ``system`` is its first one."""
+def chat_messages(
+    messages: Sequence[Part], *, system: str | Sequence[Part] | None, reasoning_field: str | None = None
+) -> list[Json]:
+    """The messages of a chat completions request; ``system`` is its first one. ``reasoning_field``: see rule 6."""
     encoded: list[Json] = []
     if system:
         encoded.append({"role": "system", "content": _joined_if_one(_parts(_as_list(system)))})
     for stored in messages:
-        message = {**without_own_fields(stored), **own_fields(stored)}
+        own = own_fields(stored)
+        reasoning = own.pop(REASONING, "")
+        message = {**without_own_fields(stored), **own}
         content = message.get("content")
-        if not isinstance(content, list | tuple):
-            encoded.append(dict(message))
-        elif message.get("role") == "assistant":
-            encoded += _answer(message, content)
-        else:
+        if message.get("role") == "assistant":
+            answers = _answer(message, content) if isinstance(content, list | tuple) else [message]
+            encoded += [_with_reasoning(each, reasoning, field=reasoning_field) for each in answers]
+        elif isinstance(content, list | tuple):
             encoded += _messages(message, content)
+        else:
+            encoded.append(message)
     return encoded
+
+
+def _with_reasoning(answer: Json, reasoning: Any, *, field: str | None) -> Json:
+    """Rule 6."""
+    if field is None or not (reasoning or answer.get("tool_calls")):
+        return answer
+    return {field: reasoning, **answer}
 
 
 def chat_tools(tools: Sequence[Part]) -> list[Json]:

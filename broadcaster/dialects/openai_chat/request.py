@@ -85,18 +85,22 @@ class ChatRequest:
 
 
 def parse_chat_request(
-    body: Mapping[str, Any], *, max_tokens: int | None = None, unknown: UnknownParameters = "refuse"
+    body: Mapping[str, Any],
+    *,
+    max_tokens: int | None = None,
+    unknown: UnknownParameters = "refuse",
+    keeps_reasoning: bool = False,
 ) -> ChatRequest:
     """The request in a body; ``max_tokens`` bounds an answer if the body has no bound. Raises BadParameter.
 
-    ``unknown``: see rule 3.
+    ``unknown``: see rule 3. ``keeps_reasoning``: a server of the model takes the reasoning of earlier answers back.
     """
     given = _checked_names({name: value for name, value in body.items() if value is not None}, unknown=unknown)
     fields = RequestFields(given)
     model = fields.model()
     if not model:
         raise BadParameter("model", "is missing", api_code=MISSING)
-    messages, system = stored_messages(given.get("messages"))
+    messages, system = stored_messages(given.get("messages"), keeps_reasoning=keeps_reasoning)
     tools = fields.items("tools")
     stored_tools = [_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
     own = {name: given[name] for name in given if name not in _READ and name not in _SHARED}

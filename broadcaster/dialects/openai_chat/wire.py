@@ -55,6 +55,9 @@ CHOICE_FIELDS: Final = ("index", "delta", "message", "finish_reason", "logprobs"
 
 DELTA_FIELDS: Final = (*PlainDelta.__struct_fields__, "annotations")
 
+REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
+"""The names that servers give the reasoning; the wire has none."""
+
 CALL_FIELDS: Final = ("index", "id", "type", "function", "custom")
 
 

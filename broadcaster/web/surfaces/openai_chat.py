@@ -91,8 +91,12 @@ async def create_chat_completion(
 
 def _read(body: dict[str, Any], services: Services) -> ChatRequest:
     """The parsed request. Raises BadParameter, UnknownModel."""
-    unknown = services.unknown_parameters_for(body.get("model"))
-    parsed = parse_chat_request(body, max_tokens=services.default_max_tokens, unknown=unknown)
+    parsed = parse_chat_request(
+        body,
+        max_tokens=services.default_max_tokens,
+        unknown=services.unknown_parameters_for(body.get("model")),
+        keeps_reasoning=services.keeps_reasoning_for(body.get("model")),
+    )
     if {target.provider for target in services.routes.targets_for(parsed.model)} == {_ANTHROPIC}:
         name = unmet(parsed.request.get(OPENAI, {}))
         if name is not None:

@@ -373,6 +373,7 @@ async def memory_services(
         default_max_tokens=None,
         routes=ModelRoutes({"claude*": "anthropic", "gpt-*": "openai", "resp-*": "openai-responses", "local": "local"}),
         own_servers=frozenset(),
+        reasoning_servers=frozenset(),
         provider_calls=BUILT_IN_CALLS,
         unknown_parameters="refuse",
         webhook_hosts=WebhookHosts(),

@@ -39,6 +39,7 @@ ROUTES = ModelRoutes({"mine": "mine", "mixed": ["mine", "openai"], "gpt-x": "ope
 @pytest.fixture
 async def services(world: MemoryWorld, request: pytest.FixtureRequest) -> AsyncIterator[Services]:
     options: Any = {"routes": ROUTES, "own_servers": frozenset({"mine"}), "default_model": "mine"}
+    options["reasoning_servers"] = frozenset({"mine"})
     unknown = getattr(request, "param", "refuse")
     async with memory_services(world, **options, unknown_parameters=unknown) as opened:
         yield opened
@@ -66,6 +67,22 @@ async def test_own_parameters_reach_the_server_unchanged_from_both_surfaces(
 
     await sdk.responses.create(input="?", extra_body=OWN)
     assert passed_on(world) == OWN
+
+
+@pytest.mark.parametrize(("model", "is_kept"), [("mine", True), ("mixed", True), ("gpt-x", False)])
+async def test_the_reasoning_of_an_earlier_answer_is_kept_for_a_server_that_takes_it_back(
+    sdk: openai.AsyncOpenAI, world: MemoryWorld, model: str, *, is_kept: bool
+):
+    world.on_create = lambda id: world.append(id, ev.TextDelta(id="0", delta="Hi"), ev.Finish(finish_reason="stop"))
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages: Any = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "x"},
+    ]
+    await sdk.chat.completions.create(model=model, messages=messages)
+    answer = world.requests[-1].request["messages"][1]
+    assert answer.get("openai") == ({"reasoning": "Hm."} if is_kept else None)
 
 
 @pytest.mark.parametrize("model", ["mixed", "gpt-x"])

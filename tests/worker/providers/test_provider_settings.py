@@ -54,6 +54,7 @@ def settings_with(**fields: Any) -> Settings:
         {"wire": "anthropic", "base_url": "http://127.0.0.1:8080"},
         {"wire": "openai-responses"},
         {"api_key_env": "MY_KEY_2"},
+        {"base_url": "https://x.example/v1", "reasoning_field": "reasoning"},
     ],
 )
 def test_a_provider_is_a_wire_an_address_and_the_name_of_a_key(fields: dict[str, Any]):
@@ -64,6 +65,9 @@ def test_a_provider_is_a_wire_an_address_and_the_name_of_a_key(fields: dict[str,
     "fields",
     [
         {"wire": "telepathy"},
+        {"base_url": "https://x.example/v1", "reasoning_field": "thoughts"},
+        {"base_url": "https://api.openai.com/v1", "reasoning_field": "reasoning"},
+        {"wire": "openai-responses", "base_url": "https://x.example/v1", "reasoning_field": "reasoning"},
         {"base_url": "ftp://x.example"},
         {"base_url": "x.example/v1"},
         {"base_url": "http://"},
@@ -84,6 +88,23 @@ def test_an_entry_that_cannot_be_a_provider_is_refused_without_repeating_a_possi
     (error,) = caught.value.errors()
     assert error["loc"][:2] == ("providers", "mine")
     assert "secret" not in error["msg"]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "given", "field"),
+    [
+        ("https://x.example/v1", None, None),
+        ("https://x.example/v1", "reasoning", "reasoning"),
+        ("https://api.deepseek.com/v1", None, "reasoning_content"),
+        ("https://api.moonshot.ai/v1", None, "reasoning_content"),
+        (None, None, None),
+    ],
+)
+def test_a_server_takes_reasoning_back_if_it_is_known_to_or_set_to(
+    base_url: str | None, given: str | None, field: str | None
+):
+    found = settings_with(providers={"mine": spec(base_url=base_url, reasoning_field=given)}).providers["mine"]
+    assert found.takes_reasoning_in == field
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +14,10 @@ from broadcaster.core import events as ev
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Script, Send, wire
 from tests.support.log.log_world import TENANT
-from tests.worker.providers.provider_support import ANTHROPIC, CHAT, RESPONSES, Wire, on_every_wire
+from tests.worker.providers.provider_support import ANTHROPIC, CHAT, MODEL, RESPONSES, Wire, on_every_wire
 from tests.worker.tools.agent_support import DONE, OSLO, PARIS, add_weather, agent_world, calls, kinds, outputs
 from worker.attempt import AttemptEnd
+from worker.providers.openai import OpenAIProvider
 from worker.tools import ToolContext
 from worker.tools.tool_runner import ToolBounds
 
@@ -238,7 +241,7 @@ async def test_no_tool_is_forced_after_the_first_step(connection: LogConnection)
 async def test_what_the_choice_allows_stays_allowed_alone_after_the_first_step(connection: LogConnection) -> None:
     allowed = {"mode": "required", "tools": [{"type": "function", "function": {"name": "weather"}}]}
     own = {"tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}
-    choice = {"tool_choice": {"type": "any"}, "openai": own}
+    choice: dict[str, Any] = {"tool_choice": {"type": "any"}, "openai": own}
     async with agent_world(connection, tools=[{"name": "weather"}, CALLERS], **choice) as given:
         add_weather(given)
         given.script(calls(ANTHROPIC, PARIS), DONE)
@@ -246,6 +249,19 @@ async def test_what_the_choice_allows_stays_allowed_alone_after_the_first_step(c
         bodies = [request.body for request in await given.requests(2)]
         assert [[tool["name"] for tool in body["tools"]] for body in bodies] == [["weather"]] * 2
         assert [body["tool_choice"]["type"] for body in bodies] == ["any", "auto"]
+
+
+async def test_the_next_step_returns_the_reasoning_to_a_server_that_takes_it_back(connection: LogConnection) -> None:
+    server = replace(CHAT, provider=partial(OpenAIProvider, "chat", reasoning_field="reasoning_content"))
+    async with agent_world(connection, on=server) as given:
+        add_weather(given)
+        composer = CHAT.scripted.compose(MODEL)
+        parts = [CHAT.scripted.reasoning("Let me ", "see."), CHAT.scripted.tool_call(*PARIS, id="call_1")]
+        events = [event for part in parts for event in composer.part(part)]
+        given.script(Script(Send(*events, *composer.finish())), DONE)
+        await given.run()
+        _, second = await given.requests(2)
+        assert second.body["messages"][1]["reasoning_content"] == "Let me see."
 
 
 async def test_a_plain_function_runs_in_a_thread_and_its_room_is_free_when_it_returns(

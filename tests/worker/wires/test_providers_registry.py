@@ -13,6 +13,8 @@ from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import ProviderFailed, SetupError, UnknownModel
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec
+from broadcaster.testing import ScriptedProvider
+from tests.worker.providers.provider_support import collect, request_for
 from worker.main import create_providers, prepare_providers
 from worker.providers.anthropic import AnthropicProvider
 from worker.providers.base import CallBounds, Provider, ProviderRequest, ProviderStream
@@ -174,6 +176,18 @@ async def test_the_operator_adds_servers_that_speak_a_known_wire(wire: str, kind
     providers = providers_with(mine=spec)
     assert isinstance(await providers.named("mine"), kind)
     await providers.aclose()
+
+
+async def test_a_server_is_sent_the_reasoning_of_earlier_answers_in_the_field_that_the_operator_names():
+    answer = {"role": "assistant", "content": "Yes.", "openai": {"reasoning": "Hm."}}
+    messages = [{"role": "user", "content": "?"}, answer, {"role": "user", "content": "Why?"}]
+    async with ScriptedProvider() as server:
+        fields = {"wire": "openai", "base_url": server.openai_base_url, "reasoning_field": "reasoning_content"}
+        providers = providers_with(mine=ProviderSpec.model_validate(fields))
+        await collect(await providers.named("mine"), request_for("m", messages=messages))
+        await providers.aclose()
+        (request,) = server.requests
+    assert request.body["messages"][1] == {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}
 
 
 @pytest.mark.parametrize("value", [None, ""])
