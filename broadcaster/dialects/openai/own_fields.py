@@ -77,6 +77,13 @@ def is_responses_record(type: object) -> bool:
     return isinstance(type, str) and type in _RESPONSES_RECORDS
 
 
+def result_text(text: Any, *, is_error: bool) -> Any:
+    """The text of a tool's result. OpenAI's wires have no mark for an error: an empty text of one reports it."""
+    if text in (None, ""):
+        return "error" if is_error else ""
+    return text
+
+
 def document_parts(part: Mapping[str, Any]) -> list[Any]:
     """The parts of a document of text or of parts, behind a text with its title and its sender's context."""
     source = part["source"]

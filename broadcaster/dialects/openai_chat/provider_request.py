@@ -7,7 +7,7 @@ Rules
    results, whether they are Anthropic's or those of the Responses API. An answer of these alone is left out whole.
    Marks for it on what stays (``cache_control``, ``citations``) are left out too.
 3. Results of tools are messages of their own and stand right behind the calls, before the rest of their message. They
-   are text: images and documents of a result open the rest.
+   are text: images and documents of a result open the rest. A failed one without a text reports the error.
 4. A single text part becomes a string, as do all texts of an answer: not every server takes a list there.
 5. Fields of this wire that a stored request keeps under ``openai`` (of itself, a message, a part or a tool) return to
    their places: see openai_chat/request.py.
@@ -31,6 +31,7 @@ from broadcaster.dialects.openai.own_fields import (
     is_provider_record,
     is_responses_record,
     own_fields,
+    result_text,
     without_own_fields,
     without_search,
 )
@@ -139,6 +140,7 @@ def _messages(message: Part, content: Sequence[Any]) -> list[Json]:
         match part:
             case {"type": "tool_result", "tool_use_id": id}:
                 text, media = _result(part.get("content"))
+                text = result_text(text, is_error=part.get("is_error") is True)
                 results.append({"role": "tool", "tool_call_id": id, "content": text})
                 rest += media
             case _:

@@ -34,6 +34,7 @@ from broadcaster.dialects.openai.own_fields import (
     document_parts,
     is_provider_record,
     own_fields,
+    result_text,
     without_own_fields,
 )
 from broadcaster.dialects.openai.tools import openai_choice
@@ -223,9 +224,7 @@ def _result(id: Any, content: Any, *, is_error: bool = False) -> Json:
                 content = text
             case _:
                 content = parts
-    if content in (None, ""):
-        content = "error" if is_error else ""
-    return {"type": "function_call_output", "call_id": id, "output": content}
+    return {"type": "function_call_output", "call_id": id, "output": result_text(content, is_error=is_error)}
 
 
 def _is_custom(part: Any) -> bool:

@@ -129,6 +129,14 @@ def test_a_result_is_text(content: Any, as_text: str):
     assert as_chat(user(tool_result("a", content))) == [{"role": "tool", "tool_call_id": "a", "content": as_text}]
 
 
+@pytest.mark.parametrize(
+    ("content", "as_text"), [(None, "error"), ("", "error"), ([], "error"), ("No disk.", "No disk.")]
+)
+def test_a_result_that_failed_reports_it_in_its_text(content: Any, as_text: str):
+    message = user(tool_result("a", content, is_error=True))
+    assert as_chat(message) == [{"role": "tool", "tool_call_id": "a", "content": as_text}]
+
+
 def test_images_of_a_result_open_the_rest_of_their_message():
     message = user(tool_result("a", [text("See:"), PNG]), text("What is it?"))
     assert as_chat(message) == [
