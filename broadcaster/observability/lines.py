@@ -143,7 +143,7 @@ class EndedAttempt(LogLine):
     queue_wait_s: float | None = _means("from the creation to this attempt's grant; for the first attempt alone")
     first_token_s: float | None = _means("from the attempt's begin to the first content")
     duration_s: float | None = _means("from the attempt's begin to its end")
-    input_tokens: int | None = _means("tokens of the request, as the provider counts them, else their estimate")
+    input_tokens: int | None = _means("tokens of the request, without cached ones, as reported, else their estimate")
     output_tokens: int | None = _means("tokens of the answer")
     is_estimated: bool | None = _means("true: one of the two counts was not reported by the provider")
     tokens_per_s: float | None = _means("output tokens by the time after the first content")

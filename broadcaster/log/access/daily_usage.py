@@ -3,7 +3,7 @@
 Rules
 1. A day is one of UTC, by the clock of the process that counts or asks. One reading of it judges and times a refusal.
 2. An attempt counts once, after its end, with the newest counts of its provider, or with their estimate. One whose
-   worker is killed before that does not count.
+   worker is killed before that does not count. Its input includes what was read from a cache or written to one.
 3. A budget is checked before a generation is created. What runs already is not bounded by it: a key may spend more than
    its budget by what its running generations take.
 4. A day has at most ``MAX_ROWS`` rows of a tenant, and is kept for ``KEEP_DAYS``.
@@ -64,7 +64,7 @@ class DailyUsage:
 
     async def add(self, spender: Spender, usage: Usage | None) -> None:
         """Count an attempt that has ended; ``usage`` None: its provider was never reached."""
-        counts = (0, 0) if usage is None else (_tokens(usage.input_tokens), _tokens(usage.output_tokens))
+        counts = (0, 0) if usage is None else (_input_tokens(usage), _tokens(usage.output_tokens))
         is_estimated = usage is not None and usage.estimated
         key = self._keys.usage(spender.tenant, _day(self._clock()))
         names = (spender.credential or _NO_CREDENTIAL, spender.model[:_MAX_NAME_CHARS])
@@ -105,6 +105,11 @@ class DailyUsage:
 
 def _day(now_s: float, *, before: int = 0) -> str:
     return (datetime.fromtimestamp(now_s, tz=UTC) - timedelta(days=before)).strftime("%Y-%m-%d")
+
+
+def _input_tokens(usage: Usage) -> int:
+    """Rule 2."""
+    return sum(map(_tokens, (usage.input_tokens, usage.cached_input_tokens, usage.cache_write_input_tokens)))
 
 
 def _tokens(count: float | None) -> int:

@@ -27,7 +27,7 @@ class UsageOfDay(ResponseModel):
     day: str = Field(description="of UTC")
     credential: str = Field(description="`key:` and the first 16 digits of the key's SHA-256; `-`: without keys")
     model: str
-    input_tokens: int
+    input_tokens: int = Field(description="with those that a provider read from its cache or wrote to it")
     output_tokens: int
     requests: int = Field(description="attempts that ended")
     estimated_requests: int = Field(description="those whose provider never reported its counts")

@@ -55,6 +55,15 @@ async def test_attempts_are_summed_by_credential_and_model(usage: DailyUsage) ->
     assert [await usage.spent("web", each) for each in (KEY, OTHER, "")] == [21, 0, 10**9]
 
 
+async def test_the_input_includes_what_was_read_from_a_cache_or_written_to_one(usage: DailyUsage) -> None:
+    await usage.add(Spender("web", KEY, "m"), Usage(input_tokens=3, cache_write_input_tokens=200_000, output_tokens=1))
+    await usage.add(Spender("web", KEY, "m"), Usage(input_tokens=3, cached_input_tokens=200_000, output_tokens=1))
+    (row,) = await usage.read("web", days=1)
+    assert (row.input_tokens, row.output_tokens) == (400_006, 2)
+    with pytest.raises(BudgetSpent, match="400008 tokens were spent today"):
+        await usage.admit("web", KEY, tokens_per_day=400_000)
+
+
 async def test_a_budget_admits_until_it_is_spent_and_once_more_on_the_next_day(usage: DailyUsage, clock: Clock) -> None:
     with pytest.raises(BudgetSpent):
         await usage.admit("web", KEY, tokens_per_day=0)
