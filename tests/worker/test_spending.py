@@ -199,3 +199,18 @@ def test_a_passed_call_has_the_input_of_its_body() -> None:
 
 def test_a_count_of_tokens_costs_none() -> None:
     assert estimated_input_tokens(passed_request(COUNT_TOKENS, {"model": "m", "messages": MESSAGES})) is None
+
+
+# -------------------------------------------------------------------------------------------------------- of recordings
+
+
+def test_a_recording_costs_as_much_as_a_file_however_many_bytes_it_has() -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "A" * 4_000_000, "format": "wav"}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4_000_000}}
+    costs = [estimated_request_tokens([{"role": "user", "content": [part]}]) for part in (audio, image)]
+    assert abs(costs[0] - costs[1]) < 20
+
+
+def test_a_field_of_a_tool_that_is_called_data_is_text() -> None:
+    call = {"type": "tool_use", "name": "save", "input": {"data": "x" * 40_000, "format": "csv"}}
+    assert estimated_request_tokens([{"role": "assistant", "content": [call]}]) > 10_000

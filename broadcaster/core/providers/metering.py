@@ -12,10 +12,12 @@ BYTES_PER_TOKEN: Final = 4
 """For the estimate of an answer that was stopped: a token is about four UTF-8 bytes of English, and the error for
 other languages is smaller than with characters (a Chinese character is three bytes and about one token)."""
 MEDIA_TOKENS: Final = 1600
-"""For the estimate of an image or a file: as much as an image of the largest size that models read unscaled. Its size
-in bytes does not indicate its tokens."""
+"""For the estimate of an image, a recording or a file: as much as an image of the largest size that models read
+unscaled. Its size in bytes does not indicate its tokens."""
 _MEDIA: Final = frozenset({"data", "file_data", "image_url", "url"})
 """Fields that hold a file, as base64 or as a data URL, or its address."""
+_AUDIO: Final = "input_audio"
+"""The field that holds a recording: its ``data``, always base64, and its ``format``."""
 _FREE_CALLS: Final = frozenset({COUNT_TOKENS, INPUT_TOKENS})
 _NOT_READ: Final = frozenset({"model", "metadata", "surface", "max_steps", "max_tokens", "temperature"})
 """Fields of a stored request that no model reads."""
@@ -87,5 +89,7 @@ def total_usage(counts: Sequence[ev.Usage]) -> ev.Usage:
 
 
 def _is_media(name: str, value: object, *, of: Mapping[str, Any]) -> bool:
+    if name == _AUDIO:
+        return isinstance(value, Mapping)
     is_file = isinstance(value, str) and (of.get("type") == "base64" or value.startswith(_MEDIA_URLS))
     return name in _MEDIA and is_file
