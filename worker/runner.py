@@ -7,7 +7,9 @@ Rules
 2. A job is settled only when its generation is over. A fenced attempt settles nothing: another worker has the job.
 3. Draining: the worker takes no new job and gives back at once the jobs that it has not begun. Running attempts may
    finish within the grace. The rest is given back and starts elsewhere, never twice: the lease is released, and the
-   epoch raised, before the job is requeued. The drain ends within the grace and HAND_BACK_S, also without Redis.
+   epoch raised, before the job is requeued. Before that the log may confirm, for CONFIRM_S, what the attempt has
+   written: the next one needs the outputs of the tools that have run. The drain ends within the grace and HAND_BACK_S,
+   also without Redis.
 4. A take-over needs two checks: the lease was missing, and a probe after that finds no break for the time of a lease. A
    claim that was in progress while Redis stood still, or its clock stepped, would find every lease lapsed.
 5. After an attempt whose provider broke off, another one may begin here, in the same slot and for the same job: the
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 HAND_BACK_S: Final = 5.0
+# Of HAND_BACK_S: before it tools have a second for their clean-up, after it the lease is released.
+CONFIRM_S: Final = 2.0
 _RETRY_S: Final = 0.25
 _READ_AT_ONCE: Final = 16
 # Redis may serve a cancelled read for a moment: its jobs belong to this worker, which does not know them.
@@ -315,7 +319,10 @@ class Runner:
         if end is AttemptEnd.OVER:
             await self._settle(job, Settled.DONE, has_webhook="webhook" in writer.meta)
         elif end is AttemptEnd.HANDED_BACK:
-            writer.lose()  # its unsent events are void with the attempt
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONFIRM_S):
+                    await writer.confirmed()
+            writer.lose()  # what is unsent after this is void with the attempt
             if await self._persist(lambda: self._engine.claims.release(writer.stream_id, epoch=writer.epoch)):
                 await self._settle(job, Settled.REQUEUE)
 

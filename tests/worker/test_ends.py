@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import NoPermissionError
 
-from broadcaster.core.events import Finish, TextDelta, TextStart, Usage
+from broadcaster.core.events import Finish, StartStep, TextDelta, TextStart, ToolInputAvailable, ToolInputStart, Usage
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.access.daily_usage import DailyUsage
@@ -28,6 +28,9 @@ from worker.attempt import AttemptTimes
 from worker.engine import Engine, RunnerTimes
 from worker.providers.registry import Providers
 from worker.runner import Runner
+from worker.tools import ToolBox
+from worker.tools.agent import AgentSetup
+from worker.tools.tool_runner import ToolBounds, ToolRunner
 
 
 class CountedUsage:
@@ -64,6 +67,7 @@ async def generating(
     provider: HandProvider | None = None,
     timeout_s: float = 60,
     request: Mapping[str, Any] | None = None,
+    box: ToolBox | None = None,
 ) -> AsyncIterator[tuple[Runner, HandProvider, str]]:
     """A runner that runs one generation, whose provider is the test."""
     provider, reader = provider or HandProvider(), world.reader()
@@ -78,6 +82,7 @@ async def generating(
             cast("Steadiness", Steady()),
             cast("ControlListener", Control()),
             Providers(ModelRoutes({"m": "hand"}), {"hand": lambda: provider}),
+            agent=None if box is None else AgentSetup(ToolRunner(box, ToolBounds()), world.streams, max_steps=5),
             usage=cast("DailyUsage", usage),
         )
         times = RunnerTimes(0.3, 60.0, AttemptTimes(generation_timeout_s=timeout_s, append_deadline_s=60))
@@ -162,3 +167,38 @@ async def test_a_drain_waits_for_the_counts_of_what_it_gives_back(world: World) 
         usage.opened.set()
         await draining
         assert len(usage.counted) == 1
+
+
+@pytest.mark.second_engine
+async def test_a_drain_gives_back_a_generation_with_the_output_of_a_tool_that_has_returned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "CONFIRM_S", 20.0)
+    monkeypatch.setattr(runner_module, "HAND_BACK_S", 30.0)
+    box, returned = ToolBox(), asyncio.Event()
+
+    @box.tool
+    async def weather(city: str) -> str:
+        """The weather in a city."""
+        await world.redis.config_set("maxmemory", 1)  # the log takes nothing more
+        returned.set()
+        return f"{city} is sunny"
+
+    request = {"messages": [], "tools": [{"name": "weather"}]}
+    async with generating(world, CountedUsage(), request=request, box=box) as (runner, provider, stream_id):
+        begun = ToolInputStart(tool_call_id="c", tool_name="weather")
+        called = ToolInputAvailable(tool_call_id="c", tool_name="weather", input={"city": "Paris"})
+        provider.given.put_nowait([StartStep(), begun, called, Usage(input_tokens=1)])
+        provider.given.put_nowait([Finish(finish_reason="tool-calls")])
+        try:
+            await until(returned.is_set)
+            writer = runner.attempts[stream_id].writer
+            await until(lambda: runner._engine.appender.counts.outcomes["unavailable"] > 0)
+            draining = asyncio.create_task(runner.drain(grace_s=0, hurried=asyncio.Event()))
+            await until(lambda: not runner.attempts)
+        finally:
+            await world.redis.config_set("maxmemory", 0)
+        await draining
+        assert writer.acked_seq == writer.last_seq
+        assert b"Paris is sunny" in b"".join(await world.texts(stream_id))
+        assert await world.redis.xlen(world.keys.ready_hi) == 1
