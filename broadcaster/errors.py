@@ -241,7 +241,7 @@ class ProviderFailed(BroadcasterError, code="provider_failed", status=502):
     ``reason`` is the stable code that the ``error`` event carries (``provider_overloaded``, ``provider_truncated``, …);
     ``retryable`` tells whether another attempt may succeed; ``retry_after_s`` is the pause that the provider requests.
     ``refusal`` is the error response, where the provider sent one in place of a stream. ``request_id`` is the id that
-    the provider gave to the request, where a response came.
+    the provider gave to the request, where a response came. ``is_of_request``: it may concern this request alone.
     """
 
     def __init__(
@@ -252,9 +252,11 @@ class ProviderFailed(BroadcasterError, code="provider_failed", status=502):
         retryable: bool = False,
         retry_after_s: float | None = None,
         refusal: ProviderRefusal | None = None,
+        is_of_request: bool = False,
     ) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.is_of_request = is_of_request
         self.refusal = refusal
         self.request_id: str | None = None
         self.retryable = retryable

@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from broadcaster.dialects.errors import AUTH, BAD_REQUEST, ERROR, OVERLOADED, RATE_LIMITED, TIMEOUT, ProviderFault
+from broadcaster.dialects.errors import (
+    AUTH,
+    BAD_REQUEST,
+    DENIED,
+    ERROR,
+    OVERLOADED,
+    RATE_LIMITED,
+    TIMEOUT,
+    ProviderFault,
+)
 from broadcaster.dialects.openai.errors import fault_of, known_code, reported_failure
 
 
@@ -13,8 +22,8 @@ from broadcaster.dialects.openai.errors import fault_of, known_code, reported_fa
     [
         (400, BAD_REQUEST),
         (401, AUTH),
-        (402, AUTH),
-        (403, AUTH),
+        (402, DENIED),
+        (403, DENIED),
         (404, BAD_REQUEST),
         (408, TIMEOUT),
         (409, ERROR),
@@ -45,7 +54,7 @@ def test_a_status_alone_has_its_meaning(status: int, fault: ProviderFault):
         ({"code": None, "type": "server_error"}, 500, ERROR),
         ({"code": None, "type": "server_error"}, 503, OVERLOADED),
         ({"code": "server_overloaded", "type": "server_error"}, 500, OVERLOADED),
-        ({"code": "a new one", "type": "permission_error"}, 400, AUTH),
+        ({"code": "a new one", "type": "permission_error"}, 400, DENIED),
     ],
 )
 def test_the_code_decides_then_the_type_then_the_status(error: dict[str, Any], status: int, fault: ProviderFault):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from broadcaster.core.providers.retrying import RetryBounds
 from broadcaster.testing import Answer as Refuse
-from broadcaster.testing import Hang, Script, ScriptedProvider
-from tests.worker.providers.provider_support import Wire, on_every_wire, text_of
+from broadcaster.testing import Hang, Script, ScriptedProvider, chat_wire, wire
+from tests.worker.providers.provider_support import ANTHROPIC, CHAT, Wire, on_every_wire, text_of
 from tests.worker.retry_support import GOOD, MODEL, QUICK, opened, signature
 
 KEYS = {"KEY_A": "of-mine-a-0123", "KEY_B": "of-mine-b-0123", "KEY_C": "of-mine-c-0123"}
@@ -41,7 +42,7 @@ async def test_answers_are_spread_over_the_keys(on: Wire, three_keys: tuple[str,
 
 
 @on_every_wire
-@pytest.mark.parametrize("status", [401, 403, 429])
+@pytest.mark.parametrize("status", [401, 429])
 async def test_trouble_with_a_key_is_trouble_with_that_key_alone(on: Wire, status: int, three_keys: tuple[str, ...]):
     async with opened(on, keys=three_keys) as world:
         refusal = Script(Refuse(status, headers={"retry-after": "600"}))
@@ -51,6 +52,41 @@ async def test_trouble_with_a_key_is_trouble_with_that_key_alone(on: Wire, statu
         await world.run()  # and the next answer knows
         assert keys_seen(world.servers[0])[3:] == ["KEY_C"]
         assert world.requested == [4, 0]
+
+
+@on_every_wire
+@pytest.mark.parametrize("status", [402, 403])
+async def test_a_refusal_that_may_concern_one_request_alone_delays_no_other_one(on: Wire, status: int):
+    async with opened(on) as world:
+        world.servers[0].script("claude-a", Script(Refuse(status, body={"error": {"code": status, "message": "no"}})))
+        assert text_of(await world.run(model="claude-a")) == "Hello world"
+        world.given.clear()
+        assert text_of(await world.run(model="claude-b")) == "Hello world"
+        assert world.requested == [2, 1]
+
+
+async def test_a_refusal_for_one_request_alone_is_tried_once_by_each_key(three_keys: tuple[str, ...]):
+    async with opened(keys=three_keys) as world:
+        world.servers[0].script(MODEL, Script(Refuse(403)))
+        assert text_of(await world.run()) == "Hello world"
+        assert keys_seen(world.servers[0]) == ["KEY_A", "KEY_B", "KEY_C"]
+        assert world.requested == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("on", "body"),
+    [
+        (ANTHROPIC, wire.error("billing_error")),
+        (CHAT, chat_wire.error("invalid_request_error", code="billing_not_active")),
+    ],
+    ids=["anthropic", "openai"],
+)
+async def test_a_key_whose_account_is_refused_rests_whatever_the_status(on: Wire, body: dict[str, Any]):
+    async with opened(on) as world:
+        world.servers[0].script(MODEL, Script(Refuse(403, body=body)))
+        for _ in range(2):
+            await world.run()
+        assert world.requested == [1, 2]
 
 
 async def test_when_every_key_rests_another_target_comes_first_as_long_as_there_is_one(

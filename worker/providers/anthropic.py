@@ -46,7 +46,7 @@ _PAGE_MODELS: Final = 1000
 _OF_REQUESTS: Final = frozenset({400, 404, 413, 422})
 _TYPE_OF_STATUS: Final = {
     401: "authentication_error",
-    402: "billing_error",
+    402: "permission_error",  # a gateway's: Anthropic names its own
     403: "permission_error",
     408: "timeout_error",
     409: "conflict_error",

@@ -4,7 +4,8 @@ Rules
 1. A call takes a key that is ready; of several the one with the fewest running calls, then the one that has rested
    longest.
 2. A key that met the provider's rate limit cools down: for as long as the provider requested, else ``cooldown_s``,
-   never longer than LONGEST_S. A key that was refused (401, 402, 403, an exhausted quota) rests for LONGEST_S.
+   never longer than LONGEST_S. A key that was refused (401, an exhausted quota) rests for LONGEST_S. After a refusal
+   that may concern one request alone (402, 403) it does not rest: one caller's request must not delay all others.
 3. If no key is ready, the call takes the one that will be ready first. A provider with a single key is therefore always
    called with it.
 4. Logs name a key by its variable. Its value goes into the call and nowhere else.
@@ -84,8 +85,9 @@ class ProviderKeys:
                 "provider_key_cools_down", provider=provider, key=key.variable, retry_after_s=failure.retry_after_s
             )
         elif failure.reason == "provider_auth":
-            self._rest(key, LONGEST_S)
-            _log.warning("provider_key_refused", provider=provider, key=key.variable, aside_s=LONGEST_S)
+            rest_s = 0.0 if failure.is_of_request else LONGEST_S
+            self._rest(key, rest_s)
+            _log.warning("provider_key_refused", provider=provider, key=key.variable, aside_s=rest_s)
 
     def _rest(self, key: Key, rest_s: float) -> None:
         key.ready_at = max(key.ready_at, asyncio.get_running_loop().time() + rest_s)

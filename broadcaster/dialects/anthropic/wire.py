@@ -14,6 +14,7 @@ from broadcaster.core.events import FinishReason, ProviderMetadata
 from broadcaster.dialects.errors import (
     AUTH,
     BAD_REQUEST,
+    DENIED,
     ERROR,
     OVERLOADED,
     RATE_LIMITED,
@@ -117,7 +118,8 @@ _FAULTS: Final = by_name(
         RATE_LIMITED: ("rate_limit_error",),
         TIMEOUT: ("timeout_error",),
         ERROR: ("api_error", "conflict_error"),
-        AUTH: ("authentication_error", "permission_error", "billing_error"),
+        AUTH: ("authentication_error", "billing_error"),
+        DENIED: ("permission_error",),
         BAD_REQUEST: ("invalid_request_error", "not_found_error", "request_too_large"),
     }
 )

@@ -19,6 +19,7 @@ from typing import Final
 from broadcaster.dialects.errors import (
     AUTH,
     BAD_REQUEST,
+    DENIED,
     ERROR,
     OVERLOADED,
     RATE_LIMITED,
@@ -42,8 +43,9 @@ _FAULTS: Final = by_name(
             *("insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "credit_balance_exhausted"),
             *("usage_limit_exceeded", "project_spend_limit_exceeded", "organization_spend_limit_exceeded"),
             *("organization_usage_limit_exceeded", "account_deactivated", "invalid_api_key", "invalid_organization"),
-            *("invalid_authentication", "authentication_error", "permission_error", "permission_denied"),
+            *("invalid_authentication", "authentication_error"),
         ),
+        DENIED: ("permission_error", "permission_denied"),
         BAD_REQUEST: (
             *("context_length_exceeded", "exceed_context_size_error", "model_not_found", "not_found_error"),
             *("resource_not_found", "not_supported_error", "unsupported_parameter", "unsupported_value"),
@@ -68,8 +70,8 @@ _GENERIC: Final = by_name(
 
 _BY_STATUS: Final = {
     401: AUTH,
-    402: AUTH,
-    403: AUTH,
+    402: DENIED,
+    403: DENIED,
     408: TIMEOUT,
     409: ERROR,
     429: RATE_LIMITED,
