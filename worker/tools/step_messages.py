@@ -7,6 +7,7 @@ Rules
 2. An empty part is omitted: Anthropic refuses an empty text.
 3. Arguments that are not a JSON object return as ``{"raw_input": …}``, because an input must be an object.
 4. Every call has its result, in the order of the calls.
+5. What an OpenAI wire attached to a text (``phase``) or to a call (a signature) returns with it, under ``openai``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import msgspec
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event
 from broadcaster.dialects.openai.own_fields import OPENAI, REASONING
+from broadcaster.dialects.openai_responses.provider_request import PHASE
 from worker.tools.steps import AgentStep, Output
 
 Json: TypeAlias = dict[str, Any]
 
 _ANTHROPIC: Final = "anthropic"
-_OPENAI: Final = "openai"
+_OURS: Final = frozenset({"itemType", "toolType"})
+"""Metadata of a call that is not the wire's own: the kind of the call."""
 
 
 def messages_of(step: AgentStep) -> list[Json]:
@@ -73,7 +76,7 @@ class _Content:
     def add(self, event: Event) -> None:
         match event:
             case ev.TextStart():
-                self._begin("text", event.id, {"type": "text", "text": _Pieces()})
+                self._begin("text", event.id, {"type": "text", "text": _Pieces(), **_phase(event.provider_metadata)})
             case ev.TextDelta():
                 part = self._grown("text", event.id, {"type": "text", "text": _Pieces()})
                 part["text"].append(event.delta)
@@ -118,13 +121,14 @@ class _Content:
 
     def _add_call(self, event: ev.ToolInputAvailable | ev.ToolInputError) -> None:
         metadata = event.provider_metadata or {}
-        if event.provider_executed and _OPENAI in metadata:
+        if event.provider_executed and OPENAI in metadata:
             return  # OpenAI accepts no calls back that it has run itself
         extras = dict(_anthropic_metadata(event.provider_metadata))
         type = extras.pop("blockType", "server_tool_use" if event.provider_executed else "tool_use")
         is_object = isinstance(event, ev.ToolInputAvailable) and isinstance(event.input, Mapping)
         input = event.input if is_object else {"raw_input": event.input}
-        self.parts.append({"type": type, "id": event.tool_call_id, "name": event.tool_name, "input": input, **extras})
+        call = {"type": type, "id": event.tool_call_id, "name": event.tool_name, "input": input}
+        self.parts.append({**call, **extras, **_attached(metadata)})
 
     def _add_own_result(self, event: Output) -> None:
         block = _anthropic_metadata(event.provider_metadata).get("toolResult")
@@ -132,6 +136,19 @@ class _Content:
             return
         content = {"content": event.output} if isinstance(event, ev.ToolOutputAvailable) else {}
         self.parts.append({**block, "tool_use_id": event.tool_call_id, **content})
+
+
+def _phase(metadata: ev.ProviderMetadata | None) -> Json:
+    """Rule 5, of a text."""
+    phase = (metadata or {}).get(OPENAI, {}).get(PHASE)
+    return {} if phase is None else {OPENAI: {PHASE: phase}}
+
+
+def _attached(metadata: ev.ProviderMetadata) -> Json:
+    """Rule 5, of a call. An item of Responses returns without more: chat completions do not know its fields."""
+    own = metadata.get(OPENAI, {})
+    kept = {} if "itemId" in own else {name: value for name, value in own.items() if name not in _OURS}
+    return {OPENAI: kept} if kept else {}
 
 
 def _anthropic_metadata(metadata: ev.ProviderMetadata | None) -> Mapping[str, Any]:

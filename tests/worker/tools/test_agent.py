@@ -12,7 +12,7 @@ import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.testing import Script, Send, wire
+from broadcaster.testing import Script, Send, chat_wire, responses_wire, wire
 from tests.support.log.log_world import TENANT
 from tests.worker.providers.provider_support import ANTHROPIC, CHAT, MODEL, RESPONSES, Wire, on_every_wire
 from tests.worker.tools.agent_support import DONE, OSLO, PARIS, add_weather, agent_world, calls, kinds, outputs
@@ -100,6 +100,45 @@ async def test_the_model_gets_them_as_responses(connection: LogConnection) -> No
         call, result = body["input"][1:]
         assert (call["type"], call["name"], call["arguments"]) == ("function_call", "weather", '{"city":"Paris"}')
         assert (result["type"], result["call_id"]) == ("function_call_output", call["call_id"])
+
+
+async def test_a_call_returns_with_what_the_server_attached_to_it(connection: LogConnection) -> None:
+    async with agent_world(connection, on=CHAT) as given:
+        add_weather(given)
+        signed = {"google": {"thought_signature": "c2ln"}}
+        call = chat_wire.tool_call("weather", '{"city":"Paris"}', id="call_0")
+        call = replace(call, deltas=[{**call.deltas[0], "extra_content": signed}, *call.deltas[1:]])
+        given.script(Script(Send(*chat_wire.answer(call))), DONE)
+        await given.run()
+        body = (await given.requests(2))[1].body
+        assert body["messages"][1]["tool_calls"] == [
+            {
+                "id": "call_0",
+                "type": "function",
+                "function": {"name": "weather", "arguments": '{"city":"Paris"}'},
+                "extra_content": signed,
+            }
+        ]
+
+
+async def test_a_text_returns_with_its_phase(connection: LogConnection) -> None:
+    async with agent_world(connection, on=RESPONSES) as given:
+        add_weather(given)
+        call = responses_wire.tool_call("weather", '{"city":"Paris"}', id="call_0")
+        events = responses_wire.answer(responses_wire.text("Let me look."), call)
+        for event in events:
+            if event.get("item", {}).get("type") == "message":
+                event["item"]["phase"] = "commentary"
+        given.script(Script(Send(*events)), DONE)
+        await given.run()
+        _, text, returned, _ = (await given.requests(2))[1].body["input"]
+        assert (text["content"][0]["text"], text["phase"]) == ("Let me look.", "commentary")
+        assert returned == {
+            "type": "function_call",
+            "call_id": "call_0",
+            "name": "weather",
+            "arguments": '{"city":"Paris"}',
+        }
 
 
 @on_every_wire

@@ -175,13 +175,16 @@ async def test_an_end_without_a_subscription_is_skipped(hooks: WebhookWorld, rec
     assert +hooks.delivery.outcomes == {"skipped": 1}
 
 
-async def test_a_host_that_is_listed_no_more_is_not_called_and_the_log_says_so(hooks: WebhookWorld, receiver: Receiver) -> None:
+async def test_a_host_that_is_listed_no_more_is_not_called_and_the_log_says_so(
+    hooks: WebhookWorld, receiver: Receiver
+) -> None:
     stream_id = await hooks.over(receiver.url.replace("127.0.0.1", "[::1]"))
     with structlog.testing.capture_logs() as logs:
         await hooks.step()
     assert await hooks.recorded(stream_id) == ("gave_up", 0, None, "not_allowed")
     assert +hooks.delivery.outcomes == {"gave_up": 1}
-    assert [(line["event"], line["host"], line["fault"]) for line in logs] == [("webhook_given_up", "::1", "not_allowed")]
+    shown = [(line["event"], line["host"], line["fault"]) for line in logs]
+    assert shown == [("webhook_given_up", "::1", "not_allowed")]
 
 
 async def test_an_address_that_may_not_be_reached_is_final(connection: LogConnection) -> None:
