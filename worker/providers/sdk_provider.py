@@ -79,6 +79,7 @@ class SdkProvider(ABC):
         own = {} if base_url is None else bearer(api_key or NO_KEY)
         self._headers: dict[str, Any] = {**dict.fromkeys(foreign, sdk.omit), **own}
         host = str(self._client.base_url.host)
+        self._finishing: set[asyncio.Task[None]] = set()
         self._takes_trace = bounds.trace_to == "all" or (bounds.trace_to == "own" and is_own_host(host))
 
     async def start(self) -> None:  # noqa: B027 - an SDK needs no preparation
@@ -99,10 +100,17 @@ class SdkProvider(ABC):
                 check_stream(response.http_response)
                 decoder = create_decoder(request_id=request_id)
             chunks = aiter(cast(httpx2.AsyncByteStream, response.http_response.stream))
-            yield WireStream(chunks, decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
+            answer = WireStream(chunks, decoder, failures=failures, silence_s=self._bounds.read_timeout_s)
+            yield answer
+            if answer.has_rest:
+                finishing = asyncio.create_task(_finish(answer, stack.pop_all()))
+                self._finishing.add(finishing)
+                finishing.add_done_callback(self._finishing.discard)
 
     async def aclose(self) -> None:
-        """See Provider.aclose."""
+        """See Provider.aclose. What is being finished is bounded by DRAIN_TIMEOUT_S."""
+        if self._finishing:
+            await asyncio.wait(self._finishing)
         await self._client.close()
 
     @abstractmethod
@@ -153,3 +161,9 @@ class SdkProvider(ABC):
         if is_encoded(response):
             raise ENCODED.failure()
         return BodyDecoder(request_id=request_id, max_bytes=self._bounds.answer_bytes)
+
+
+async def _finish(answer: WireStream, response: AsyncExitStack) -> None:
+    """Read the rest of the body, which the caller does not wait for, and close the response."""
+    async with response:
+        await answer.drain()

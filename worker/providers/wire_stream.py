@@ -5,7 +5,8 @@ Rules
    after the last content, with the events of ``flush``. Every other end raises.
 2. If a complete answer lacks only its end (counts, terminal), the stream waits for it at most WHOLE_TIMEOUT_S.
 3. After the terminal the rest of the body is read for at most DRAIN_TIMEOUT_S, so that the next request can use the
-   connection. A failure here costs only the connection.
+   connection. A failure here costs only the connection. The reader of the answer does not wait for it
+   (sdk_provider.py).
 4. Silence means no message for ``silence_s``, even if comments arrive. (The transport's own timeout ends the absence of
    bytes.)
 """
@@ -45,6 +46,12 @@ class WireStream:
         self._whole_until: float | None = None
         self._cut: ProviderFailed | None = None
         self._failure: ProviderFailed | None = None
+        self._is_read = False
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether the answer is complete, and its body may have more: call ``drain``."""
+        return self._decoder.terminal_seen and not self._is_read
 
     def __aiter__(self) -> Self:
         return self
@@ -57,12 +64,18 @@ class WireStream:
             chunk = await self._next_chunk()
             if events := self._decode(chunk) if chunk is not None else self._end():
                 return events
-        await self._drain()
         raise StopAsyncIteration
 
     def usage_so_far(self) -> Usage:
         """See ProviderStream.usage_so_far."""
         return self._decoder.usage_so_far()
+
+    async def drain(self) -> None:
+        """Rule 3."""
+        with suppress(*self._failures.errors):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while await anext(self._chunks, None) is not None:
+                    pass
 
     async def _next_chunk(self) -> bytes | None:
         """The next piece of the body; None at its end, with the failure for an incomplete answer in ``_cut``."""
@@ -93,16 +106,10 @@ class WireStream:
 
     def _end(self) -> list[Event]:
         """Rule 1: the last events. An incomplete answer fails, after its last events."""
+        self._is_read = True
         events = self._decoder.flush()
         if not self._decoder.terminal_seen:
             self._failure = self._cut or TRUNCATED.failure()
             if not events:
                 raise self._failure
         return events
-
-    async def _drain(self) -> None:
-        """Rule 3."""
-        with suppress(*self._failures.errors):
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                while await anext(self._chunks, None) is not None:
-                    pass

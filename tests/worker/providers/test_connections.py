@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 import uvloop
 
+from broadcaster.core.events import Event
+from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.process.tasks import end_tasks
 from broadcaster.testing import ScriptedProvider
 from tests.support.log.log_world import until
@@ -30,6 +32,11 @@ from tests.worker.providers.provider_support import (
     request_for,
     text_of,
 )
+from worker.attempt import DEFAULT_RETRY
+from worker.providers import wire_stream
+from worker.providers.registry import Providers
+from worker.providers.sdk_provider import SdkProvider
+from worker.retry import ModelAnswer
 
 # The loopback's own buffers have megabytes.
 BODY_CHARS = 7_000_000
@@ -121,6 +128,42 @@ async def test_a_whole_answer_gives_its_connection_to_the_next_call(
         async with provider_at(f"https://127.0.0.1:{port}/v1", CHAT) as provider:
             for _ in range(3):
                 assert text_of(await collect(provider, request_for("m"))) == "hello"
+    assert len(connections) == 1
+
+
+async def test_a_body_that_ends_after_its_answer_keeps_its_connection_and_delays_no_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_stream, "DRAIN_TIMEOUT_S", 20.0)
+    certificate = loopback_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    connections = list[asyncio.StreamWriter]()
+    may_end, body = asyncio.Event(), CHAT.frames("hello")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            await reader.readexactly(int(length.split(b":")[1]))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            writer.write(b"%x\r\n%s\r\n" % (len(body), body))
+            await may_end.wait()
+            may_end.clear()
+            writer.write(b"0\r\n\r\n")
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=serving_with(certificate)) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with provider_at(f"https://127.0.0.1:{port}/v1", CHAT) as provider:
+            sdk_provider = cast("SdkProvider", provider)
+            providers = Providers(ModelRoutes({"*": "one"}), {"one": lambda: provider})
+            for _ in range(3):
+                deadline, given = asyncio.get_running_loop().time() + 20, list[Event]()
+                answer = ModelAnswer(request_for("m"), providers, bounds=DEFAULT_RETRY, deadline=deadline, name="gen_1")
+                async with asyncio.timeout_at(deadline):
+                    last = await answer.run(given.extend)
+                assert text_of([*given, *last]) == "hello"
+                may_end.set()
+                await until(lambda: not may_end.is_set() and not sdk_provider._finishing)
     assert len(connections) == 1
 
 
