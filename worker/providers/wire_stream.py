@@ -3,7 +3,8 @@
 Rules
 1. Only the decoder decides that the answer is complete: with the wire's own terminal, or, if the body ends or breaks
    after the last content, with the events of ``flush``. Every other end raises.
-2. If a complete answer lacks only its end (counts, terminal), the stream waits for it at most WHOLE_TIMEOUT_S.
+2. If a complete answer lacks only its end (counts, terminal), the stream waits for it at most WHOLE_TIMEOUT_S. Content
+   that still comes (openai_chat/decode.py, rule 4) begins the wait anew.
 3. After the terminal the rest of the body is read for at most DRAIN_TIMEOUT_S, so that the next request can use the
    connection. A failure here costs only the connection. The reader of the answer does not wait for it
    (sdk_provider.py).
@@ -18,7 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final, Self
 
-from broadcaster.core.events import Event, Usage
+from broadcaster.core.events import Event, ReasoningDelta, TextDelta, ToolInputDelta, ToolInputStart, Usage
 from broadcaster.dialects.errors import SILENT, TRUNCATED
 from broadcaster.dialects.reading import ProviderDecoder
 from broadcaster.errors import ProviderFailed
@@ -28,6 +29,7 @@ from worker.providers.errors import Failures
 WHOLE_TIMEOUT_S: Final = 2.0
 # The body ends with the terminal event or right after it; a slower connection is not worth keeping.
 DRAIN_TIMEOUT_S: Final = 0.25
+_CONTENT: Final = (TextDelta, ReasoningDelta, ToolInputStart, ToolInputDelta)
 
 
 class WireStream:
@@ -98,6 +100,8 @@ class WireStream:
         """Rule 4: a chunk without a part of a message sets a deadline, a later one with a part removes it."""
         self.received_bytes += len(chunk)
         events = self._decoder.decode(chunk)
+        if self._whole_until is not None and any(isinstance(event, _CONTENT) for event in events):
+            self._whole_until = None  # rule 2
         if self._decoder.has_advanced:
             self._advanced_at, self._silent_until = asyncio.get_running_loop().time(), None
         else:

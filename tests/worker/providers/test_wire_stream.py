@@ -1,11 +1,13 @@
 """The end of an answer: what is whole stays whole whatever happens after its last content, and nothing else is."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
 from broadcaster.core import events as ev
 from broadcaster.testing import Cut, Gate, Hang, Reset, Script, Send, SendRaw, Step, Wait, chat_wire, responses_wire
+from tests.support.log.log_world import until
 from tests.worker.providers.provider_support import (
     CHAT,
     RESPONSES,
@@ -18,6 +20,8 @@ from tests.worker.providers.provider_support import (
     text_of,
 )
 from worker.providers import wire_stream
+from worker.providers.base import ProviderStream
+from worker.providers.wire_stream import WireStream
 
 CHUNKS = chat_wire.answer(chat_wire.text("the whole ", "answer"), usage=chat_wire.counts(completion_tokens=7))
 WITHOUT_COUNTS = Send(*CHUNKS[:-2])
@@ -74,6 +78,28 @@ async def test_an_end_that_dawdles_is_not_waited_for():
 async def test_a_server_that_only_talks_on_does_not_prolong_the_wait():
     text, _, _ = await answer(WITHOUT_COUNTS, *[SendRaw(b": still here\n\n")] * 3, Hang())
     assert text == "the whole answer"
+
+
+async def test_content_after_an_early_finish_reason_begins_the_wait_anew(monkeypatch: pytest.MonkeyPatch):
+    """The first wait would last for a minute, the new one is short."""
+    monkeypatch.setattr(wire_stream, "WHOLE_TIMEOUT_S", 60.0)
+    gate, reason = Gate(), chat_wire.chunk({}, finish_reason="stop")
+    early = Send(chat_wire.role_chunk(), chat_wire.text_delta("the "), reason)
+    async with scripted(CHAT, read_timeout_s=90) as (server, provider):
+        server.script("m", Script(early, Wait(gate), Send(chat_wire.text_delta("whole answer")), Hang()))
+        async with asyncio.timeout(20), provider.stream(request_for("m")) as stream:
+            reading = asyncio.create_task(_read(stream))
+            await until(lambda: cast("WireStream", stream)._whole_until is not None)
+            monkeypatch.setattr(wire_stream, "WHOLE_TIMEOUT_S", 0.05)
+            gate.open()
+            events = await reading
+        await server.requests[0].wait_disconnected()
+    assert text_of(events) == "the whole answer"
+    assert isinstance(events[-1], ev.Finish)
+
+
+async def _read(stream: ProviderStream) -> list[ev.Event]:
+    return [event async for events in stream for event in events]
 
 
 async def test_a_late_end_that_comes_in_time_brings_its_counts():
