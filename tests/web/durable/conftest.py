@@ -16,7 +16,10 @@ from tests.web.durable.calls import DurableClient
 
 @pytest.fixture
 def settings(connection: LogConnection) -> Settings:
-    return Settings(redis_url=connection.url, feed_append_rate=10_000, retry_ms=100, max_event_bytes=2**18)
+    # A busy machine may keep a reply for seconds, and none of these tests is of an outage.
+    return Settings(
+        redis_url=connection.url, redis_timeout_s=10, feed_append_rate=10_000, retry_ms=100, max_event_bytes=2**18
+    )
 
 
 @pytest.fixture
