@@ -122,7 +122,7 @@ class ToolInputAvailable(_Event, frozen=True, tag="tool-input-available"):
 
 
 class ToolInputError(_Event, frozen=True, tag="tool-input-error"):
-    """The tool call's arguments are not valid JSON; ``input`` is the text as it came."""
+    """The tool call's arguments are not valid JSON, too large or nested too deeply; ``input`` is their text."""
 
     tool_call_id: str
     tool_name: str

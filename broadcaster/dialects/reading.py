@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from broadcaster.core import events as ev
-from broadcaster.core.requests.json_values import is_too_deep
 from broadcaster.core.sse import DEFAULT_EVENT, DEFAULT_MAX_EVENT_BYTES, SseDecoder, SseMessage
+from broadcaster.dialects.arguments import ArgumentsReader, UnparsedArguments
 from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.dialects.halves import Halves, is_torn, with_pairs
 from broadcaster.errors import BadFrame, ProviderFailed
@@ -211,22 +211,20 @@ def start_of(answer: Json, metadata: ev.ProviderMetadata | None) -> ev.Start:
     )
 
 
-def tool_input(call: Json, text: str, *, empty: Any) -> ev.ToolInputAvailable | ev.ToolInputError:
+def tool_input(
+    call: Json, text: str, *, empty: Any, reader: ArgumentsReader
+) -> ev.ToolInputAvailable | ev.ToolInputError:
     """The end of a tool call's arguments, which are parsed only when whole; ``empty`` is what no text means.
 
-    ``call`` holds the fields that both events share.
+    ``call`` holds the fields that both events share. All calls of an answer have one ``reader``.
     """
     text = with_pairs(text)
     if not text.strip():
         return ev.ToolInputAvailable(**call, input=empty)
     try:
-        parsed = _any_decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        detail = f"the tool's arguments are not valid JSON: {error}"
-        return ev.ToolInputError(**call, input=text, error_text=detail)
-    if is_too_deep(parsed):
-        return ev.ToolInputError(**call, input=text, error_text="the tool's arguments are nested too deeply")
-    return ev.ToolInputAvailable(**call, input=parsed)
+        return ev.ToolInputAvailable(**call, input=reader.parse(text))
+    except UnparsedArguments as error:
+        return ev.ToolInputError(**call, input=text, error_text=f"the tool's arguments {error}")
 
 
 def token_count(value: object) -> int | None:

@@ -41,6 +41,7 @@ def attacks() -> Iterator[Attack]:
     """Every body, for every route that reads one."""
     yield from _over()
     yield from _below()
+    yield from _in_arguments()
     yield from _passed()
     yield from _not_json()
 
@@ -120,6 +121,28 @@ def _below() -> Iterator[Attack]:
         "below: one event", "POST", "/v1/streams/none/events", _counted({"type": "data-a", "data": "here"}, "[]")
     )
     yield Attack("below: an end", "POST", "/v1/streams/none/close", _counted({"type": "finish", "a": "here"}, "1.5"))
+
+
+def _in_arguments() -> Iterator[Attack]:
+    """Bodies of few values, which are full of values in the texts of their calls."""
+    kinds = {"one call": _BYTES - 2048, "many calls": 4096}
+    for kind, size in kinds.items():
+        text = '{"a":' + _list("[]", size, most=size) + "}"
+        count = (_BYTES - 1024) // (size + 300)
+        ids = [f"{at}" for at in range(max(1, count))]
+        functions = [{"id": id, "type": "function", "function": {"name": "f", "arguments": text}} for id in ids]
+        messages = [*_MESSAGES, {"role": "assistant", "content": None, "tool_calls": functions}]
+        yield _sent(f"values in {kind}", "/v1/chat/completions", {**_MODEL, "messages": messages})
+        items = [{"type": "function_call", "call_id": id, "name": "f", "arguments": text} for id in ids]
+        input = [*_MESSAGES, *items]
+        yield _sent(f"values in {kind}", "/v1/responses", {"model": "local", "background": True, "input": input})
+        results = [{"id": f"r{id}", "role": "tool", "toolCallId": id, "content": ""} for id in ids]
+        run = [{"id": "m", "role": "assistant", "toolCalls": functions}, *results]
+        yield _sent(f"values in {kind}", "/agui", {**_RUN, "messages": run})
+
+
+def _sent(name: str, path: str, body: dict[str, Any]) -> Attack:
+    return Attack(name, "POST", path, _json(body).encode())
 
 
 def _passed() -> Iterator[Attack]:

@@ -54,8 +54,11 @@ def count_values(text: bytes, *, most: int) -> int:
     a count too, of its commas, colons and brackets.
     """
     at_most = _structure(text) + 1  # counts also the structural characters inside strings
-    if at_most <= most:
-        return at_most
+    return at_most if at_most <= most else exact_count(text, most=most)
+
+
+def exact_count(text: bytes, *, most: int) -> int:
+    """As ``count_values``, and exact at and below ``most``."""
     texts = _unescaped(text).count(b'"') // 2
     if texts > most:
         return texts

@@ -19,9 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
 from broadcaster.dialects.ag_ui.wire import REDACTED, SIGNATURE
+from broadcaster.dialects.arguments import ArgumentsReader, UnparsedArguments
 from broadcaster.dialects.reading import Json
 
 FORWARDED: Final = ("max_tokens", "temperature", "top_p", "top_k", "stop_sequences", "tool_choice", "thinking")
@@ -81,8 +80,9 @@ def _turns(messages: Sequence[Json]) -> list[Json]:
     """Rules 2 to 4."""
     answered = {message["toolCallId"] for message in messages if message["role"] == "tool"}
     turns: list[Json] = []
+    reader = ArgumentsReader()
     for at, message in enumerate(messages):
-        role, parts = _parts_of(message, answered, pointer=f"/messages/{at}")
+        role, parts = _parts_of(message, answered, pointer=f"/messages/{at}", reader=reader)
         if not parts:
             continue
         if turns and turns[-1]["role"] == role:
@@ -92,7 +92,7 @@ def _turns(messages: Sequence[Json]) -> list[Json]:
     return [{**turn, "content": plain(turn["content"])} for turn in turns if not _only_thinks(turn)]
 
 
-def _parts_of(message: Json, answered: set[str], *, pointer: str) -> tuple[str, list[Json]]:
+def _parts_of(message: Json, answered: set[str], *, pointer: str, reader: ArgumentsReader) -> tuple[str, list[Json]]:
     """The role and the parts of a message; without parts, a model reads nothing of it."""
     match message["role"]:
         case "user":
@@ -100,7 +100,7 @@ def _parts_of(message: Json, answered: set[str], *, pointer: str) -> tuple[str, 
         case "tool":
             return "user", [_result(message, pointer=f"{pointer}/content")]
         case "assistant":
-            calls = [_call(call) for call in message.get("toolCalls") or () if call["id"] in answered]
+            calls = [_call(call, reader) for call in message.get("toolCalls") or () if call["id"] in answered]
             return "assistant", _content(message.get("content") or "", pointer=pointer) + calls
         case "reasoning":
             return "assistant", _thinking(message)
@@ -147,16 +147,17 @@ def _result(message: Json, *, pointer: str) -> Json:
     return result
 
 
-def _call(call: Json) -> Json:
+def _call(call: Json, reader: ArgumentsReader) -> Json:
     function = call["function"]
-    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": _input(function["arguments"])}
+    input = _input(function["arguments"], reader)
+    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": input}
 
 
-def _input(arguments: str) -> Any:
-    """The arguments as an object, as providers require; any other value stands in an object."""
+def _input(arguments: str, reader: ArgumentsReader) -> Any:
+    """The arguments as an object, as providers require; any other value, and a text that is not parsed, is in one."""
     try:
-        parsed = msgspec.json.decode(arguments) if arguments.strip() else {}
-    except (msgspec.DecodeError, RecursionError):
+        parsed = reader.parse(arguments) if arguments.strip() else {}
+    except UnparsedArguments:
         parsed = arguments
     return parsed if isinstance(parsed, dict) else {"arguments": parsed}
 

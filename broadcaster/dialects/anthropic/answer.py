@@ -4,6 +4,7 @@ Rules
 1. The message is put together from the same wire events, as an SDK would do it.
 2. A stream that ends with an error has no message, but the body and the status of a failed request.
 3. If the arguments of a call were cut off, its input is as much of the object as came, so that the block stays valid.
+   Without JSON, or with more values than fit (arguments.py), it is empty.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from broadcaster.core.events import ATTEMPT_PREFIX
 from broadcaster.dialects.anthropic.blocks import CALL_TYPES
 from broadcaster.dialects.anthropic.encode import AnthropicDialect
 from broadcaster.dialects.anthropic.encode_tables import error
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.reading import Json
 
 STATUS_OF_TYPE: Final = {
@@ -65,6 +67,7 @@ class _Accumulated:
         self.message: Json = {}
         self._blocks: list[Json] = []
         self._texts: dict[tuple[int, str], list[str]] = {}
+        self._reader = ArgumentsReader()
         for event in events:
             self._add(event)
         for (index, field), pieces in self._texts.items():
@@ -102,11 +105,11 @@ class _Accumulated:
         if field != "input":
             block[field] = block.get(field, "") + text
         elif text.strip():
-            block[field] = _arguments(text)
+            block[field] = _arguments(text) if self._reader.admit(text) else {}
 
 
 def _arguments(text: str) -> Any:
-    """Rule 4."""
+    """Rule 3."""
     try:
         return pydantic_core.from_json(text, allow_partial=True)
     except ValueError:

@@ -35,7 +35,13 @@ _NOT_GROWING: Final = ("", "")
 _DELTA_HEAD: Final = b"event: content_block_delta\ndata: "
 
 _encoder: Final = msgspec.json.Encoder()
-_decoder: Final = msgspec.json.Decoder()
+
+
+class _AnyObject(msgspec.Struct):
+    """A JSON object, whose members are skipped: no value is built."""
+
+
+_object_decoder: Final = msgspec.json.Decoder(_AnyObject)
 
 
 def framed(event: Json) -> bytes:
@@ -86,9 +92,10 @@ class EncodedBlock(Forkable):
         if not text.rstrip().endswith("}"):
             return False
         try:
-            return isinstance(_decoder.decode(text), dict)
+            _object_decoder.decode(text)
         except (msgspec.DecodeError, RecursionError):
             return False
+        return True
 
     def deltas(self) -> list[Json]:
         """The fewest deltas that hold all of it."""

@@ -20,6 +20,7 @@ import msgspec
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.anthropic import wire
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.reading import Json, Sources, extras_of, tool_input
 
 CALL_TYPES: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
@@ -28,10 +29,11 @@ _RESULT_SUFFIX: Final = "_tool_result"
 
 @dataclass(slots=True)
 class AnthropicOutput:
-    """What the blocks of one answer share: how much the model has written, and the sources so far."""
+    """What the blocks of one answer share: how much is written, the sources so far, and the bound of arguments."""
 
     meter: OutputMeter = field(default_factory=OutputMeter)
     sources: Sources = field(default_factory=Sources)
+    reader: ArgumentsReader = field(default_factory=ArgumentsReader)
 
 
 class BlockDecoder(Protocol):
@@ -193,7 +195,8 @@ class _ToolCallDecoder:
         return True
 
     def end(self, out: list[ev.Event]) -> None:
-        out.append(tool_input(self._call, "".join(self._fragments), empty=self._input))
+        text = "".join(self._fragments)
+        out.append(tool_input(self._call, text, empty=self._input, reader=self._output.reader))
 
 
 def _tool_result(block: Json) -> ev.Event:

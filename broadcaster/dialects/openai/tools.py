@@ -4,7 +4,8 @@ Rules
 1. ``parallel_tool_calls: false`` of OpenAI's wires is ``disable_parallel_tool_use`` inside the choice of Messages.
 2. A custom tool takes any text. A model without such tools can still call it: its schema has that text as ``input``.
 3. A model may write arguments that are not a JSON object, and clients send such a call back with an error as its
-   result. Messages requires an object, so it is empty there; OpenAI's wires get the text as it came.
+   result. Messages requires an object, so it is empty there; OpenAI's wires get the text as it came. An object that is
+   larger or nested deeper than the bounds (arguments.py) stands in the same way.
 4. ``allowed_tools`` limits which tools the model may call. Messages has no such choice: it is sent these tools alone.
 """
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from broadcaster.dialects.arguments import ArgumentsReader, UnparsedArguments
 from broadcaster.dialects.errors import BAD_REQUEST
 from broadcaster.dialects.openai.own_fields import OPENAI, own_fields
 from broadcaster.dialects.openai.parameters import WRONG_VALUE, BadParameter
-from broadcaster.dialects.reading import Json, json_in
+from broadcaster.dialects.reading import Json
 
 STORED_CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 """``tool_choice`` of OpenAI's wires → the type of a choice in Messages."""
@@ -75,9 +77,12 @@ def openai_choice(choice: Any, *, turned: Callable[[Json], Any]) -> Json:
             return {"tool_choice": turned(bare), **parallel}
 
 
-def stored_arguments(text: str) -> tuple[Json, Json]:
+def stored_arguments(text: str, reader: ArgumentsReader) -> tuple[Json, Json]:
     """The arguments of a call as an object; if they are not one, also as they came, for its ``openai`` (rule 3)."""
-    input = json_in(text) if text.strip() else {}
+    try:
+        input = reader.parse(text) if text.strip() else {}
+    except UnparsedArguments:
+        input = None
     return (input, {}) if isinstance(input, dict) else ({}, {"arguments": text})
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from broadcaster.core.requests.excerpts import excerpt_of
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI, REASONING
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
 from broadcaster.dialects.openai.tools import stored_arguments
@@ -47,15 +48,16 @@ def stored_messages(messages: Any, *, keeps_reasoning: bool = False) -> tuple[li
         raise BadParameter("messages", "must be a list", api_code=MISSING if messages is None else WRONG_TYPE)
     stored: list[Json] = []
     system: list[Json] = []
+    reader = ArgumentsReader()
     for at, message in enumerate(messages):
         place = f"messages[{at}]"
         role = _checked(message, place)
         if role in _SYSTEM and not stored:
-            system.append(_message(message, role="system", place=place))
+            system.append(_message(message, role="system", place=place, reader=reader))
         elif role == "tool":
             _add_result(stored, message, place)
         else:
-            found = _message(message, role="system" if role in _SYSTEM else role, place=place)
+            found = _message(message, role="system" if role in _SYSTEM else role, place=place, reader=reader)
             stored.append(_with_reasoning(found, message) if keeps_reasoning and role == "assistant" else found)
     if not stored and not system:
         raise BadParameter("messages", "holds no message", api_code=WRONG_VALUE)
@@ -86,11 +88,11 @@ def _checked(message: Any, place: str) -> str:
     return str(role)
 
 
-def _message(message: Mapping[str, Any], *, role: str, place: str) -> Json:
+def _message(message: Mapping[str, Any], *, role: str, place: str, reader: ArgumentsReader) -> Json:
     """A message of any role but ``tool``."""
     content = _content(message.get("content"), f"{place}.content")
     if role == "assistant":
-        content = _answer(message, content, place)
+        content = _answer(message, content, place=place, reader=reader)
     elif content is None:
         raise BadParameter(f"{place}.content", "is missing", api_code=MISSING)
     stored: Json = {"role": role, "content": content}
@@ -105,7 +107,9 @@ def _with_reasoning(stored: Json, message: Mapping[str, Any]) -> Json:
     return {**stored, OPENAI: {**stored.get(OPENAI, {}), REASONING: reasoning}}
 
 
-def _answer(message: Mapping[str, Any], content: str | list[Json] | None, place: str) -> str | list[Json]:
+def _answer(
+    message: Mapping[str, Any], content: str | list[Json] | None, *, place: str, reader: ArgumentsReader
+) -> str | list[Json]:
     """The content of the assistant's message: its texts, its refusal and its calls."""
     for name in ("audio", "function_call"):
         if message.get(name) is not None:
@@ -113,7 +117,7 @@ def _answer(message: Mapping[str, Any], content: str | list[Json] | None, place:
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         raise BadParameter(f"{place}.tool_calls", "must be a list", api_code=WRONG_TYPE)
-    rest = [_call(call, f"{place}.tool_calls[{at}]") for at, call in enumerate(calls)]
+    rest = [_call(call, f"{place}.tool_calls[{at}]", reader) for at, call in enumerate(calls)]
     if isinstance(refusal := message.get("refusal"), str):
         rest.insert(0, _refusal(refusal))
     if rest:
@@ -123,10 +127,10 @@ def _answer(message: Mapping[str, Any], content: str | list[Json] | None, place:
     return content
 
 
-def _call(call: Any, place: str) -> Json:
+def _call(call: Any, place: str, reader: ArgumentsReader) -> Json:
     match call:
         case {"id": str(id), "function": {"name": str(name), "arguments": str(arguments)}}:
-            input, own = stored_arguments(arguments)
+            input, own = stored_arguments(arguments, reader)
         case {"id": str(id), "custom": {"name": str(name), "input": str(text)}}:
             input, own = {"input": text}, {"type": "custom", "input": text}
         case _:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from broadcaster.core import events as ev
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.errors import BAD_DATA
 from broadcaster.dialects.halves import with_pairs
 from broadcaster.dialects.openai.wire import metadata
@@ -84,7 +85,7 @@ class _OpenCall:
             if self.is_started:
                 self._emit(fragment.arguments, out)
 
-    def end(self, out: list[ev.Event]) -> None:
+    def end(self, out: list[ev.Event], reader: ArgumentsReader) -> None:
         """Rule 4. The input of a custom tool is text and stays it."""
         if not self.is_started:
             self._start(out)
@@ -92,7 +93,7 @@ class _OpenCall:
         if self.function == "custom":
             out.append(ev.ToolInputAvailable(**self._shared(), input=text))
         else:
-            out.append(tool_input(self._shared(), text, empty={}))
+            out.append(tool_input(self._shared(), text, empty={}, reader=reader))
 
     def _start(self, out: list[ev.Event]) -> None:
         self.is_started = True
@@ -115,6 +116,7 @@ class Calls:
     def __init__(self) -> None:
         self._open: dict[int, _OpenCall] = {}
         self._ids: set[str] = set()
+        self._reader = ArgumentsReader()
 
     def take(self, fragment: Fragment, place: int, out: list[ev.Event]) -> bool:
         """Take a fragment from its place in the wire's list; True when it began a new call."""
@@ -123,7 +125,7 @@ class Calls:
         is_new = call is None or _is_another(call, fragment)
         if call is None or is_new:
             if call is not None:
-                self._open.pop(index).end(out)
+                self._open.pop(index).end(out, self._reader)
             call = _OpenCall(self._free_id(fragment.id or f"call_{index}"), fragment.id, fragment.function)
             self._open[index] = call
         call.grow(fragment, out)
@@ -132,7 +134,7 @@ class Calls:
     def close(self, out: list[ev.Event]) -> None:
         """The answer is whole: end what is open."""
         for call in self._open.values():
-            call.end(out)
+            call.end(out, self._reader)
         self._open.clear()
 
     def _index_of(self, fragment: Fragment, place: int) -> int:

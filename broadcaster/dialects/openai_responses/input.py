@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from broadcaster.core.requests.excerpts import excerpt_of
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.openai.namespaces import NAMESPACE, Namespaced
 from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
@@ -75,6 +76,7 @@ class _Turns:
 
     def __init__(self, messages: list[Json], *, heads: list[Json]) -> None:
         self.heads = heads
+        self.reader = ArgumentsReader()
         self._messages = messages
         self._joinable: str | None = None
 
@@ -114,7 +116,7 @@ def _take(item: Json, turns: _Turns, *, place: str) -> None:
         case {"role": str(role), "content": content} if type == "message":
             _take_message(role, content, turns, place=place, phase=item.get(PHASE))
         case {"type": "function_call", "call_id": str(id), "name": str(name)}:
-            input, own = _arguments(item.get("arguments"), place=place)
+            input, own = _arguments(item.get("arguments"), turns.reader, place=place)
             call = {"type": "tool_use", "id": id, **_called(name, item), "input": input}
             turns.join("assistant", [_with_own(call, own | _caller(item))])
         case {"type": "custom_tool_call", "call_id": str(id), "name": str(name), "input": str(text)}:
@@ -213,10 +215,10 @@ def _source(part: Json, *names: str, place: str) -> Json:
     raise BadParameter(place, f"needs one of file_id, {', '.join(names)}", api_code=MISSING)
 
 
-def _arguments(text: Any, *, place: str) -> tuple[Json, Json]:
+def _arguments(text: Any, reader: ArgumentsReader, *, place: str) -> tuple[Json, Json]:
     if not isinstance(text, str):
         raise BadParameter(f"{place}.arguments", "arguments must be JSON text", api_code=WRONG_TYPE)
-    return stored_arguments(text)
+    return stored_arguments(text, reader)
 
 
 def _result(output: Any, *, place: str) -> Any:

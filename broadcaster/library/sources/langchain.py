@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.anthropic.wire import FINISH_REASONS as OF_MESSAGES
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.openai_chat.wire import FINISH_REASONS as OF_CHAT
 from broadcaster.dialects.openai_responses.wire import INCOMPLETE_REASONS
 from broadcaster.dialects.reading import Json, as_text, count_in, member, token_count, tool_input
@@ -220,7 +221,7 @@ class LangChainItems:
     def _end_calls(self, keys: Iterable[tuple[str, object]], out: list[ev.Event]) -> None:
         for key in keys:
             call, fragments = self._calls.pop(key)
-            out.append(tool_input(call, "".join(fragments), empty={}))
+            out.append(tool_input(call, "".join(fragments), empty={}, reader=ArgumentsReader()))
 
     # ------------------------------------------------------------------------------------------------------- the end
 

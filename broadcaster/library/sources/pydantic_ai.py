@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.reading import as_text, count_in, token_count, tool_input
 from broadcaster.library.sources.plain_json import plain_json
 
@@ -154,7 +155,7 @@ class PydanticAIItems:
         elif isinstance(part.args, dict):
             out.append(ev.ToolInputAvailable(**_call(part), input=plain_json(part.args)))
         else:
-            out.append(tool_input(_call(part), part.args or "", empty={}))
+            out.append(tool_input(_call(part), part.args or "", empty={}, reader=ArgumentsReader()))
 
     def _write(self, kind: str, text: str | None, out: list[ev.Event], *, id: str) -> None:
         if text:

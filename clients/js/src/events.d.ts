@@ -94,7 +94,7 @@ export interface ToolInputAvailableEvent {
   providerMetadata?: Record<string, Record<string, unknown>>;
 }
 
-/** The tool call's arguments are not valid JSON; `input` is the text as it came. */
+/** The tool call's arguments are not valid JSON, too large or nested too deeply; `input` is their text. */
 export interface ToolInputErrorEvent {
   type: "tool-input-error";
   toolCallId: string;

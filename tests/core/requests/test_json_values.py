@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadcaster.core.requests.json_values import count_values, is_deeper, is_too_deep
+from broadcaster.core.requests.json_values import count_values, exact_count, is_deeper, is_too_deep
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text('ab"\\[]{},: \n\u00e9\U0001f600'),
@@ -30,6 +30,8 @@ def test_the_count_is_exact_where_it_decides(value: Any, indent: int | None, ens
     exact = _count(value)
     assert count_values(text, most=exact - 1) > exact - 1
     assert count_values(text, most=exact) <= exact
+    assert exact_count(text, most=exact) == exact_count(text, most=10 * exact) == exact
+    assert exact_count(text, most=exact - 1) > exact - 1
 
 
 @given(VALUES, st.integers(0, 4))

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
+from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.halves import with_pairs
 from broadcaster.dialects.openai.wire import metadata
 from broadcaster.dialects.reading import Json, Sources, extras_of
@@ -36,11 +37,12 @@ _REASONING: Final = frozenset({"reasoning_text", "summary_text"})
 
 @dataclass(slots=True)
 class ResponsesOutput:
-    """What the items of one answer share: how much is written, the parts and sources so far, what decides its end."""
+    """What the items of one answer share: how much is written, its parts, sources and arguments, its end."""
 
     meter: OutputMeter = field(default_factory=OutputMeter)
     parts: int = 0
     sources: Sources = field(default_factory=Sources)
+    reader: ArgumentsReader = field(default_factory=ArgumentsReader)
     is_calling: bool = False
     is_refused: bool = False
 

@@ -134,7 +134,7 @@ class ToolCallDecoder:
         elif whole is not None and not isinstance(whole, str):
             out.append(ev.ToolInputAvailable(**call, input=whole))
         elif self._kind.is_json:
-            out.append(tool_input(call, text, empty={}))
+            out.append(tool_input(call, text, empty={}, reader=self._output.reader))
         else:
             out.append(ev.ToolInputAvailable(**call, input=text))
 
