@@ -46,7 +46,7 @@ from broadcaster.log.redis.connect import refusals
 from broadcaster.log.redis.url import RedisUrl
 from broadcaster.log.streams.folding import read_folded
 from broadcaster.settings import Settings, read_settings
-from broadcaster.settings.in_tests import as_connected
+from broadcaster.settings.in_tests import as_connected, as_serving
 from broadcaster.settings.options import SettingOptions
 from broadcaster.web.documents.schemas import GenerationBody
 from broadcaster.web.documents.views import read_view
@@ -335,7 +335,7 @@ class Broadcaster(StreamServing):
 
     @asynccontextmanager
     async def _open_services(self) -> AsyncIterator[Services]:
-        async with open_services(self._settings, log=await self._log.get()) as services:
+        async with open_services(as_serving(self._settings), log=await self._log.get()) as services:
             try:
                 yield services
             finally:
