@@ -10,6 +10,8 @@ Rules
 3. Its files are added to one file of all that have ended: the folder does not grow with restarts.
 4. The folder belongs to this user alone, and goes with the parent.
 5. Counts that cannot be written now (a full disk, no free descriptor) are logged and written later. No process ends.
+6. A gauge that its process reads no more goes, as one of a process that has ended: a file without it takes the place
+   of the file.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +42,7 @@ WRITE_EVERY_S: Final = 1.0
 
 _ENDED: Final = 0  # in place of a process id
 _SUMMED: Final = ("counter", "histogram")
+_BESIDE: Final = ".new"  # no scrape reads it
 
 # The format of a file: a head with the bytes in use, then for each value the length of its key, the key, blanks up to a
 # multiple of eight bytes, the value and a time.
@@ -72,6 +75,11 @@ class CountFile:
             if is_new:
                 path.unlink()  # no reader accepts an empty one
             raise
+
+    @property
+    def keys(self) -> KeysView[str]:
+        """The keys that have a value."""
+        return self._positions.keys()
 
     def read(self, key: str) -> float:
         """The value of this key; 0 if it has none."""
@@ -113,7 +121,7 @@ class SharedWriter:
         self._has_failed = False
 
     def write(self, readings: Iterable[Reading]) -> None:
-        """Write what has changed (rules 1 and 5)."""
+        """Write what has changed (rules 1, 5 and 6)."""
         sums: dict[str, tuple[str, float]] = {}
         for reading in readings:
             spec = METRICS[reading.metric]
@@ -124,6 +132,10 @@ class SharedWriter:
                 before = sums.get(key)
                 sums[key] = (_prefix_of(spec), value if before is None else before[1] + value)
         failure: OSError | None = None
+        try:
+            self._drop_gauges({key: value for key, (_, value) in sums.items()})
+        except OSError as error:
+            failure = error
         for key, (prefix, value) in sums.items():
             if self._written.get(key) != value:
                 try:
@@ -151,11 +163,38 @@ class SharedWriter:
             file.close()
         self._files = {}
 
+    def _drop_gauges(self, values: Mapping[str, float]) -> None:
+        """Leave out the gauges that have no value any more (rule 6). Raises OSError."""
+        for prefix, file in tuple(self._files.items()):
+            gone = () if prefix in _SUMMED else file.keys - values.keys()
+            if gone:
+                self._files[prefix] = self._replaced(prefix, {key: values[key] for key in file.keys & values.keys()})
+                file.close()
+                for key in gone:
+                    self._written.pop(key, None)
+
+    def _replaced(self, prefix: str, values: Mapping[str, float]) -> CountFile:
+        path = self._path(prefix)
+        beside = path.with_suffix(_BESIDE)
+        beside.unlink(missing_ok=True)
+        file = CountFile(beside)
+        try:
+            for key, value in values.items():
+                file.write(key, value)
+            beside.rename(path)  # a scrape finds all values, or all that there were before
+        except OSError:
+            file.close()
+            raise
+        return file
+
     def _file(self, prefix: str) -> CountFile:
         file = self._files.get(prefix)
         if file is None:
-            file = self._files[prefix] = CountFile(self._folder / f"{prefix}_{self._pid}.db")
+            file = self._files[prefix] = CountFile(self._path(prefix))
         return file
+
+    def _path(self, prefix: str) -> Path:
+        return self._folder / f"{prefix}_{self._pid}.db"
 
 
 class SharedFolder:
@@ -205,7 +244,7 @@ class SharedFolder:
             if file.exists():
                 self._add_to_ended(prefix, file)
                 file.unlink()
-        for file in self.path.glob(f"*_{pid}.db"):
+        for file in self.path.glob(f"*_{pid}.*"):
             file.unlink(missing_ok=True)
 
     def _add_to_ended(self, prefix: str, file: Path) -> None:

@@ -70,6 +70,23 @@ async def test_counters_and_histograms_are_added_and_gauges_are_merged_each_in_i
     assert not folder.path.exists()
 
 
+async def test_a_gauge_that_is_read_no_more_goes_and_comes_back_with_its_value() -> None:
+    depth = Reading("broadcaster_queue_depth", 7, ("waiting",))
+    others = [each for each in readings(deliveries=3) if each.metric != depth.metric]
+    with SharedFolder.open() as folder:
+        writer = SharedWriter(folder.path, pid=11)
+        writer.write([*others, depth, Reading("broadcaster_build_info", 1, ("1", "3"))])
+        writer.write([Reading("broadcaster_build_info", 1, ("1", "3"))])  # Redis is away
+        away = await scraped(folder)
+        writer.write([*others, depth])
+        back = await scraped(folder)
+        writer.close()
+    assert "broadcaster_queue_depth" not in {name for name, _ in away.samples}
+    assert away.value("broadcaster_deliveries_total", path="live") == 3
+    assert away.value("broadcaster_build_info") == 1
+    assert back.value("broadcaster_queue_depth") == 7
+
+
 async def test_of_a_process_that_has_ended_the_counts_stay_and_the_gauges_go() -> None:
     with SharedFolder.open() as folder:
         write(folder, 111, deliveries=4)
