@@ -24,7 +24,7 @@ from typing import Final, Protocol
 
 from broadcaster.observability.limits import limit_reached
 from broadcaster.observability.logs import get_logger
-from broadcaster.process.control_groups import control_groups, read_text
+from broadcaster.process.control_groups import usable_bytes
 
 _log = get_logger(__name__)
 
@@ -33,8 +33,6 @@ STEP_SHARE: Final = 0.01
 _SHARE: Final = 0.9
 _STATM: Final = "/proc/self/statm"
 _STATM_BYTES: Final = 256  # more than its seven numbers have
-# Of both versions of control groups.
-_LIMIT_FILES: Final = ("memory.max", "memory.limit_in_bytes")
 
 
 class Growing(Protocol):
@@ -112,12 +110,5 @@ def _resident_bytes(statm: int) -> int:
 
 
 def safe_bytes(root: Path = Path("/")) -> int:
-    """Nine tenths of what this process may use: the machine's memory, or the smallest limit of its control groups.
-
-    Both versions of control groups are read, and every parent group: the smallest limit ends the process.
-    """
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for folder in control_groups("memory", root):
-        texts = (read_text(folder / name) for name in _LIMIT_FILES)
-        limits += [int(text) for text in texts if text.isdecimal()]
-    return int(min(limits) * _SHARE)
+    """Nine tenths of what this process may use."""
+    return int(usable_bytes(root) * _SHARE)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+# Of both versions of control groups.
+_MEMORY_FILES: Final = ("memory.max", "memory.limit_in_bytes")
 
 
 def control_groups(controller: str, root: Path) -> Iterator[Path]:
@@ -18,6 +23,18 @@ def control_groups(controller: str, root: Path) -> Iterator[Path]:
         mount = root / "sys/fs/cgroup" / (controller if controllers else "")
         below = Path(path.lstrip("/"))
         yield from (mount / each for each in (below, *below.parents))
+
+
+def usable_bytes(root: Path = Path("/")) -> int:
+    """The memory that this process may use: the machine's, or the smallest limit of its control groups.
+
+    Both versions of control groups are read, and every parent group: the smallest limit ends the process.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for folder in control_groups("memory", root):
+        texts = (read_text(folder / name) for name in _MEMORY_FILES)
+        limits += [int(text) for text in texts if text.isdecimal()]
+    return min(limits)
 
 
 def read_text(path: Path) -> str:

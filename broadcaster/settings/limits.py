@@ -160,6 +160,9 @@ class LimitSettings(BaseSettings):
         description="memory at which a worker fails the answer that grows most; unset: nine tenths of the container's "
         "limit, or of the machine's memory",
     )
-    embedded_max_memory_bytes: int = Field(
-        2**30, ge=64 * 2**20, description="maxmemory of the embedded server, with the policy noeviction"
+    embedded_max_memory_bytes: int | None = Field(
+        None,
+        ge=64 * 2**20,
+        description="maxmemory of the embedded server, with the policy noeviction; unset: 1 GiB, or a quarter of the "
+        "container's limit or of the machine's memory if that is less",
     )

@@ -45,7 +45,7 @@ class PublisherSettingOptions(TypedDict, total=False):
     provider_error_timeout_s: float
     model_list_s: float
     worker_memory_bytes: int | None
-    embedded_max_memory_bytes: int
+    embedded_max_memory_bytes: int | None
     token_keys: str | None
     token_issuers: str | None
     token_ttl_s: float

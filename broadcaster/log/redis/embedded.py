@@ -8,7 +8,9 @@ Rules
 4. It dies with its parent, kill -9 of the parent included; the data stays.
 5. Prompts and answers are in its files: only this user may read them, whatever the mode of the data folder. A folder
    that other users may write to is refused, because they could put files or a server of their own there.
-6. It has a ``maxmemory`` and the policy noeviction: when it is full, it refuses writes and evicts nothing.
+6. It has a ``maxmemory`` and the policy noeviction: when it is full, it refuses writes and evicts nothing. Where none
+   is given, it fits into the container: a server that the system ends for its memory would be ended again as soon as
+   it has read its file.
 7. Of our environment it receives only the system's variables.
 """
 
@@ -32,6 +34,7 @@ from broadcaster.errors import SetupError
 from broadcaster.log.redis.private_files import check_data_folder, check_own_folder, make_private
 from broadcaster.observability.logs import get_logger
 from broadcaster.process.child_environment import plain_environment
+from broadcaster.process.control_groups import usable_bytes
 from broadcaster.process.lifeline import die_with_parent
 
 _log = get_logger(__name__)
@@ -44,8 +47,15 @@ _CUT_TIMEOUT_S: Final = 1.0
 _POLL_S: Final = 0.01
 _SUPERVISED_EVERY_S: Final = 0.05
 _PAUSES: Final = BackOff(0.2, 30.0)
-_DEFAULT_MAX_MEMORY_BYTES: Final = 2**30
+_MOST_BYTES: Final = 2**30
+# The rest is for the copy while the file is rewritten, and for the front-ends and workers beside it.
+_MEMORY_SHARE: Final = 0.25
 _PRIVATE_UMASK: Final = 0o077
+
+
+def fitting_bytes(root: Path = Path("/")) -> int:
+    """The maxmemory of a server that is given none (rule 6); ``root`` is the folder of /proc and /sys."""
+    return min(_MOST_BYTES, int(usable_bytes(root) * _MEMORY_SHARE))
 
 
 def find_server(named: str | None = None) -> Path:
@@ -115,11 +125,9 @@ def socket_path(data_dir: Path) -> Path:
 class EmbeddedServer:
     """One server process over one data folder. The caller ensures that only one runs there (cli/running_up.py)."""
 
-    def __init__(
-        self, data_dir: Path, *, binary: Path | None = None, max_memory_bytes: int = _DEFAULT_MAX_MEMORY_BYTES
-    ) -> None:
-        """Raises SetupError (rules 1 and 5)."""
-        self._max_memory_bytes = max_memory_bytes
+    def __init__(self, data_dir: Path, *, binary: Path | None = None, max_memory_bytes: int | None = None) -> None:
+        """Raises SetupError (rules 1 and 5). ``max_memory_bytes`` None: ``fitting_bytes``."""
+        self._max_memory_bytes = max_memory_bytes or fitting_bytes()
         self._data_dir = data_dir
         self._binary = binary or find_server()
         self._socket = socket_path(data_dir)
