@@ -14,7 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from broadcaster.observability.counting import Reading, Source
+from broadcaster.observability.counting import Reading, Source, counted
+from broadcaster.observability.limits import REACHED
 from broadcaster.observability.metrics_address import MetricsAddress
 from broadcaster.observability.process_counts import ProcessCounts, ProcessKind
 from broadcaster.process.child_environment import METRICS_FOLDER_VARIABLE
@@ -41,14 +42,18 @@ async def process_metrics(
         running = [asyncio.create_task(counts.run())]
         stack.push_async_callback(_end, running)
         if folder is not None:
-            kind_of_writer: type[SharedWriter] = import_module("broadcaster.observability.shared_folder").SharedWriter
-            writer = kind_of_writer(folder)
-            stack.callback(writer.close)
-            running.append(asyncio.create_task(writer.run(read)))
+            await stack.enter_async_context(_written(read, folder))
         elif address is not None:
             exposition = import_module("broadcaster.observability.exposition")
             server = _server(lambda accept: exposition.expose(exposition.families(read()), accept=accept), address)
             await stack.enter_async_context(server.serving())
+        yield
+
+
+@asynccontextmanager
+async def parent_metrics(folder: Path) -> AsyncIterator[None]:
+    """Write the limits that a parent of front-ends reaches, and nothing else, to the folder that it serves."""
+    async with _written(lambda: counted("broadcaster_limit_reached_total", REACHED), folder):
         yield
 
 
@@ -74,6 +79,18 @@ def folder_of_parent() -> Path | None:
     """The folder that the parent of this process serves; None: it has none."""
     path = os.environ.get(METRICS_FOLDER_VARIABLE)
     return Path(path) if path else None
+
+
+@asynccontextmanager
+async def _written(source: Source, folder: Path) -> AsyncIterator[None]:
+    kind: type[SharedWriter] = import_module("broadcaster.observability.shared_folder").SharedWriter
+    writer = kind(folder)
+    writing = asyncio.create_task(writer.run(source))
+    try:
+        yield
+    finally:
+        await _end([writing])
+        writer.close()
 
 
 def _server(expose: Expose, address: MetricsAddress) -> MetricsServer:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from broadcaster.cli.processes.cores import usable_cores
 from broadcaster.cli.processes.front_ends import DemoFrontEnd, FrontEndProcesses, Supervision
 from broadcaster.core.backoff import BackOff
 from broadcaster.observability.metrics_address import MetricsAddress
-from broadcaster.observability.serving import process_metrics
+from broadcaster.observability.serving import parent_metrics, process_metrics
 from broadcaster.process.child_environment import METRICS_FOLDER_VARIABLE
 from broadcaster.process.interrupts import import_undisturbed
 from broadcaster.process.start import uncollected
@@ -76,11 +76,15 @@ def folder_variables(folder: SharedFolder | None) -> dict[str, str]:
 async def own_metrics(
     server: Serving, *, address: MetricsAddress | None, folder: SharedFolder | None
 ) -> AsyncIterator[None]:
-    """The metrics of a front-end in this process, while the block runs: into ``folder``, or else at ``address``."""
-    if isinstance(server, FrontEndProcesses):
-        yield
-        return
+    """The metrics of a front-end in this process, while the block runs: into ``folder``, or else at ``address``.
+
+    Of the parent of several, the limits that it reaches.
+    """
     path = None if folder is None else folder.path
+    if isinstance(server, FrontEndProcesses):
+        async with nullcontext() if path is None else parent_metrics(path):
+            yield
+        return
     async with process_metrics(server.readings, kind="front-end", address=address, folder=path):
         yield
 
