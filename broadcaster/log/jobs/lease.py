@@ -92,7 +92,7 @@ class LeaseKeeper:
         if leased is not None:
             del self.leased[writer.stream_id]
         if keep_s > 0 and writer.is_complete:
-            # A tail checked at the end of its retention would be sent again after it.
+            # While the log is still kept: after its retention nothing is sent again.
             kept_s = min(keep_s, writer.retention_ms / 1000 / 2)
             self._kept[writer] = asyncio.get_running_loop().time() + kept_s
         return None if leased is None else leased.job

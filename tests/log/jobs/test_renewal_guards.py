@@ -16,6 +16,7 @@ from broadcaster.core.events import Abort, Error, Event, Finish, TextDelta
 from broadcaster.log.jobs.lease import LeaseKeeper
 from broadcaster.log.jobs.queue import GROUP
 from broadcaster.log.streams.appender import Appender
+from broadcaster.log.streams.webhook_meta import WebhookState
 from broadcaster.log.streams.writer import StreamWriter, WriterEnd
 from tests.support.log.log_world import LEASE_MS, World, until
 
@@ -198,6 +199,58 @@ async def test_a_kept_buffer_is_freed_when_its_time_is_over(
     del writer
     async with running(keeper):
         await until(lambda: gc.collect() >= 0 and freed() is None)
+
+
+async def called_back(world: World, appender: Appender, keeper: LeaseKeeper, *, retention_s: float) -> StreamWriter:
+    """A writer whose stream has ended, and whose webhook is delivered."""
+    hook = {"url": "https://hooks.example.com/h"}
+    stream_id = await world.create(retention_s=retention_s, webhook=hook)
+    writer = await world.writer(stream_id, await world.claim(stream_id), appender, keeper)
+    writer.write([TextDelta(id="0", delta="a")])
+    assert await writer.end([Finish()], deadline_s=30)
+    created_ms = int(await world.redis.hget(world.keys.meta(stream_id), "created_ms"))
+    assert await world.webhooks.record_attempt(stream_id, WebhookState.DELIVERED, created_ms=created_ms, status=200)
+    return writer
+
+
+async def checked(appender: Appender, writer: StreamWriter) -> None:
+    """The writer has checked its tail, and has sent again what it found missing."""
+    count = appender.counts.outcomes.total()
+    await until(lambda: appender.counts.outcomes.total() > count)
+    await until(lambda: writer.is_complete and not writer.is_recovering)
+
+
+async def test_an_answer_that_is_kept_no_longer_does_not_return_when_its_buffer_is_checked(
+    world: World, appender: Appender, keeper: LeaseKeeper
+) -> None:
+    """The worker's buffer knows only how long the log was kept for the webhook."""
+    writer = await called_back(world, appender, keeper, retention_s=0.05)
+    keeper.drop(writer, keep_s=0.1)
+    log, meta = world.keys.log(writer.stream_id), world.keys.meta(writer.stream_id)
+    async with asyncio.timeout(20):
+        while await world.redis.exists(log):
+            await asyncio.sleep(0.01)
+    ended_ms = await world.redis.hget(meta, "ended_ms")
+    async with running(keeper):
+        await checked(appender, writer)
+    assert appender.counts.outcomes["rewound"] == 0
+    assert await world.redis.exists(log) == 0
+    assert await world.redis.hget(meta, "ended_ms") == ended_ms
+
+
+async def test_a_lost_answer_whose_webhook_is_delivered_returns_for_the_rest_of_its_own_retention(
+    world: World, appender: Appender, keeper: LeaseKeeper
+) -> None:
+    writer = await called_back(world, appender, keeper, retention_s=20)
+    log, meta = world.keys.log(writer.stream_id), world.keys.meta(writer.stream_id)
+    ended_ms = await world.redis.hget(meta, "ended_ms")
+    keeper.drop(writer)
+    await world.redis.delete(log)
+    writer.verify()
+    await checked(appender, writer)
+    assert await world.seqs(writer.stream_id) == [1, 2]
+    assert 0 < await world.redis.pttl(log) <= 20_000
+    assert await world.redis.hget(meta, "ended_ms") == ended_ms
 
 
 async def test_a_renewal_that_comes_late_is_logged(keeper: LeaseKeeper, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,16 @@ if epoch < granted or epoch < last_epoch then return answer(-1, last_epoch, last
 if epoch > granted then return answer(-5, last_epoch, last_seq) end
 if epoch == last_epoch and last <= last_seq then return answer(0, last_epoch, last_seq) end
 if closed then return answer(-2, last_epoch, last_seq) end
+
+-- The stream is over: how much longer it is kept (0 or less: no longer); nil for one that is open. Until its webhook's
+-- final state a stream is kept for that (ARGV retention_ms), then for as long as its caller has requested.
+local function read_left_ms()
+  local over = redis.call('HMGET', KEYS[2], 'status', 'ended_ms', 'webhook_state', 'asked_retention_ms')
+  if not is_over(over[1]) or not over[2] then return nil end
+  return tonumber(over[2]) + tonumber(over[3] and over[4] or ARGV[7]) - read_clock()
+end
+-- The log has expired. Its entries must not return.
+if last_seq == 0 and (read_left_ms() or 1) <= 0 then return answer(0, last_epoch, last_seq) end
 if first > last_seq + 1 or (epoch ~= last_epoch and first <= last_seq) then
   return answer(-3, last_epoch, last_seq)
 end
@@ -56,11 +66,13 @@ for i = EVENTS_FROM + skip, #ARGV do
   redis.call('XADD', KEYS[1], string.format('%s-%.0f', ARGV[1], seq), 'e', ARGV[i], 'v', ARGV[8], 'b', bytes)
 end
 if ends then
-  local now_ms = digits(read_clock())
-  redis.call('HSET', KEYS[2], 'status', ARGV[9], 'ended_ms', now_ms,
+  -- An end that was lost from the log and is sent again leaves its time and the retention as they are.
+  local left_ms = read_left_ms()
+  redis.call('HSETNX', KEYS[2], 'ended_ms', digits(read_clock()))
+  redis.call('HSET', KEYS[2], 'status', ARGV[9],
     'terminal', ARGV[#ARGV], 'terminal_id', string.format('%s-%.0f', ARGV[1], last))
   redis.call('DEL', KEYS[4])
-  keep_stream(KEYS[1], KEYS[2], ARGV[7])
+  keep_stream(KEYS[1], KEYS[2], left_ms and digits(math.max(1, left_ms)) or ARGV[7])
 elseif last_seq == 0 then
   redis.call('PEXPIRE', KEYS[1], ARGV[6])
 end
