@@ -362,3 +362,16 @@ async def test_racing_ends_are_one(job: Job) -> None:
     assert len(won) == 1
     assert sum(isinstance(outcome, StreamClosed) for outcome in outcomes) == 5
     assert len(await job.held()) == 1
+
+
+async def test_a_full_redis_deletes_a_feed_that_has_ended(job: Job) -> None:
+    await job.append(note(1))
+    await job.close()
+    await job.redis.config_set("maxmemory", 1)
+    try:
+        await job.feeds.delete(ID, tenant=TENANT)
+    finally:
+        await job.redis.config_set("maxmemory", 0)
+    assert await job.redis.exists(job.keys.log(ID)) == 0
+    with pytest.raises(UnknownStream):
+        await job.meta()

@@ -11,7 +11,7 @@ from broadcaster.core.cursor import START
 from broadcaster.core.events import Finish, TextDelta
 from broadcaster.core.notices import GapReason
 from broadcaster.core.requests.passed_calls import EMBEDDINGS, passed_request
-from broadcaster.errors import LogUnavailable, StopPending, UnknownStream
+from broadcaster.errors import StopPending, UnknownStream
 from broadcaster.log.feeds.feeds import Feeds
 from broadcaster.log.jobs.claims import Outcome
 from broadcaster.log.jobs.deletion import CALL_TOMBSTONE_MS, TOMBSTONE_MS
@@ -177,16 +177,19 @@ async def test_a_generation_whose_worker_is_gone_is_ended_by_the_deletion_itself
     assert (meta.is_deleted, meta.status, meta.terminal) == (True, "aborted", terminals.STOPPED)
 
 
-async def test_on_a_full_redis_nothing_is_deleted_and_that_is_reported(world: World) -> None:
+async def test_a_full_redis_deletes_what_is_over(world: World) -> None:
     stream_id = await finished(world)
+    before = await world.streams.meta(stream_id)
     await world.redis.config_set("maxmemory", 1)
     try:
-        with pytest.raises(LogUnavailable):
-            await delete(world, stream_id)
-        assert await world.seqs(stream_id) == [1, 2]
+        await delete(world, stream_id)
     finally:
         await world.redis.config_set("maxmemory", 0)
-    await delete(world, stream_id)
+    meta = await world.streams.meta(stream_id)
+    assert meta is not None
+    assert before is not None
+    assert (meta.is_deleted, meta.status, meta.terminal) == (True, "finished", END)
+    assert meta.epoch > before.epoch
     assert await world.redis.exists(world.keys.log(stream_id)) == 0
 
 

