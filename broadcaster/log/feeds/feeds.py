@@ -327,10 +327,10 @@ class Feeds:
         return AppendResult(Cursor(epoch, first), Cursor(epoch, last), code == AppendCode.APPENDED)
 
     async def admit(self, stream_id: str, *, tenant: str, replaces: bool = False) -> None:
-        """Before a creation. Raises TenantLimit, but not where the creation opens no feed more than are open."""
+        """Before a creation. Raises TenantLimit or, on a full Redis, LogUnavailable; not for a feed that is open."""
         try:
             await self._storage.admit_feed(tenant)
-        except TenantLimit:
+        except (TenantLimit, LogUnavailable):
             known = await self._find(stream_id, tenant=tenant)
             if known is None or known.is_deleted or (replaces and known.is_over):
                 raise

@@ -15,6 +15,7 @@ from broadcaster.log.feeds.feeds import FeedConfig, Feeds
 from broadcaster.log.feeds.lapses import Lapses
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams import terminals
+from broadcaster.log.streams.tenant_storage import TenantStorage
 from tests.support.apps.feed_job import FINISH, ID, Job, note
 from tests.support.log.feed_writers import BOUNDS, TENANT
 from tests.support.log.tail_world import TAILS, TailWorld, open_tail, until
@@ -236,6 +237,24 @@ async def test_writers_renew_their_leases_on_a_full_redis_too(connection: LogCon
     await job.redis.config_set("maxmemory", 1)
     try:
         assert await job.renew()
+    finally:
+        await job.redis.config_set("maxmemory", 0)
+    assert not await lapses(job).end(ID, lease_ms=LEASE_MS)
+
+
+async def test_a_repeated_creation_renews_on_a_full_redis_where_feeds_are_bounded(connection: LogConnection) -> None:
+    """A writer over HTTP renews so. Its front-end may have begun a moment ago, and know nothing of the tenant yet."""
+    job, config = Job(connection), FeedConfig(lease_s=9)
+    await job.create(lease_s=9)
+    await lapse(job)
+    await job.redis.config_set("maxmemory", 1)
+    try:
+        storage = TenantStorage(connection, max_feeds=1)
+        fresh = Feeds(connection, BOUNDS, streams=job.streams, storage=storage)
+        assert not await fresh.create(ID, config, tenant=TENANT)
+        assert 8000 < await job.ttl_ms("lease") <= 9000
+        with pytest.raises(LogUnavailable):
+            await fresh.create("another", config, tenant=TENANT)
     finally:
         await job.redis.config_set("maxmemory", 0)
     assert not await lapses(job).end(ID, lease_ms=LEASE_MS)
