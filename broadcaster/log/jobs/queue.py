@@ -205,12 +205,18 @@ class Queue:
         await self.settle(job, Settled.DEAD, reason=reason, has_webhook=has_webhook)
 
     async def close_open(self, generation_ids: Sequence[str], *, webhooks_of: Collection[str]) -> None:
-        """Take generations that are over (or forgotten) out of the open index, and their jobs out of the queue.
+        """Take generations that are over out of the open index, and their jobs out of the queue.
 
         ``webhooks_of``: those of them that are over and have a webhook, which is due now.
         """
         if generation_ids:
             await self.make_due(webhooks_of, self._close_call(generation_ids))
+
+    async def close_unwritten(self, jobs: Sequence[OpenJob]) -> None:
+        """The same for those without a meta. One that was given another job since it was read stays."""
+        found = [part for each in jobs for part in (each.id, each.job_ms)]
+        if found:
+            await self._run_all([ScriptCall(SCRIPTS["close_unwritten"], self._close_keys, found)])
 
     async def remove(self, generation_id: str) -> None:
         """Take a deleted generation out of the open index, its job out of the queue, and drop its webhook."""
@@ -332,10 +338,13 @@ class Queue:
         for each in generation_ids:
             await promise_webhook(self._redis, self._keys, each)
 
-    def _close_call(self, generation_ids: Sequence[str]) -> ScriptCall:
+    @property
+    def _close_keys(self) -> list[str]:
         name = self._keys
-        keys = [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns, name.running]
-        return ScriptCall(SCRIPTS["close"], keys, list(generation_ids))
+        return [name.ready, name.ready_hi, name.delayed, name.open, name.waiting, name.turns, name.running]
+
+    def _close_call(self, generation_ids: Sequence[str]) -> ScriptCall:
+        return ScriptCall(SCRIPTS["close"], self._close_keys, list(generation_ids))
 
     async def _run_all(self, calls: Sequence[ScriptCall]) -> list[Any]:
         with log_errors():

@@ -253,15 +253,18 @@ class Sweeper:
     async def _close(self, found: Sequence[_Found]) -> None:
         over: list[str] = []
         webhooks_of: list[str] = []
-        for (generation_id, _, job_age_ms), meta, _ in found:
-            is_being_written = meta is None and job_age_ms <= self.times.unwritten_ms
-            if meta is not None and meta.is_over and meta.dead is not None:
-                await self.queue.bury(generation_id, reason=meta.dead, has_webhook=meta.webhook is not None)
-            elif not is_being_written and (meta is None or meta.is_over):
-                over.append(generation_id)
-                if meta is not None and meta.webhook is not None:
-                    webhooks_of.append(generation_id)
+        for job, meta, _ in found:
+            if meta is None or not meta.is_over:
+                continue
+            if meta.dead is not None:
+                await self.queue.bury(job.id, reason=meta.dead, has_webhook=meta.webhook is not None)
+                continue
+            over.append(job.id)
+            if meta.webhook is not None:
+                webhooks_of.append(job.id)
         await self.queue.close_open(over, webhooks_of=webhooks_of)
+        unwritten = [each.job for each in found if each.meta is None]
+        await self.queue.close_unwritten([each for each in unwritten if each.age_ms > self.times.unwritten_ms])
 
     async def _find_abandoned(self, metas: Sequence[Meta | None]) -> Collection[str]:
         """Those that are abandoned now; their workers have been notified."""

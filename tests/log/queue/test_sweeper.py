@@ -106,6 +106,27 @@ async def test_an_ended_generation_leaves_the_open_index(world: World) -> None:
     assert await world.queue.newest_open(10) == []
 
 
+class RepeatedCreate(Steadiness):
+    """A client repeats a create while a sweep, which has read its page, waits for a probe."""
+
+    repeat: Callable[[], Awaitable[str]]
+
+    async def confirm(self) -> None:
+        await self.repeat()
+
+
+async def test_a_job_that_is_given_while_a_sweep_finds_no_generation_stays(connection: LogConnection) -> None:
+    """The queue was full when the client sent the create first: only its announcement was left."""
+    world = World(connection, create_id=lambda: "gen_repeated")
+    await world.queue.create_group()
+    await world.redis.zadd(world.keys.open, {"gen_repeated": 1})
+    world.steadiness = steadiness = RepeatedCreate(connection, lease_ttl_s=60)
+    steadiness.repeat = world.create
+    await sweeper(world).sweep()
+    assert await world.queue.newest_open(10) == ["gen_repeated"]
+    assert await world.redis.xlen(world.keys.ready) == 1
+
+
 async def test_a_generation_that_exceeds_its_time_limit_is_ended_when_no_worker_runs_it(world: World) -> None:
     waiting, running = (await world.granted())[0], (await world.granted())[0]
     for stream_id in (waiting, running):
