@@ -24,6 +24,7 @@ from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.dialects.anthropic.wire import FINISH_REASONS as OF_MESSAGES
 from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.openai_chat.wire import FINISH_REASONS as OF_CHAT
+from broadcaster.dialects.openai_chat.wire import SERVER_REASONS as OF_SERVERS
 from broadcaster.dialects.openai_responses.wire import INCOMPLETE_REASONS
 from broadcaster.dialects.reading import Json, as_text, count_in, member, token_count, tool_input
 
@@ -31,6 +32,7 @@ PROVIDER: Final = "langchain"
 _REASONS: Final[dict[str, ev.FinishReason]] = {
     **OF_MESSAGES,
     **OF_CHAT,
+    **OF_SERVERS,
     **INCOMPLETE_REASONS,
     "completed": "stop",
     "safety": "content-filter",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pytest
 
 from broadcaster.library.sources.opening import open_source
 
@@ -112,6 +113,16 @@ async def test_the_chunks_of_a_langchain_model_are_an_answer():
     assert events[14] == {"type": "usage", **counts}
     assert events[-1]["finishReason"] == "tool-calls"
     assert events[-1]["messageMetadata"] == {"model": "claude-x"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [("stop", "stop"), ("max_tokens", "length"), ("eos", "stop"), ("end_turn", "stop"), ("incomprehensible", "other")],
+)
+async def test_the_finish_reasons_of_servers_are_read_behind_langchain_too(raw: str, reason: str):
+    events = await events_of([AIMessageChunk("a", response_metadata={"finish_reason": raw}, chunk_position="last")])
+    assert events[-1]["finishReason"] == reason
+    assert events[-1]["providerMetadata"] == {"langchain": {"finishReason": raw}}
 
 
 async def test_the_messages_of_a_langgraph_agent_are_steps_with_the_outputs_of_its_tools():
