@@ -41,6 +41,16 @@ def with_options(**options: object) -> Settings:
         raise CommandFailed(text, ExitCode.USAGE) from error
 
 
+def variables_of(settings: Settings) -> dict[str, str]:
+    """The variables by which a child process has these settings: one for each that differs from the environment's.
+
+    These are options of the command, and what the command itself sets: texts and numbers.
+    """
+    found = Settings()
+    changed = {name: value for name, value in settings if value != getattr(found, name)}
+    return {f"{PREFIX}{name.upper()}": str(value) for name, value in changed.items()}
+
+
 def _expected(name: str, fault: Mapping[str, Any]) -> str:
     """With both bounds of the setting: a fault has the one that was crossed."""
     bounds = Settings.model_fields[name].metadata

@@ -39,6 +39,11 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: it for name, it in environment.items() if name.upper() not in _FRONT_ENDS_ALONE}
 
 
+def with_variables(environment: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment with these variables, and with no other spelling of them."""
+    return {name: it for name, it in environment.items() if name.upper() not in variables} | dict(variables)
+
+
 def front_end_environment(environment: Mapping[str, str], *, provider_keys: Collection[str]) -> dict[str, str]:
     """A front-end's variables; ``provider_keys`` are the variables that the settings name for providers' keys."""
     return {

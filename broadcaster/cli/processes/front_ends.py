@@ -38,7 +38,7 @@ from broadcaster.cli.processes.parent_channel import (
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.core.backoff import BackOff
 from broadcaster.observability.logs import get_logger
-from broadcaster.process.child_environment import front_end_environment
+from broadcaster.process.child_environment import front_end_environment, with_variables
 from broadcaster.web.server.listener import SPREADS, share
 
 _log = get_logger(__name__)
@@ -161,8 +161,7 @@ class FrontEndProcesses:
             share(listener)
         overrides = {**environment, "BROADCASTER_PORT": str(self.port), "BROADCASTER_PROCESSES": "1"}
         ours = front_end_environment(os.environ, provider_keys=provider_keys)
-        # Names of settings ignore case.
-        self._environment = {name: it for name, it in ours.items() if name.upper() not in overrides} | overrides
+        self._environment = with_variables(ours, overrides)
         self._drain_s = drain_s
         self._supervision = supervision or Supervision()
         self._rng = rng or random.Random()

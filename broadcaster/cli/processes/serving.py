@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from broadcaster.cli.option_settings import variables_of
 from broadcaster.cli.processes.cores import usable_cores
 from broadcaster.cli.processes.front_ends import DemoFrontEnd, FrontEndProcesses, Supervision
 from broadcaster.core.backoff import BackOff
@@ -39,14 +40,13 @@ def create_serving(
     settings: Settings,
     listener: socket.socket,
     *,
-    environment: Mapping[str, str] | None = None,
     folder: SharedFolder | None = None,
     demo: DemoFrontEnd | None = None,
 ) -> Serving:
     """One front-end in this process, or as many child processes as the settings request.
 
-    ``environment``: the variables for child processes where these settings differ from the environment. ``folder``:
-    where they write their metrics. ``demo``: the front-end of the demo, which may be killed, and so is a child.
+    ``folder``: where they write their metrics. ``demo``: the front-end of the demo, which may be killed, and so is a
+    child.
     """
     count = count_of(settings)
     if count == 1 and demo is None:
@@ -58,7 +58,7 @@ def create_serving(
     return FrontEndProcesses(
         count,
         listener,
-        environment={**(environment or {}), **folder_variables(folder)},
+        environment={**variables_of(settings), **folder_variables(folder)},
         provider_keys={variable for variables in settings.key_variables.values() for variable in variables},
         drain_s=settings.drain_window_s,
         on_end=None if folder is None else folder.settle,

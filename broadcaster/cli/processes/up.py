@@ -15,7 +15,7 @@ import typer
 import uvloop
 
 from broadcaster import __version__
-from broadcaster.cli.option_settings import start_logging, with_options
+from broadcaster.cli.option_settings import start_logging, variables_of, with_options
 from broadcaster.cli.processes.default_model import LOCAL, DefaultModel, choose_default_model, has_local_model
 from broadcaster.cli.processes.listening import bind, url_of
 from broadcaster.cli.processes.serving import (
@@ -79,6 +79,16 @@ def default_model(settings: Settings) -> DefaultModel:
     return choose_default_model(settings, os.environ, is_set=is_set, has_local=has_local_model())
 
 
+def _own_settings(model: DefaultModel) -> dict[str, object]:
+    """What `up` sets itself. On one machine no other front-end takes the viewers, and no other worker the jobs: a drain
+    would only delay the end."""
+    return {
+        "drain_window_s": _DRAIN_WINDOW_S,
+        "drain_s": 0.0,
+        "local_model_preload": model.name == LOCAL and has_local_model(),
+    }
+
+
 async def _up(
     settings: Settings, listener: socket.socket, lock: RunningUp, *, model: DefaultModel, demo: Demo | None
 ) -> None:
@@ -87,15 +97,14 @@ async def _up(
         if settings.redis_url is None:
             embedded = await stack.enter_async_context(_redis(settings))
             settings = settings.model_copy(update={"redis_url": embedded.url})
-        # On one machine no other front-end takes the viewers: spreading them out would only delay the end.
-        settings = settings.model_copy(update={"default_model": model.name, "drain_window_s": _DRAIN_WINDOW_S})
+        settings = settings.model_copy(update={"default_model": model.name, **_own_settings(model)})
         if demo is not None:  # its button kills front-ends, whose viewers must not count for minutes
             presence_ttl_s = min(settings.presence_ttl_s, PRESENCE_TTL_S)
             settings = settings.model_copy(update={"presence_ttl_s": presence_ttl_s})
         folder = await stack.enter_async_context(summed_metrics(MetricsAddress.of(settings)))
         workers = WorkerProcesses(
             settings.workers,
-            {**_worker_environment(settings), **folder_variables(folder)},
+            {**variables_of(settings), **folder_variables(folder)},
             on_end=None if folder is None else folder.settle,
         )
         await stack.enter_async_context(running(workers.run()))
@@ -103,7 +112,6 @@ async def _up(
         server = create_serving(
             settings,
             listener,
-            environment=_front_end_environment(settings),
             folder=folder,
             demo=None if demo is None or embedded is None else demo.over(embedded, workers),
         )
@@ -167,26 +175,3 @@ async def _redis(settings: Settings) -> AsyncIterator[EmbeddedServer]:
             yield server
     finally:
         await server.stop()
-
-
-def _front_end_environment(settings: Settings) -> dict[str, str]:
-    """The additional variables of front-end processes."""
-    return {
-        "BROADCASTER_REDIS_URL": settings.redis_url or "",
-        "BROADCASTER_LOG_LEVEL": settings.log_level,
-        "BROADCASTER_DRAIN_WINDOW_S": str(settings.drain_window_s),
-        "BROADCASTER_DEFAULT_MODEL": settings.default_model,
-        "BROADCASTER_PRESENCE_TTL_S": str(settings.presence_ttl_s),
-    }
-
-
-def _worker_environment(settings: Settings) -> dict[str, str]:
-    """The additional variables of workers, which give their jobs back at once when `up` ends."""
-    preload = settings.default_model == LOCAL and has_local_model()
-    return {
-        "BROADCASTER_REDIS_URL": settings.redis_url or "",
-        "BROADCASTER_LOG_LEVEL": settings.log_level,
-        "BROADCASTER_DRAIN_S": "0",
-        "BROADCASTER_PRESENCE_TTL_S": str(settings.presence_ttl_s),
-        "BROADCASTER_LOCAL_MODEL_PRELOAD": str(preload).lower(),
-    }

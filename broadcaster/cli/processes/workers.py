@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from broadcaster.observability.logs import get_logger
-from broadcaster.process.child_environment import worker_environment
+from broadcaster.process.child_environment import with_variables, worker_environment
 from broadcaster.process.lifeline import PARENT_VARIABLE
 from broadcaster.process.tasks import end_process
 
@@ -21,7 +21,7 @@ _END_TIMEOUT_S: Final = 2.0
 
 
 class WorkerProcesses:
-    """``count`` children `python -m worker`; ``environment`` is added to the part of ours that a worker may have.
+    """``count`` children `python -m worker`; a worker gets its part of our environment and ``environment``.
 
     ``on_end`` is called with the process id of each that has ended, and must not raise.
     """
@@ -31,7 +31,8 @@ class WorkerProcesses:
     ) -> None:
         self._count = count
         self._on_end = on_end
-        self._environment = {**worker_environment(os.environ), **environment, PARENT_VARIABLE: str(os.getpid())}
+        ours = worker_environment(with_variables(os.environ, environment))
+        self._environment = {**ours, PARENT_VARIABLE: str(os.getpid())}
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._begun: set[int] = set()
         self._have_begun = asyncio.Event()

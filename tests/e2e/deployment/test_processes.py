@@ -206,6 +206,20 @@ async def test_a_port_that_is_taken_is_reported_once(stack: Stack) -> None:
     assert line.startswith(f"error: cannot listen on 127.0.0.1:{port} ")
 
 
+async def test_front_ends_listen_on_the_address_of_the_option_and_not_on_that_of_the_environment(stack: Stack) -> None:
+    house = await stack.start(
+        *("broadcaster", "serve", "--host", "127.0.0.1", "--port", "0", "--processes", "2"),
+        environment={"BROADCASTER_HOST": "127.0.0.2", "BROADCASTER_AUTH": "keys"},
+    )
+    port = urlsplit((await house.logged("listening on http")).partition("listening on ")[2]).port
+    assert port is not None
+    async with asyncio.timeout(DEADLINE_S):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.2", port)
+
+
 @asynccontextmanager
 async def kept(
     connection: LogConnection, listener: socket.socket, supervision: Supervision, *, spreads: bool
