@@ -311,6 +311,9 @@ def main() -> None:
         set_up_logging(settings.log_level, format=settings.log_format)
         for name, nearest in unknown_variables(os.environ):
             _log.warning("unknown_setting", variable=name, nearest=nearest)
+        if settings.tools is not None:
+            # The tools may lie in the current folder. As the last entry it replaces no other module.
+            sys.path.append("")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
     except (ValidationError, SettingsError) as error:

@@ -8,4 +8,5 @@ import sys
 
 def worker() -> None:
     """Run a worker (the same as `python -m worker`); BROADCASTER_REDIS_URL names its Redis."""
-    os.execv(sys.executable, [sys.executable, "-m", "worker"])
+    # -P: a worker.py of the current folder is another program.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "worker"])

@@ -27,7 +27,7 @@ _QUIET: Final = ("--disable-pip-version-check", "--no-input", "--progress-bar", 
 def installer() -> tuple[str, ...] | None:
     """The command that installs into this interpreter's environment, without what to install; None: there is none."""
     if find_spec("pip") is not None:
-        return (sys.executable, "-m", "pip", "install", *_QUIET)
+        return (sys.executable, "-P", "-m", "pip", "install", *_QUIET)
     if (uv := shutil.which("uv")) is not None:
         return (uv, "pip", "install", "--python", sys.executable)
     return None

@@ -304,7 +304,8 @@ class FrontEndProcesses:
             lines, line = await asyncio.open_unix_connection(sock=ours)
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", _MODULE if self._demo is None else self._demo.module, str(number)),
+                    # -P: no module of the current folder replaces one of ours.
+                    *(sys.executable, "-P", "-m", _MODULE if self._demo is None else self._demo.module, str(number)),
                     *(str(inherited[0]), str(self._supervision.beat_s), *map(str, inherited[1:])),
                     stdin=asyncio.subprocess.DEVNULL,
                     env=self._environment,

@@ -72,7 +72,10 @@ class WorkerProcesses:
         """The exit code of a worker, or why none could be started."""
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "worker", env=self._environment, start_new_session=True
+                # -P: a worker.py of the current folder is another program.
+                *(sys.executable, "-P", "-m", "worker"),
+                env=self._environment,
+                start_new_session=True,
             )
         except OSError as error:  # no process, memory or descriptor is free now
             return str(error)

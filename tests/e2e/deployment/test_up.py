@@ -20,7 +20,7 @@ from broadcaster.client import AsyncClient
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.embedded import socket_path
 from broadcaster.testing import ScriptedProvider
-from tests.support.servers.processes import Running, Stack, children, until_dead
+from tests.support.servers.processes import Running, Stack, children, running_program, until_dead
 from tests.support.watching import viewers_of
 
 
@@ -186,6 +186,24 @@ async def test_the_first_replacement_of_a_killed_worker_takes_its_answer_over(
         died = json.loads(await up.logged("worker_died"))
         starts = up.log.read_text("utf-8").count('"worker_ready"')
     assert (final.status, final.attempt, died["failures"], starts) == ("finished", 2, 1, 2)
+
+
+@pytest.mark.parametrize("command", [("worker",), ("up", "--port", "0", "--processes", "2")])
+async def test_no_file_of_the_current_folder_runs_in_place_of_a_process_and_its_tool_box_is_found(
+    tmp_path: Path, connection: LogConnection, command: tuple[str, ...]
+) -> None:
+    for taken in ("worker.py", "broadcaster.py", "queue.py", "redis.py"):
+        (tmp_path / taken).write_text("raise SystemExit(f'ran {__file__}')\n")
+    (tmp_path / "own_tools.py").write_text("from worker.tools import ToolBox\nbox = ToolBox()\n")
+    environment = {**os.environ, "BROADCASTER_REDIS_URL": connection.url, "BROADCASTER_TOOLS": "own_tools:box"}
+    program = (sys.executable, "-P", "-m", "broadcaster")
+    async with running_program(
+        *program, *command, environment=environment, folder=tmp_path, log=tmp_path / "log"
+    ) as running:
+        await running.logged("worker_ready")
+        if "up" in command:
+            await running.logged("broadcaster is up: ")
+    assert f"ran {tmp_path}" not in running.log.read_text("utf-8")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

