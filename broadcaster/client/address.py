@@ -34,6 +34,6 @@ def key_headers(api_key: str | None) -> dict[str, str]:
     """The headers of a caller with this key. Raises ValueError, whose text repeats nothing of it."""
     if api_key is None:
         return {}
-    if not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("an API key is one line of printable ASCII")
+    if not (api_key and api_key.isascii() and api_key.isprintable()) or api_key != api_key.strip():
+        raise ValueError("an API key is one line of printable ASCII, without a blank before or after it")
     return {"authorization": f"Bearer {api_key}"}

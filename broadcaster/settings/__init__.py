@@ -24,7 +24,16 @@ from broadcaster.settings.limits import LimitSettings
 from broadcaster.settings.observing import ObservingSettings
 from broadcaster.settings.options import SettingOptions
 from broadcaster.settings.tokens import TokenSettings
-from broadcaster.settings.values import ApiKeys, Hosts, KeysOfProviders, Origins, Providers, RedisUrl, WebhookSecret
+from broadcaster.settings.values import (
+    ApiKeys,
+    CallersKey,
+    Hosts,
+    KeysOfProviders,
+    Origins,
+    Providers,
+    RedisUrl,
+    WebhookSecret,
+)
 
 PREFIX: Final = "BROADCASTER_"
 
@@ -246,7 +255,7 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
 
     # -- the CLI and the rest
     url: str = Field("http://127.0.0.1:8000", description="the front-end that the CLI calls")
-    api_key: str | None = Field(None, description="the key the CLI sends")
+    api_key: CallersKey = Field(None, description="the key the CLI sends")
     workers: int = Field(1, ge=0, description="workers that `up` starts")
 
     metrics_port: int | None = Field(

@@ -147,6 +147,10 @@ def _keys_are_some(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _key_is_given(value: str | None) -> str | None:
+    return value or None
+
+
 def _token_keys_are_some(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
@@ -166,5 +170,6 @@ Hosts: TypeAlias = Annotated[_Names, AfterValidator(_hosts_are_some)]
 Origins: TypeAlias = Annotated[_Names, AfterValidator(_origins_are_of_browsers)]
 WebhookSecret: TypeAlias = Annotated[SecretStr | None, AfterValidator(_secret_is_long_enough)]
 ApiKeys: TypeAlias = Annotated[SecretStr | None, AfterValidator(_keys_are_some)]
+CallersKey: TypeAlias = Annotated[str | None, AfterValidator(_key_is_given)]
 TokenKeys: TypeAlias = Annotated[SecretStr | None, AfterValidator(_token_keys_are_some)]
 TokenIssuers: TypeAlias = Annotated[str | None, AfterValidator(_issuers_are_some)]

@@ -248,6 +248,14 @@ async def test_ls_lists_only_those_with_a_status(server, status, page):
     assert f"no feed is {status}" in (await run("ls", "--status", status)).stderr
 
 
+async def test_an_empty_key_is_none(server, monkeypatch):
+    monkeypatch.setenv("BROADCASTER_API_KEY", "")
+    server.routes["GET", "/v1/streams"] = listing()
+    result = await run("ls")
+    assert result.exit_code == 0, result.output
+    assert "authorization" not in server.requests[-1].headers
+
+
 async def test_ls_of_an_empty_list_prints_how_to_begin(server):
     server.routes["GET", "/v1/streams"] = listing()
     result = await run("ls")

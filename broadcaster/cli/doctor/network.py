@@ -56,10 +56,10 @@ class FrontEnd:
 
 async def probe_front_end(url: str, *, api_key: str | None, is_named: bool) -> FrontEnd:
     """Request ``/healthz``, ``/readyz``, the version in ``/openapi.json``, and a list, which needs a good key."""
-    seen = FrontEnd(url=url, is_named=is_named, has_key=bool(api_key))
+    seen = FrontEnd(url=url, is_named=is_named, has_key=api_key is not None)
     try:
         checked_url(url)
-        headers = key_headers(api_key or None)
+        headers = key_headers(api_key)
     except ValueError as error:
         return replace(seen, fault=str(error))
     try:

@@ -76,10 +76,12 @@ def test_the_doctor_names_an_address_that_leads_nowhere(url: str) -> None:
     assert "InvalidURL" in details["providers", "anthropic"]
 
 
-def test_the_doctor_repeats_nothing_of_a_key_that_no_header_can_hold() -> None:
-    arguments = ["doctor", "--json", "--url", NOWHERE]
-    result = CliRunner().invoke(create_app_for(arguments), arguments, env={"BROADCASTER_API_KEY": "s3cret\nkey"})
-    assert "an API key is one line of printable ASCII" in result.stdout
+@pytest.mark.parametrize("key", ["s3cret\nkey", "s3cret-key "])
+@pytest.mark.parametrize("command", [("doctor", "--json"), ("ls",)])
+def test_no_command_repeats_anything_of_a_key_that_no_header_can_hold(command: tuple[str, ...], key: str) -> None:
+    arguments = [*command, "--url", NOWHERE]
+    result = CliRunner().invoke(create_app_for(arguments), arguments, env={"BROADCASTER_API_KEY": key})
+    assert "an API key is one line of printable ASCII" in result.output
     assert "s3cret" not in result.output
 
 
