@@ -122,6 +122,8 @@ class Visit:
         except ValueError as error:
             text = f"{error}; correct --url, BROADCASTER_URL or BROADCASTER_API_KEY"
             raise CommandFailed(text, ExitCode.USAGE) from error
+        except ImportError as error:  # the proxy of the environment needs a package
+            raise CommandFailed(str(error), ExitCode.USAGE) from error
         async with client:
             return await work(client)
 

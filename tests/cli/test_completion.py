@@ -90,6 +90,8 @@ async def test_without_a_response_nothing_is_offered_and_nothing_printed(shell: 
         url = server.url
     assert await shell.complete("tail", "", environment={"BROADCASTER_URL": url}) == []
     assert await shell.complete("tail", "", environment={"BROADCASTER_URL": "nonsense"}) == []
+    for proxy in ({"ALL_PROXY": "socks5://127.0.0.1:1"}, {"SSL_CERT_FILE": "/gone"}):
+        assert await shell.complete("tail", "", environment={"BROADCASTER_URL": "https://front.invalid", **proxy}) == []
     assert await shell.complete("tail", "", environment={"BROADCASTER_PORT": "many"}) == []
     assert await shell.complete("generate", "x", "--model", "", environment={"BROADCASTER_PORT": "many"}) == []
 

@@ -224,6 +224,16 @@ async def test_checks_that_do_not_end_are_cut_and_the_others_reported() -> None:
     assert found["quick"][0].detail == "here"
 
 
+async def test_checks_that_raise_are_a_finding_without_the_text_of_the_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> list[Finding]:
+        raise KeyError(SECRET)
+
+    (finding,) = (await examine(Screen(), {"broken": fail}))["broken"]
+    assert (finding.grade, "KeyError" in finding.detail) == (Grade.FAIL, True)
+    assert "test_doctor.py" in caplog.text
+    assert SECRET not in f"{finding}{caplog.text}"
+
+
 # --------------------------------------------------------------------------------------------------------- providers
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -31,9 +32,12 @@ from broadcaster.core.access.masking import masked
 from broadcaster.errors import LogUnavailable, SetupError
 from broadcaster.log.inspection.redis_facts import inspect
 from broadcaster.log.redis.connect import LogConnection
+from broadcaster.observability.logs import get_logger
 from broadcaster.settings import Settings, describe_error
 
 GROUP_S: Final = 15.0
+
+_log = get_logger(__name__)
 
 _STYLES: Final = {
     Grade.OK: "green",
@@ -149,6 +153,11 @@ async def examine(
         except TimeoutError:
             detail = f"the checks did not end within {deadline_s:g} s"
             return [Finding("deadline", Grade.FAIL, detail, "check the network between")]
+        except Exception as error:  # the other groups are reported
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            # Without its text, which could quote a key.
+            _log.error("check_failed", group=name, error=type(error).__name__, file=at.filename, line=at.lineno)
+            return [Finding("error", Grade.FAIL, f"the checks ended with {type(error).__name__}", "see the log")]
         finally:
             del awaited[name]
             if awaited:

@@ -35,6 +35,8 @@ ANTHROPIC_VERSION: Final = "2023-06-01"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _REFUSED: Final = frozenset({401, 403})
 _NO_LIST: Final = frozenset({404, 405, 501})
+# What a client raises if its URL, its proxy or its certificates cannot be used; TimeoutError is an OSError.
+_NO_CALL: Final = (httpx2.InvalidURL, ValueError, OSError, ImportError)
 
 
 # ---------------------------------------------------------------------------------------------------- the front-end
@@ -69,8 +71,10 @@ async def probe_front_end(url: str, *, api_key: str | None, is_named: bool) -> F
                 return seen
             ready, document = await http.get("/readyz"), await http.get("/openapi.json")
             listed = await http.get("/v1/generations", params={"limit": 1})
-    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeEncodeError) as error:
+    except httpx2.HTTPError as error:
         return replace(seen, fault=str(error) or type(error).__name__)
+    except _NO_CALL as error:
+        return replace(seen, fault=_fault(error))
     faults = [f"{name}: {state}" for name, state in _object(_json(ready).get("checks")).items() if state != "ok"]
     unready = None if ready.status_code == httpx2.codes.OK else "; ".join(faults) or f"HTTP {ready.status_code}"
     version = _object(_json(document).get("info")).get("version")
@@ -234,9 +238,8 @@ async def probe_provider(target: ProviderEndpoint) -> ProviderReply:
     try:
         async with _client(target.base_url, {**target.headers, **version}) as http, asyncio.timeout(CALL_S):
             status, document = await _list(http, target.models_url)
-    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeEncodeError, TimeoutError) as error:
-        # Only the type: the text could quote the header that could not be sent.
-        return ProviderReply(target=target, fault=type(error).__name__)
+    except (httpx2.HTTPError, *_NO_CALL) as error:
+        return ProviderReply(target=target, fault=_fault(error))
     listed = document.get("data")
     return ProviderReply(target=target, status=status, models=len(listed) if isinstance(listed, list) else None)
 
@@ -290,6 +293,11 @@ def _client(url: str, headers: Mapping[str, str]) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         base_url=url, headers=dict(headers), timeout=CALL_S, trust_env=host not in _LOOPBACK, follow_redirects=False
     )
+
+
+def _fault(error: Exception) -> str:
+    """Only the type: the text could quote the header that could not be sent. Of a missing package, its name."""
+    return str(error) if isinstance(error, ImportError) else type(error).__name__
 
 
 def _json(response: httpx2.Response) -> dict[str, Any]:

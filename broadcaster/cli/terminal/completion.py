@@ -38,7 +38,7 @@ def complete_generations(ctx: typer.Context, incomplete: str) -> list[tuple[str,
         settings = Settings()
         url = ctx.params.get("url") or front_end_url(settings, is_named="url" in settings.model_fields_set)
         found = asyncio.run(_list(url, settings.api_key))
-    except (ValidationError, ValueError, ClientError, TimeoutError):
+    except (ValueError, ClientError, OSError, ImportError):
         return []
     return [(each.id, f"{each.status} {each.title}".strip()) for each in found if each.id.startswith(incomplete)]
 

@@ -76,6 +76,29 @@ def test_the_doctor_names_an_address_that_leads_nowhere(url: str) -> None:
     assert "InvalidURL" in details["providers", "anthropic"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "fault"),
+    [
+        ("ALL_PROXY", "socks5://me:s3cret@127.0.0.1:1", "socksio"),
+        ("HTTPS_PROXY", "nonsense://me:s3cret@127.0.0.1:1", "ValueError"),
+        ("SSL_CERT_FILE", "/gone", "FileNotFoundError"),
+    ],
+)
+def test_the_doctor_names_an_environment_that_permits_no_call(variable: str, value: str, fault: str) -> None:
+    arguments = ["doctor", "--json", "--url", "https://front.invalid"]
+    result = CliRunner().invoke(create_app_for(arguments), arguments, env={"ANTHROPIC_API_KEY": "k", variable: value})
+    assert (result.exit_code, "s3cret" in result.output) == (1, False), result.output
+    found = {(each["group"], each["check"]): each for each in json.loads(result.stdout)["checks"]}
+    for row in (("front-end", "answer"), ("providers", "anthropic")):
+        assert (found[row]["verdict"], fault in found[row]["said"]) == ("fail", True), found[row]
+    assert {"machine", "redis"} <= {group for group, _ in found}
+
+
+def test_a_proxy_that_needs_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    assert "socksio" in refusal("ls", "--url", "https://front.invalid")
+
+
 @pytest.mark.parametrize("key", ["s3cret\nkey", "s3cret-key "])
 @pytest.mark.parametrize("command", [("doctor", "--json"), ("ls",)])
 def test_no_command_repeats_anything_of_a_key_that_no_header_can_hold(command: tuple[str, ...], key: str) -> None:
