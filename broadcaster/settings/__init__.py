@@ -12,7 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from broadcaster.core.providers.model_routing import BUILT_IN, ModelRoutes
 from broadcaster.core.requests.options import check_options
@@ -269,6 +275,16 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
         "127.0.0.1", min_length=1, description="address of /metrics, which needs no key: loopback or a private network"
     )
     metrics_connections: int = Field(16, ge=1, description="most connections to /metrics at once; HEAD_TIMEOUT_S each")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        """What is given replaces its variable: pydantic would merge two objects, the variable's patterns first."""
+        given = init_settings()
+        variables = {name: value for name, value in env_settings().items() if name not in given}
+        return init_settings, InitSettingsSource(settings_cls, variables)
 
     @property
     def presence_every_s(self) -> float:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from broadcaster.cli.main import create_app_for
-from broadcaster.settings import Settings, unknown_variables
+from broadcaster.settings import Settings, read_settings, unknown_variables
 from broadcaster.settings.contradictions import check_worker
 from worker.main import main as worker_main
 
@@ -162,6 +162,31 @@ def test_settings_that_fit_together_are_accepted(name: str, monkeypatch: pytest.
     for variable, value in variables(FINE[name]).items():
         monkeypatch.setenv(variable, value)
     assert Settings().port >= 0
+
+
+OF_ENVIRONMENT = {
+    "ROUTES": {"claude*": "anthropic", "local": "local"},
+    "PROVIDERS": {"mine": {"wire": "openai", "base_url": "http://127.0.0.1:1/v1", "api_key_env": "MINE"}},
+    "API_KEY_ENVS": {"anthropic": ["A"], "openai": ["B"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("routes", {"local": "local", "claude-3*": "openai"}),
+        ("providers", {"mine": {"wire": "openai", "base_url": "http://127.0.0.1:2/v1"}}),
+        ("api_key_envs", {"openai": ("C",)}),
+    ],
+)
+def test_what_a_program_gives_replaces_the_variable_and_is_not_merged_into_it(
+    name: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in OF_ENVIRONMENT.items():
+        monkeypatch.setenv(f"BROADCASTER_{variable}", json.dumps(value))
+    found = read_settings("redis://127.0.0.1:1", {name: given}).model_dump(exclude_unset=True)
+    assert list(found[name].items()) == list(given.items())
+    assert {each.upper() for each in found} >= OF_ENVIRONMENT.keys()
 
 
 def test_a_variable_that_is_no_setting_is_found_with_the_one_that_may_be_meant() -> None:
