@@ -7,6 +7,7 @@ unknown name import none: they have the commands' names and summaries from here.
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -70,6 +71,7 @@ SUMMARIES: Final = {
 }
 """Command → the first paragraph of its own help, for the list of commands."""
 
+_ESCAPES: Final = "broadcaster.escapes"
 _COMPLETION: Final = "_BROADCASTER_COMPLETE"
 # The variable with the line to complete: zsh, fish and PowerShell; bash.
 _LINE_VARIABLES: Final = ("_TYPER_COMPLETE_ARGS", "COMP_WORDS")
@@ -140,10 +142,11 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: what is written goes nowhere
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+    codecs.register_error(_ESCAPES, _escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal's encoding lacks must not end the command.
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_ESCAPES)
     arguments = _typed_so_far() if _COMPLETION in os.environ else sys.argv[1:]
     app = create_app_for(arguments)
     try:
@@ -151,6 +154,14 @@ def main() -> None:
             app(prog_name=PROGRAM)
     except KeyboardInterrupt:  # before typer runs the command, or after
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """The characters as JSON escapes: what programs read stays JSON, where ``backslashreplace`` writes ``\\xe9``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
 
 
 def _typed_so_far() -> Sequence[str]:

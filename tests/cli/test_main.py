@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 
@@ -20,6 +22,17 @@ def test_python_dash_m_is_the_command():
         [sys.executable, "-m", "broadcaster", "--version"], capture_output=True, text=True, timeout=30, check=True
     )
     assert answer.stdout == f"broadcaster {__version__}\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "ascii"])
+def test_json_for_programs_is_json_in_every_encoding_of_the_terminal(encoding: str) -> None:
+    folder = "h\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}"
+    answer = subprocess.run(
+        [sys.executable, "-m", "broadcaster", "doctor", "--settings", "--json", "--data-dir", folder],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
+        capture_output=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert folder in [row["value"] for row in json.loads(answer.stdout.decode(encoding))]
 
 
 def names_of(application: typer.Typer) -> list[str]:
