@@ -125,7 +125,9 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
     generation_timeout_s: float = Field(
         1800, gt=0, description="total deadline of a generation over all its attempts, from its first start"
     )
-    drain_s: float = Field(20, ge=0, description="how long a worker that ends waits for its generations to finish")
+    drain_s: float = Field(
+        20, ge=0, description="how long a worker that ends waits for its generations to finish; of `up`: always 0"
+    )
 
     tools: str | None = Field(
         None,
@@ -186,7 +188,9 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
         description="max_tokens that a worker sends with the wire `anthropic` when neither the request nor the "
         "provider's list of models names a limit",
     )
-    local_model_preload: bool = Field(False, description="load the local model when the worker starts")
+    local_model_preload: bool = Field(
+        False, description="load the local model when the worker starts; of `up`: whether it is the default model"
+    )
 
     # -- the front-end
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; loopback only while AUTH is off")
@@ -231,7 +235,9 @@ class Settings(TokenSettings, LimitSettings, ObservingSettings):
     heartbeat_s: float = Field(15, gt=0, description="a viewer that received nothing for this long gets a comment")
     slow_viewer_s: float = Field(30, gt=0, description="a viewer whose socket takes nothing for this long is cut")
     drain_window_s: float = Field(
-        1.0, ge=0, description="a front-end that ends disconnects its viewers spread over this time"
+        1.0,
+        ge=0,
+        description="a front-end that ends disconnects its viewers spread over this time; of `up`: always 0.2",
     )
     retry_ms: int = Field(1000, ge=100, description="shortest reconnect delay of viewers; jitter doubles it")
     head_wait_s: float = Field(
