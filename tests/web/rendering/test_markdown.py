@@ -174,6 +174,15 @@ def test_only_links_to_the_web_and_to_mail_can_be_followed(modules: ConsoleModul
         ("https://a.example/x", "https://a.example/x", ""),
         ("https://evil.example/", "https://bank.example", "evil.example"),
         ("mailto:a@b.example", "write", "a@b.example"),
+        ("mailto:a@b.example", "A@b.example", ""),
+        ("mailto:a@b.example", "aa@b.example", "a@b.example"),
+        ("https://www.a.example:8080/x", "www.a.example:8080?y", ""),
+        ("https://a.example:8080/x", "a.example", "a.example:8080"),
+        ("https://evil.example/", "https://bank.example/login/evil.example", "evil.example"),
+        ("https://ank.example/", "bank.example", "ank.example"),
+        ("https://evil.example/", "evil.example.bank.example", "evil.example"),
+        ("https://evil.example/", "https://bank.example@evil.example", "evil.example"),
+        ("https://b\u0430nk.example/", "b\u0430nk.example", "xn--bnk-6cd.example"),
     ],
 )
 def test_a_link_shows_where_it_leads(modules: ConsoleModules, href: str, label: str, target: str) -> None:

@@ -11,9 +11,13 @@ export function safeUrl(url) {
   return PROTOCOLS.has(protocol) ? href : null;
 }
 
-/** Where a link leads, to be shown beside its label; "" when the label shows it already. */
+/** Where a link leads, to be shown beside its label; "" when the label is an address that begins with exactly this. */
 export function targetOf(href, label) {
   const { protocol, host, pathname } = new URL(href);
-  const target = protocol === "mailto:" ? pathname : host.replace(/^www\./, "");
-  return label.toLowerCase().includes(target.toLowerCase()) ? "" : target;
+  const isMail = protocol === "mailto:";
+  const target = isMail ? pathname : host.replace(/^www\./, "");
+  // As it is written, not as a browser reads it: letters that resemble others are another host.
+  const address = label.trim().toLowerCase().replace(isMail ? /^mailto:/ : /^(https?:\/\/)?(www\.)?/, "");
+  const isShown = address.startsWith(target.toLowerCase()) && /^([/?#]|$)/.test(address.slice(target.length));
+  return isShown ? "" : target;
 }
