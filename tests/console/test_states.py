@@ -14,9 +14,10 @@ from broadcaster.core import events as ev
 from broadcaster.core.notices import StallReason
 from tests.console.conftest import DEADLINE_S, Worker, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
-from tests.support.servers.browser import Tabs
+from tests.support.servers.browser import Tab, Tabs
 
 LEAST_S = 0.3
+HIDDEN_GRACE_MS = 30_000
 _IS_IN_SIGHT = """() => {
   const [line, viewers] = ["indicator", "viewers"].map((id) => document.getElementById(id).getBoundingClientRect());
   return viewers.bottom <= line.bottom + 1;
@@ -172,6 +173,33 @@ async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(
     expired = await tabs.open(f"{url}/#gen_00000")
     await expect(expired.part("status")).to_have_text("Not found")
     await expect(expired.part("ending")).to_contain_text("Nothing was found under this link.")
+
+
+async def test_a_page_in_the_background_gives_up_each_connection_that_it_opens_there(
+    tabs: Tabs, url: str, worker: Worker
+) -> None:
+    tab = await tabs.open(url)
+    await tab.send("first")
+    generation_id, _ = await worker.take()
+    worker.write(generation_id, "Well.")
+    hidden = Tab(await tab.page.context.new_page())
+    await hidden.page.clock.install()
+    await hidden.page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => !window.isShown })")
+    await hidden.page.goto(tab.page.url)
+    status = hidden.part("status")
+    await hidden.is_connected()
+    await hidden.page.clock.fast_forward(HIDDEN_GRACE_MS)
+    await expect(status).to_have_attribute("data-state", "paused")
+    worker.finish(generation_id)
+    await tab.has_status("finished")
+    await tab.send("second")
+    await worker.take()
+    await expect(hidden.part("prompt-shown")).to_have_text(["first", "second"])
+    await hidden.is_connected()
+    await hidden.page.clock.fast_forward(HIDDEN_GRACE_MS)
+    await expect(status).to_have_attribute("data-state", "paused")
+    await hidden.page.evaluate("window.isShown = true; document.dispatchEvent(new Event('visibilitychange'))")
+    await hidden.is_connected()
 
 
 async def test_opening_a_feed_fails_no_request(tabs: Tabs, url: str, world: MemoryWorld) -> None:

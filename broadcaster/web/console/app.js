@@ -182,6 +182,7 @@ function noteStarted(id) {
 }
 
 function noteState(turn, { name }) {
+  if (name === "connecting" && document.hidden) pauseLater();
   if (name === "gone") forget(turn.id);
   if (turn === chat.last && (name === "live" || name === "ended")) refreshState(turn);
   planDraw();
@@ -298,13 +299,22 @@ async function poll() {
 let hiddenTimer = null;
 
 function noteVisibility() {
-  clearTimeout(hiddenTimer);
   if (document.hidden) {
-    hiddenTimer = setTimeout(() => chat.thread.pause(), HIDDEN_GRACE_MS);
-  } else {
-    chat.thread.resume();
-    poll();
+    pauseLater();
+    return;
   }
+  clearTimeout(hiddenTimer);
+  hiddenTimer = null;
+  chat.thread.resume();
+  poll();
+}
+
+/** A page may be loaded in the background, and another tab may add a turn to it there. */
+function pauseLater() {
+  hiddenTimer ??= setTimeout(() => {
+    hiddenTimer = null;
+    chat.thread.pause();
+  }, HIDDEN_GRACE_MS);
 }
 
 // ---------------------------------------------------------------- the rest of the page
