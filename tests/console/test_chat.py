@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
+import pytest
 from playwright.async_api import Route, expect
 
 from tests.console.conftest import DEADLINE_S, Worker, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tab, Tabs
 
+# The key comes after the end of the composition.
+SAFARIS_COMPOSITION = {"isComposing": False, "keyCode": 229}
 SCROLLED = "document.getElementById('scroll')"
 
 
@@ -195,8 +199,9 @@ async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_co
     assert await converse(tab, worker, "third", "three") == messages_of("first", "one", "second", "two", "third")
 
 
+@pytest.mark.parametrize("composed", [{"isComposing": True}, SAFARIS_COMPOSITION])
 async def test_escape_that_ends_the_composition_of_a_character_stops_no_answer_and_closes_no_editor(
-    tabs: Tabs, url: str, worker: Worker
+    tabs: Tabs, url: str, worker: Worker, composed: dict[str, Any]
 ) -> None:
     tab = await tabs.open(url)
     stops: list[str] = []
@@ -205,16 +210,35 @@ async def test_escape_that_ends_the_composition_of_a_character_stops_no_answer_a
     generation_id, _ = await worker.take()
     worker.write(generation_id, "Well")
     await expect(tab.part("stop")).to_be_visible()
-    composed = {"key": "Escape", "isComposing": True, "bubbles": True}
-    await tab.part("prompt").dispatch_event("keydown", composed)
+    escape = {"key": "Escape", "bubbles": True, **composed}
+    await tab.part("prompt").dispatch_event("keydown", escape)
     await tab.part("prompt-shown").hover()
     await tab.part("edit").click()
     await tab.part("edit-text").fill("talk less")
-    await tab.part("edit-text").dispatch_event("keydown", composed)
+    await tab.part("edit-text").dispatch_event("keydown", escape)
     await expect(tab.part("edit-text")).to_have_value("talk less")
     await tab.part("edit-text").press("Escape")
     await expect(tab.part("edit-text")).to_have_count(0)
     assert stops == []
+
+
+@pytest.mark.parametrize("composed", [{"isComposing": True}, SAFARIS_COMPOSITION])
+async def test_enter_that_confirms_a_composition_sends_nothing(
+    tabs: Tabs, url: str, worker: Worker, composed: dict[str, Any]
+) -> None:
+    tab = await tabs.open(url)
+    enter = {"key": "Enter", "bubbles": True, "cancelable": True, **composed}
+    await tab.part("prompt").fill("東京")
+    await tab.part("prompt").dispatch_event("keydown", enter)
+    assert await converse(tab, worker, "東京へ", "はい") == messages_of("東京へ")
+    await tab.part("prompt-shown").hover()
+    await tab.part("edit").click()
+    await tab.part("edit-text").fill("京都")
+    await tab.part("edit-text").dispatch_event("keydown", enter)
+    await tab.part("edit-text").fill("京都へ")
+    await tab.part("edit-text").press("Enter")
+    assert (await worker.answer("はい"))["messages"] == messages_of("京都へ")
+    assert len(worker.world.requests) == 2
 
 
 async def test_the_link_that_is_copied_is_the_last_answers_wherever_the_conversation_was_opened(

@@ -6,6 +6,7 @@
 import { isSuperseded } from "./api.js";
 import { BroadcasterError } from "./client/errors.js";
 import { Chat } from "./chat/chat.js";
+import { isComposing } from "./chat/composition.js";
 import { ConversationList } from "./chat/conversation_list.js";
 import { matches } from "./chat/conversations.js";
 import { indicatorOf } from "./chat/indicator.js";
@@ -335,7 +336,7 @@ function closeSide() {
 
 /** Escape closes what is open, and then stops the answer; one that cancels a composition does neither. */
 function escape(event) {
-  if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return;
+  if (event.key !== "Escape" || event.defaultPrevented || isComposing(event)) return;
   if (document.querySelector("dialog[open], [popover]:popover-open") || event.target === byId("search")) return;
   if (closeSide()) return;
   if (chat.settings.isOpen) chat.settings.open(false);

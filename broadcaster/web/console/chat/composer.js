@@ -1,6 +1,7 @@
 /** Where the user writes: Enter sends, Shift+Enter begins a new line, Escape stops the answer. */
 
 import { byId, setText, show } from "../dom.js";
+import { isComposing } from "./composition.js";
 
 export class Composer {
   /** `onSend(text)` resolves to whether the text was taken; `onStop()` is called for the button and for Escape. */
@@ -16,8 +17,7 @@ export class Composer {
       this.send(this.field.value);
     });
     this.field.addEventListener("keydown", (event) => {
-      // While an input method composes a character, Enter belongs to it.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
       this.send(this.field.value);
     });

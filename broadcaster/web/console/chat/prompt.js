@@ -2,6 +2,7 @@
 
 import { copyText } from "../clipboard.js";
 import { element, iconButton, setText, show } from "../dom.js";
+import { isComposing } from "./composition.js";
 
 const LONG_CHARS = 1200;
 const LONG_LINES = 12;
@@ -52,7 +53,7 @@ export class Prompt {
     };
     cancel.addEventListener("click", close);
     field.addEventListener("keydown", (event) => {
-      if (event.isComposing) return;
+      if (isComposing(event)) return;
       if (event.key === "Escape") {
         event.stopPropagation();
         close();
