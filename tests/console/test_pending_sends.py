@@ -53,6 +53,29 @@ async def test_a_send_stops_no_answer_of_a_conversation_that_was_opened_meanwhil
     assert (stops, world.streams[running].meta.stop) == ([], None)
 
 
+async def test_a_send_closes_no_link_that_was_opened_meanwhile(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    for name in ("nightly", "weekly"):
+        world.add(name, kind="feed", status="running", request={})
+    tab = await tabs.open(url)
+    title, listed = tab.page.locator("#title"), tab.part("generations").get_by_role("link")
+    is_let = await hold_sends(tab)
+    for text, name in (("from a conversation", "nightly"), ("from a link", "weekly")):
+        is_let.clear()
+        await send_held(tab, text)
+        await listed.get_by_text(name).click()
+        await expect(title).to_have_text(name)
+        is_let.set()
+        await worker.take()
+        await expect(tab.part("conversations").get_by_role("link").get_by_text(text)).to_be_visible()
+        await expect(title).to_have_text(name)
+        assert tab.page.url == f"{url}/#{name}"
+    await tab.send("to the end")
+    await worker.take()
+    await expect(tab.part("prompt-shown")).to_have_text(["to the end"])
+
+
 async def test_an_edit_stops_the_answer_that_it_cuts_off_though_another_conversation_is_open(
     tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
 ) -> None:

@@ -109,9 +109,10 @@ export class Chat {
 
   /** Start the answer to `text` as the turn at `index`, in place of what follows. Resolves to whether it was started. */
   async startTurn(text, index) {
-    const current = this.conversation ?? begun(createKey(), Date.now(), this.settings.value);
+    const { conversation: opened, last: link } = this;
+    const current = opened ?? begun(createKey(), Date.now(), this.settings.value);
     const kept = cutAt(current, index);
-    const replaced = this.conversation === null ? [] : this.thread.turns.slice(index);
+    const replaced = opened === null ? [] : this.thread.turns.slice(index);
     const isStored = this.store.get(current.id) !== null;
     const turns = new Map(this.thread.turns.map((turn) => [turn.id, turn]));
     if (kept.turns.some(({ id }) => !turns.get(id)?.isSettled)) {
@@ -124,8 +125,8 @@ export class Chat {
     if (isStored && this.store.get(current.id) === null) return this.discard(state.id);
     for (const turn of replaced) if (turn.isRunning && !turn.isFeed) this.stop(turn);
     const next = this.store.save(withTurn(kept, { user: text, id: state.id }, Date.now()));
-    const isOpen = this.conversation === null || this.conversation.id === next.id;
-    if (isOpen) {
+    const isLinkOpen = opened === null && this.conversation === null && this.last === link;
+    if (isLinkOpen || this.conversation?.id === next.id) {
       this.openConversation(next);
       this.thread.turns.find(({ id }) => id === state.id).state = state;
       this.onStarted(this.last.id);
