@@ -8,10 +8,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from broadcaster.core import events as ev
 from broadcaster.core.notices import StallReason
+from broadcaster.core.sse import encode_frame
 from tests.console.conftest import DEADLINE_S, Worker, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tab, Tabs
@@ -154,6 +155,29 @@ async def test_a_new_attempt_is_explained_by_its_reason(tabs: Tabs, url: str, wo
     for attempt, (reason, sentence) in enumerate(sentences.items(), start=2):
         world.append("nightly", ev.Attempt(attempt=attempt, reason=reason), ev.TextDelta(id="0", delta="new"))
         await expect(tab.part("attempt-note")).to_have_text(sentence)
+
+
+async def test_a_part_that_expired_before_the_newest_attempt_is_not_missed(
+    tabs: Tabs, url: str, world: MemoryWorld
+) -> None:
+    world.add("report", kind="feed", request={})
+    events: list[ev.Event] = [ev.TextDelta(id="0", delta="whole"), ev.Finish(finish_reason="stop")]
+
+    async def send_trimmed(route: Route) -> None:
+        frames = [encode_frame(ev.encode_event(event), id=f"1-{seq}") for seq, event in enumerate(events, 4)]
+        gap = encode_frame(b'{"reason":"trimmed","from":1,"to":3}', id="1-3", event="hub.gap")
+        await route.fulfill(body=b"".join([gap, *frames]), content_type="text/event-stream")
+
+    tab = await tabs.open("about:blank")
+    await tab.page.route("**/report/events*", send_trimmed)
+    await tab.page.goto(f"{url}/#report")
+    await tab.has_status("finished")
+    await expect(tab.part("notices")).to_have_text("An earlier part (events 1–3) has expired.")
+    events.insert(0, ev.Attempt(attempt=2, reason="replaced"))
+    await tab.page.reload()
+    await tab.has_status("finished")
+    await expect(tab.part("answer")).to_have_text("whole")
+    await expect(tab.part("notices")).to_be_empty()
 
 
 async def test_a_page_that_is_opened_before_its_stream_exists_waits_for_it(

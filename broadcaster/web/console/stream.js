@@ -107,6 +107,7 @@ export class Stream {
 
   noteAttempt({ reason = "worker_lost" }) {
     this.attemptReason = reason;
+    this.notices = []; // they are about earlier contents, which are void
     this.revision += 1;
   }
 
