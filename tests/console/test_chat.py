@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from playwright.async_api import Route, expect
 
+from broadcaster.core import events as ev
 from tests.console.conftest import DEADLINE_S, Worker, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tab, Tabs
 
 # The key comes after the end of the composition.
 SAFARIS_COMPOSITION = {"isComposing": False, "keyCode": 229}
+MAX_COPY_CHARS = 200_000
 SCROLLED = "document.getElementById('scroll')"
 
 
@@ -197,6 +199,38 @@ async def test_an_answer_that_has_expired_is_shown_and_used_from_the_browsers_co
     for turn in await tab.part("turn").all():
         await expect(turn).to_contain_text("This is the copy that this browser kept.")
     assert await converse(tab, worker, "third", "three") == messages_of("first", "one", "second", "two", "third")
+
+
+async def test_a_copy_that_was_cut_is_marked_and_is_not_sent_before_the_whole_answer_was_read(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    await tab.send("first")
+    generation_id, _ = await worker.take()
+    beginning = ("words and\n\n" * 20_000)[: MAX_COPY_CHARS - 1]
+    worker.write(generation_id, f"{beginning}\U0001f30d the end")
+    world.append(generation_id, ev.Finish(finish_reason="length"))
+    await tab.has_status("finished")
+    is_let = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await is_let.wait()
+        await route.continue_()
+
+    await tab.page.route("**/events*", hold)
+    await tab.page.reload()
+    await tab.send("second")
+    await expect(tab.part("fault")).to_contain_text("An earlier answer is still loading")
+    is_let.set()
+    await expect(tab.part("status")).to_have_attribute("data-state", "ended")
+    await tab.part("prompt").press("Enter")
+    messages = (await worker.answer("two"))["messages"]
+    assert messages == messages_of("first", f"{beginning}\U0001f30d the end", "second")
+    world.streams[generation_id].entries = []
+    await tab.page.reload()
+    turn = tab.part("turn").first
+    await expect(turn.get_by_test_id("notices")).to_contain_text("Only the first 200,000 characters were kept")
+    await expect(turn.get_by_test_id("ending")).to_contain_text("the length limit was reached")
 
 
 @pytest.mark.parametrize("composed", [{"isComposing": True}, SAFARIS_COMPOSITION])

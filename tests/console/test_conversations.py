@@ -52,6 +52,21 @@ def test_a_conversation_that_is_too_long_loses_the_copies_of_its_oldest_answers(
     assert (name, copies[:3], copies[-1]) == ("long", [None] * 3, MAX_COPY_CHARS)
 
 
+@pytest.mark.parametrize(
+    ("turn", "is_cut"),
+    [
+        ({"answer": None}, False),
+        ({"answer": "x" * MAX_COPY_CHARS, "isCut": False}, False),
+        ({"answer": "x" * (MAX_COPY_CHARS - 1), "isCut": True}, True),
+        ({"answer": "x" * MAX_COPY_CHARS}, True),
+    ],
+)
+def test_a_copy_that_an_earlier_version_has_cut_counts_as_cut(
+    modules: ConsoleModules, turn: dict[str, Any], is_cut: bool
+) -> None:
+    assert modules.run("call", ["chat/conversations.js", "isCopyCut", turn]) is is_cut
+
+
 def test_a_storage_that_is_full_or_forbidden_is_no_error(modules: ConsoleModules) -> None:
     conversations = [{"id": name, "turns": [1000]} for name in ("a", "b", "c")]
     full = kept(modules, *conversations, maxChars=3000)

@@ -181,8 +181,8 @@ export class Chat {
     for (const turn of this.thread.turns) {
       if (turn.isKept || !turn.isRead) continue;
       turn.isKept = true;
-      const { text: answer, status } = turn.stream.folded;
-      if (answer !== "") next = withAnswer(next, turn.id, { answer, status });
+      const { text: answer, status, finishReason } = turn.stream.folded;
+      if (answer !== "") next = withAnswer(next, turn.id, { answer, status, finishReason });
     }
     if (next !== this.conversation) this.keep(next);
   }

@@ -4,15 +4,15 @@
  *   {version, id, title, isNamed, createdAt, updatedAt, settings, turns, dropped}
  *
  * `settings` is {model, system, temperature, maxTokens}, each null for the server's default. A turn is {user, id, at,
- * answer, status}: the user's text, the generation that answers it, when it began, and the copy of its answer, null until
- * it is over. `dropped` holds the ids of generations that a new version has replaced. Times are Unix milliseconds.
+ * answer, status, isCut, finishReason}: the user's text, the generation that answers it, when it began, and the copy of its
+ * answer, null until it is over; `isCut`: the copy is the beginning of a longer answer. `dropped` holds the ids of generations that a new version has replaced. Times are Unix milliseconds.
  */
 
 export const VERSION = 1;
 export const NO_SETTINGS = { model: null, system: null, temperature: null, maxTokens: null };
 
 const TITLE_CHARS = 60;
-const MAX_COPY_CHARS = 200_000;
+export const MAX_COPY_CHARS = 200_000;
 const MAX_DROPPED = 200;
 
 export function begun(id, now, settings = NO_SETTINGS) {
@@ -44,8 +44,8 @@ export function merged(newer, older) {
   const dropped = [...new Set([...newer.dropped, ...older.dropped])].slice(-MAX_DROPPED);
   const turns = new Map(older.turns.map((turn) => [turn.id, turn]));
   for (const turn of newer.turns) {
-    const { answer = null, status } = turns.get(turn.id) ?? {};
-    turns.set(turn.id, turn.answer === null && answer !== null ? { ...turn, answer, status } : turn);
+    const { answer = null, status, isCut, finishReason } = turns.get(turn.id) ?? {};
+    turns.set(turn.id, turn.answer === null && answer !== null ? { ...turn, answer, status, isCut, finishReason } : turn);
   }
   for (const id of dropped) turns.delete(id);
   const whole = { ...newer, updatedAt: Math.max(newer.updatedAt, older.updatedAt), dropped };
@@ -70,13 +70,22 @@ export function lacks(conversation, whole) {
 }
 
 /** With the copy of an answer that is over; the same conversation when it has this copy already. */
-export function withAnswer(conversation, id, { answer, status }) {
-  const copy = answer.slice(0, MAX_COPY_CHARS);
-  const isNews = (turn) => turn.id === id && (turn.answer !== copy || turn.status !== status);
+export function withAnswer(conversation, id, { answer, status, finishReason = null }) {
+  const copy = { answer: beginning(answer), status, isCut: answer.length > MAX_COPY_CHARS, finishReason };
+  const isNews = (turn) => turn.id === id && Object.entries(copy).some(([name, value]) => turn[name] !== value);
   if (!conversation.turns.some(isNews)) return conversation;
-  const turns = conversation.turns.map((turn) => (turn.id === id ? { ...turn, answer: copy, status } : turn));
+  const turns = conversation.turns.map((turn) => (turn.id === id ? { ...turn, ...copy } : turn));
   return { ...conversation, turns };
 }
+
+/** As much of an answer as is kept; no character is cut in two. */
+function beginning(answer) {
+  if (answer.length <= MAX_COPY_CHARS) return answer;
+  return answer.slice(0, MAX_COPY_CHARS).replace(/[\uD800-\uDBFF]$/, "");
+}
+
+/** Whether the copy lacks the end of the answer. Earlier versions cut without a mark. */
+export const isCopyCut = ({ answer, isCut }) => isCut ?? answer?.length === MAX_COPY_CHARS;
 
 /** With a title of the user's; an empty one brings the first text's back. */
 export function renamed(conversation, title) {

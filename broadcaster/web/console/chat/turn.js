@@ -16,6 +16,7 @@ import { MAX_LABEL_CHARS, MAX_LINE_CHARS, cut } from "../render/lengths.js";
 import { Stream, isGeneration } from "../stream.js";
 import { endingSentence, isOver, noticeSentence, progressSentence, usageText } from "../texts.js";
 import { AnswerTimeline } from "../timeline/answer.js";
+import { MAX_COPY_CHARS, isCopyCut } from "./conversations.js";
 import { Prompt } from "./prompt.js";
 
 const DONE_MS = 2000;
@@ -23,9 +24,10 @@ const MISSING_PARTS = new Set(["expired", "trimmed"]);
 const LOST_LINK = "Nothing was found under this link. It may have expired, or the link is incomplete.";
 const LOST_ANSWER = "This answer has expired, and this browser has no copy of it.";
 const KEPT_COPY = "This answer has expired on the server. This is the copy that this browser kept.";
+const CUT_COPY = `Only the first ${MAX_COPY_CHARS.toLocaleString("en")} characters were kept: the end of the answer is lost.`;
 
 /** The folded state that a copy amounts to. */
-const foldedCopy = (text, status) => ({
+const foldedCopy = ({ text, status, finishReason }) => ({
   status,
   attempt: 1,
   text,
@@ -33,7 +35,7 @@ const foldedCopy = (text, status) => ({
   parts: [{ type: "text", text, state: "done" }],
   usage: null,
   error: null,
-  finishReason: null,
+  finishReason,
   abortReason: null,
   metadata: {},
 });
@@ -48,7 +50,8 @@ export class Turn {
     this.id = turn.id;
     this.user = turn.user ?? "";
     this.copy = turn.answer ?? null;
-    this.copyStatus = turn.status ?? "finished";
+    this.isCopyCut = isCopyCut(turn);
+    this.copyEnd = { status: turn.status ?? "finished", finishReason: turn.finishReason ?? null };
     /** Whether the browser has a copy of the whole answer. */
     this.isKept = false;
     /** The API's newest document. */
@@ -111,7 +114,7 @@ export class Turn {
 
   /** Whether nothing more will come of its text soon: it is over, or cannot be read. */
   get isSettled() {
-    return this.copy !== null || this.stream.isAtEnd || ["gone", "closed"].includes(this.stream.state.name);
+    return (this.copy !== null && !this.isCopyCut) || this.stream.isAtEnd || ["gone", "closed"].includes(this.stream.state.name);
   }
 
   /** Rules 1 and 2. */
@@ -121,7 +124,7 @@ export class Turn {
 
   /** What is shown: what the events amount to, or the copy. */
   get folded() {
-    return this.isCopyShown ? foldedCopy(this.copy, this.copyStatus) : this.stream.folded;
+    return this.isCopyShown ? foldedCopy({ text: this.copy, ...this.copyEnd }) : this.stream.folded;
   }
 
   /** The status, from the events first and else from the API. */
@@ -165,7 +168,7 @@ export class Turn {
 
   drawNotices(notices) {
     const sentences = notices.map(noticeSentence);
-    if (this.copy !== null && this.isExpired) sentences.push(KEPT_COPY);
+    if (this.copy !== null && this.isExpired) sentences.push(KEPT_COPY, ...(this.isCopyCut ? [CUT_COPY] : []));
     const key = sentences.join("\n");
     if (key === this.noticesDrawn) return;
     this.noticesDrawn = key;
