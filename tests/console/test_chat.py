@@ -154,6 +154,33 @@ async def test_conversations_are_found_renamed_followed_in_other_tabs_and_delete
     await expect(tab.part("ending")).to_contain_text("Nothing was found under this link")
 
 
+async def test_a_deletion_goes_on_after_a_reload(tabs: Tabs, url: str, worker: Worker, world: MemoryWorld) -> None:
+    tab = await tabs.open(url)
+    await converse(tab, worker, "first", "one")
+    await converse(tab, worker, "second", "two")
+    _, last = world.streams
+    is_held = asyncio.Event()
+
+    async def hold_once(route: Route) -> None:
+        if route.request.method == "DELETE" and not is_held.is_set():
+            is_held.set()
+        else:
+            await route.continue_()
+
+    await tab.page.route(f"**/v1/generations/{last}", hold_once)
+    await tab.page.get_by_role("button", name="Actions for first").click()
+    await tab.part("row-delete").click()
+    await tab.part("delete-confirm").click()
+    async with asyncio.timeout(DEADLINE_S):
+        await is_held.wait()
+    assert list(world.streams) == [last]
+    await tab.page.reload()
+    await expect(tab.part("conversations").get_by_role("link")).to_have_count(0)
+    async with asyncio.timeout(DEADLINE_S):
+        while world.streams or "first" in await tab.page.evaluate("JSON.stringify(localStorage)"):
+            await asyncio.sleep(0.01)
+
+
 async def test_two_tabs_that_write_in_one_conversation_at_the_same_moment_lose_no_turn(
     tabs: Tabs, url: str, worker: Worker
 ) -> None:

@@ -377,3 +377,4 @@ draw();
 poll();
 loadModels();
 operate.learnRights();
+chat.resumeDeletions();

@@ -7,7 +7,7 @@
 
 import { BroadcasterError } from "../client/errors.js";
 import { deleteGeneration, isSuperseded, startGeneration, stopGeneration } from "../api.js";
-import { hasKey } from "../key.js";
+import { hasKey, isGuest } from "../key.js";
 import { forget, remember } from "../recents.js";
 import { Composer } from "./composer.js";
 import { begun, cutAt, renamed, requestOf, withAnswer, withTurn } from "./conversations.js";
@@ -214,10 +214,20 @@ export class Chat {
   /** Delete a conversation, here and on the server. It comes back where the server refuses. */
   async delete(conversation) {
     const deleted = this.store.get(conversation.id) ?? conversation;
-    this.store.delete(deleted.id);
+    this.store.beginDeletion(deleted);
     this.onChange();
+    await this.endDeletion(deleted);
+  }
+
+  /** Go on with the deletions that an earlier page has begun. */
+  async resumeDeletions() {
+    if (!isGuest()) await Promise.all(this.store.leaving.map((conversation) => this.endDeletion(conversation)));
+  }
+
+  async endDeletion(deleted) {
     try {
       await this.deleteGenerations([...deleted.turns.map(({ id }) => id), ...deleted.dropped]);
+      this.store.delete(deleted.id);
     } catch (problem) {
       if (isSuperseded(problem)) return; // the storage may be another tenant's by now
       this.store.save(deleted);

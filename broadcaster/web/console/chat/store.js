@@ -9,6 +9,8 @@
  * 4. What is stored belongs to one tenant: the key of another one clears it.
  * 5. Of what two tabs write into one conversation at the same time, no turn is lost: each merges what it finds stored, and
  *    what it is told of later. Browsers show a tab late what another one has stored, so one of the two is not enough.
+ * 6. A conversation that is being deleted stays stored, with a mark and shown nowhere, until its generations are deleted: a
+ *    page that is loaded meanwhile goes on with that.
  */
 
 import { checked, lacks, merged } from "./conversations.js";
@@ -25,6 +27,7 @@ export class ConversationStore {
   #owner = null; // where the storage is forbidden
   #onChange;
   #known = new Map();
+  #leaving = new Map(); // rule 6
   #sizes = new Map();
 
   /** `choose` returns the Storage of each `load`, or throws; `onChange` is called when another tab has written. */
@@ -38,6 +41,7 @@ export class ConversationStore {
   load() {
     this.#storage = attempt(this.#choose) ?? null;
     this.#known.clear();
+    this.#leaving.clear();
     this.#sizes.clear();
     for (const [key, text] of this.#entries()) this.#take(key, text);
   }
@@ -49,6 +53,11 @@ export class ConversationStore {
 
   get(id) {
     return this.#known.get(id) ?? null;
+  }
+
+  /** Those whose deletion has begun, here or in an earlier page. */
+  get leaving() {
+    return [...this.#leaving.values()];
   }
 
   /** The conversation that has this generation as a turn. */
@@ -73,6 +82,7 @@ export class ConversationStore {
   #put(conversation) {
     const { id } = conversation;
     this.#known.set(id, conversation);
+    this.#leaving.delete(id);
     this.#sizes.delete(id);
     const text = fitting(conversation);
     if (text === null) return;
@@ -91,9 +101,16 @@ export class ConversationStore {
     this.#write(conversation.id, fitting(conversation));
   }
 
+  /** Rule 6. */
+  beginDeletion(conversation) {
+    const { id } = conversation;
+    this.delete(id);
+    this.#leaving.set(id, conversation);
+    this.#attempt((storage) => storage.setItem(PREFIX + id, JSON.stringify({ ...conversation, isLeaving: true })));
+  }
+
   delete(id) {
-    this.#known.delete(id);
-    this.#sizes.delete(id);
+    this.#drop(id);
     this.#attempt((storage) => storage.removeItem(PREFIX + id));
   }
 
@@ -130,12 +147,19 @@ export class ConversationStore {
 
   #drop(id) {
     this.#known.delete(id);
+    this.#leaving.delete(id);
     this.#sizes.delete(id);
   }
 
   #take(key, text) {
     const conversation = checked(parsed(text));
     if (conversation === null || PREFIX + conversation.id !== key) return null;
+    const { isLeaving, ...whole } = conversation;
+    if (isLeaving === true) {
+      this.#drop(whole.id);
+      this.#leaving.set(whole.id, whole);
+      return null;
+    }
     this.#known.set(conversation.id, conversation);
     this.#sizes.set(conversation.id, text.length);
     return conversation;
