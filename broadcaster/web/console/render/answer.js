@@ -148,7 +148,8 @@ export class AnswerView {
   }
 
   #logSlot(part) {
-    if (this.#log === null || this.#log.view.node !== this.content.lastElementChild) {
+    // The view of a log that has left the page is null (rule 4).
+    if (this.#log?.view == null || this.#log.view.node !== this.content.lastElementChild) {
       const view = new LogView();
       view.add(part);
       this.#log = this.#placed(view, part.type);
