@@ -116,7 +116,7 @@ async def test_an_answer_whose_log_has_expired_is_shown_with_a_note(server: Valk
         await page.get_by_role("button", name="Send").click()
         await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "finished")
         await expect(page.get_by_test_id("note")).to_have_text("")
-        expire_logs(server)
+        expire_logs(server.url)
         await page.reload()
         await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "finished")
         await expect(page.get_by_test_id("note")).to_have_text("An earlier part has expired.")

@@ -100,7 +100,7 @@ async def test_the_fastapi_guides_page_survives_a_reload_and_shows_others_nothin
                 await first.finish()
                 await shows(page, "Rivers carry it.")
                 await expect(page.locator("#stop")).to_be_hidden()
-                expire_logs(server)
+                expire_logs(server.url)
                 await page.reload()
                 await shows(page, "[An earlier part has expired.] ")
                 await shows((await tabs.open(page.url)).page, " [no longer stored]")

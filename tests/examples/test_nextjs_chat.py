@@ -18,9 +18,10 @@ import httpx2
 import pytest
 from playwright.async_api import expect
 
-from broadcaster.testing import Script, ScriptedProvider
+from broadcaster.testing import RecordedRequest, Script, ScriptedProvider
 from tests.compat.node_clients import FOLDER, require_modules
 from tests.dialects.ai_sdk.ai_sdk_packages import run_driver
+from tests.examples.conftest import expire_logs
 from tests.support.documents import ROOT, Block, marked_blocks, started
 from tests.support.servers.browser import open_tabs
 from tests.support.servers.ports import free_port
@@ -160,6 +161,37 @@ async def test_a_chat_goes_on_after_its_answer_was_deleted(tmp_path: Path) -> No
         assert (await http.delete(generation, headers=key)).status_code == 204
         scripted.script(MODEL, Script.of_text("So."))
         assert (await http.post(f"{url}/api/chat", json=sent("and now?"))).status_code == 303
+
+
+def texts_of(request: RecordedRequest) -> list[tuple[str, str]]:
+    """The role and text of each message that the provider received."""
+    return [(each["role"], each["content"]) for each in request.body["messages"]]
+
+
+async def test_an_answer_that_failed_or_has_expired_is_marked_before_the_model_and_the_page_get_it_back(
+    tmp_path: Path,
+) -> None:
+    async with (
+        ScriptedProvider() as scripted,
+        front_end(tmp_path, scripted, page_url=PAGE_URL) as server,
+        served_routes(tmp_path, server) as url,
+        httpx2.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S) as http,
+    ):
+        torn, whole, last = (scripted.conversation(MODEL) for _ in range(3))
+        sending = asyncio.create_task(chat(url, "send", text="why?"))
+        await torn.send_text("Rivers never")
+        await torn.fail()
+        assert (await sending)["status"] == "error"
+        sending = asyncio.create_task(chat(url, "send", text="and now?"))
+        await whole.send_text("Rivers carry it.")
+        await whole.finish()
+        assert (await sending)["status"] == "ready"
+        expire_logs(f"unix://{tmp_path}/data/redis.sock")
+        assert (await http.post("/api/chat", json=sent("and then?"))).status_code == 303
+        history = texts_of(await last.request())
+    failed = ("assistant", "Rivers never [failed: the provider is overloaded (overloaded_error)]")
+    expired = ("assistant", "[An earlier part has expired.]")
+    assert history == [("user", "why?"), failed, ("user", "and now?"), expired, ("user", "and then?")]
 
 
 @pytest.mark.thorough

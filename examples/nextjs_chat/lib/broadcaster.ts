@@ -1,6 +1,14 @@
 // The front-end of broadcaster, called with this server's key, which no browser ever sees.
 
-export type Generation = { id: string; text: string; ended_at: number | null };
+export type Generation = {
+  id: string;
+  status: "queued" | "running" | "finished" | "failed" | "aborted";
+  text: string;
+  error: { message: string } | null;
+  ended_at: number | null;
+  /** A part of the text has expired. */
+  truncated: boolean;
+};
 
 /** A front-end that refuses a call; its text is for the page. */
 export class Refusal extends Error {

@@ -3,7 +3,7 @@
 
 import type { UIMessage } from "ai";
 
-import { read, Refusal } from "./broadcaster";
+import { type Generation, read, Refusal } from "./broadcaster";
 
 export type Chat = {
   user: string;
@@ -38,7 +38,7 @@ export async function settle(chat: Chat): Promise<boolean> {
   // Another request may have taken it meanwhile, and begun the next one.
   if (chat.generation !== generation) return false;
   if (!isTaken()) {
-    const text = answer?.text ?? "This answer has expired.";
+    const text = answer ? markedText(answer) : "[This answer has expired.]";
     chat.messages.push({ id, role: "assistant", parts: [{ type: "text", text }] });
   }
   return true;
@@ -52,6 +52,14 @@ async function readUnlessExpired(generation: string) {
     if (error instanceof Refusal && error.status === 404) return null;
     throw error;
   }
+}
+
+/** What is missing is marked: a reader, and the model in the next turn, do not take a part for the whole. */
+function markedText({ status, text, error, truncated }: Generation): string {
+  const marks = [truncated && "[An earlier part has expired.]", text];
+  if (status === "failed") marks.push(`[failed: ${error?.message}]`);
+  if (status === "aborted") marks.push("[stopped]");
+  return marks.filter(Boolean).join(" ");
 }
 
 export const textOf = (message: UIMessage) =>
