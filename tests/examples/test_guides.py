@@ -202,20 +202,40 @@ def test_the_celery_guides_page_reports_a_result_that_is_no_longer_stored(tmp_pa
     assert drawn(tmp_path, ['{"type":"finish","finishReason":"stop"}'], gap='{"reason":"expired"}') == expected
 
 
-def drawn(folder: Path, events: list[str], *, gap: str | None = None) -> Any:
-    """The bar and label of the guide's page after these events, under node."""
+def test_the_celery_guides_page_waits_for_a_task_that_is_queued_for_longer_than_a_request_waits(tmp_path: Path) -> None:
+    (tmp_path / "page.mjs").write_text(block_of(CELERY, "page").text)
+    events = ['{"type":"data-progress","data":{"done":1,"total":2,"message":"frame 1"}}']
+    begun = {"max": 2, "value": 1, "label": "frame 1"}
+    assert drawn(tmp_path, events, not_found=2) == begun | {"seen": ["waiting", "waiting"]}
+    assert drawn(tmp_path, events, not_found=2, closes=True) == begun | {
+        "label": "no longer stored",
+        "seen": ["waiting", "waiting"],
+    }
+
+
+def drawn(folder: Path, events: list[str], *, gap: str | None = None, not_found: int = 0, closes: bool = False) -> Any:
+    """The bar and label of the guide's page after these events, under node.
+
+    ``not_found``: so many requests before were answered with 404. ``closes``: so is the one after the events.
+    """
     program = f"""
 import {{ showProgress }} from "./page.mjs";
 let source;
 globalThis.EventSource = class extends EventTarget {{
+  static CLOSED = 2;
   constructor() {{ super(); source = this; }}
   close() {{ this.isClosed = true; }}
 }};
-const bar = {{}}, label = {{}};
+globalThis.setTimeout = (open) => open();
+const refuse = () => {{ source.readyState = 2; source.onerror(); }};
+const bar = {{}}, label = {{}}, seen = [];
 showProgress("/", bar, label);
+for (let refused = 0; refused < {not_found}; refused += 1) {{ refuse(); seen.push(label.textContent); }}
 if ({json.dumps(gap)}) source.dispatchEvent(new MessageEvent("hub.gap", {{ data: {json.dumps(gap)} }}));
-for (const data of {json.dumps(events)}) source.onmessage({{ data }});
-console.log(JSON.stringify({{ ...bar, label: label.textContent, isClosed: source.isClosed }}));
+if (source.readyState !== EventSource.CLOSED) for (const data of {json.dumps(events)}) source.onmessage({{ data }});
+if ({json.dumps(closes)}) refuse();
+const waited = seen.length ? {{ seen }} : {{}};
+console.log(JSON.stringify({{ ...bar, ...waited, label: label.textContent, isClosed: source.isClosed }}));
 """
     (folder / "run.mjs").write_text(program)
     node = find_program("node", remedy="install it, e.g. apt install nodejs")
