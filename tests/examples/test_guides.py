@@ -150,11 +150,13 @@ async def test_the_database_guides_program_stores_its_answer_and_settles_those_o
     printed = "[('ann', 'finished', 'Rivers carry it there.')]\n"
     assert await run_to_its_end(program, tmp_path) == printed
     async with Broadcaster.from_url(server.url) as broadcaster:
+        await broadcaster.publish(["Gone."], id="textless")
+        expire_logs(server.url)
         await broadcaster.publish(["Old."], id="ended")
         async with broadcaster.feed("open", close=False) as feed:
             await feed.text("So far")
         with closing(sqlite3.connect(tmp_path / "answers.sqlite3")) as database, database:
-            rows = [(id, "ann", "why", "open", "", "[]", 0.0) for id in ("ended", "open", "expired")]
+            rows = [(id, "ann", "why", "open", "", "[]", 0.0) for id in ("ended", "open", "expired", "textless")]
             rows.append(("begins", "ann", "why", "open", "", "[]", time.time()))
             database.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         assert await run_to_its_end(program, tmp_path) == printed
@@ -166,6 +168,7 @@ async def test_the_database_guides_program_stores_its_answer_and_settles_those_o
         ("ended", "finished", "Old."),
         ("open", "open", ""),
         ("expired", "lost", ""),
+        ("textless", "lost", ""),
         ("begins", "open", ""),
     ]
 
