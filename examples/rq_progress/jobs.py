@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from typing import Final
 
 from rq import get_current_job
@@ -23,10 +24,13 @@ publisher = sync.Publisher.from_url(os.environ["BROADCASTER_REDIS_URL"], timeout
 
 
 def load(table: str, rows: int) -> int:
-    """Load a table. Its progress is the feed that has the job's id, so that its caller can watch."""
+    """Load a table. The job's ``meta`` names the feed of its progress, so that its caller can watch."""
     job = get_current_job()
     assert job is not None, "an RQ worker runs this"
-    with publisher.feed(job.id, lease_s=5, metadata={"table": table}) as feed:
+    # A feed ends once, and RQ may run a job more than once (`Retry`, `rq requeue`): each run has a feed of its own.
+    job.meta["feed"] = f"{job.id}.{uuid.uuid4().hex}"
+    job.save_meta()
+    with publisher.feed(job.meta["feed"], lease_s=5, metadata={"table": table}) as feed:
         for row in range(1, rows + 1):
             time.sleep(SECONDS_PER_ROW)
             feed.progress(row, rows, f"row {row} of {table}")

@@ -9,27 +9,38 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Final
 
 from redis import Redis
 from rq import Queue
+from rq.job import Job
 
 from broadcaster.client import EntryReceived
 from broadcaster.sync import BlockingBroadcaster
 from examples.rq_progress.jobs import load
 
 REDIS_URL: Final = os.environ["BROADCASTER_REDIS_URL"]
+SECONDS_PER_LOOKUP: Final = 0.1
 
 
-def watch(job_id: str) -> bool:
-    """Print what the job reports until it has ended; whether it ended well."""
+def feed_of(job: Job) -> str:
+    """The feed of the job's newest run. The first run may have to wait for a worker."""
+    while "feed" not in job.get_meta():
+        time.sleep(SECONDS_PER_LOOKUP)
+    return str(job.meta["feed"])
+
+
+def watch(job: Job) -> bool:
+    """Print what the job's newest run reports until it has ended; whether it ended well."""
+    feed_id = feed_of(job)
     with BlockingBroadcaster.from_url(REDIS_URL) as broadcaster:
-        # `wait_s`: the feed begins with the job, and the job may wait for a worker.
-        for received in broadcaster.events(job_id, wait_s=60):
+        # `wait_s`: the job names its feed before it begins it.
+        for received in broadcaster.events(feed_id, wait_s=5):
             match received:
                 case EntryReceived(type="data-progress", data=at):
                     print(f"{at['done']:>4}/{at['total']}  {at['message']}")
-        end = broadcaster.read(job_id)
+        end = broadcaster.read(feed_id)
     print(end.status if end.error is None else f"{end.status}: {end.error['code']}")
     return end.status == "finished"
 
@@ -38,4 +49,4 @@ if __name__ == "__main__":
     table, rows = (sys.argv[1:] + ["orders", "30"][len(sys.argv) - 1 :])[:2]
     job = Queue("progress", connection=Redis.from_url(REDIS_URL)).enqueue(load, table, int(rows))
     print(f"job {job.id}")
-    sys.exit(0 if watch(job.id) else 1)
+    sys.exit(0 if watch(job) else 1)
