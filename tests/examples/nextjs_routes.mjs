@@ -3,10 +3,16 @@
 import { createServer } from "node:http";
 
 import { POST as stop } from "../../examples/nextjs_chat/app/api/chat/[id]/stop/route.ts";
+import { GET as load } from "../../examples/nextjs_chat/app/api/chat/[id]/route.ts";
 import { GET as resume } from "../../examples/nextjs_chat/app/api/chat/[id]/stream/route.ts";
 import { POST as send } from "../../examples/nextjs_chat/app/api/chat/route.ts";
 
-const routes = { "POST /api/chat": send, "POST /api/chat/*/stop": stop, "GET /api/chat/*/stream": resume };
+const routes = {
+  "POST /api/chat": send,
+  "GET /api/chat/*": load,
+  "POST /api/chat/*/stop": stop,
+  "GET /api/chat/*/stream": resume,
+};
 
 async function respond(incoming, outgoing) {
   const { method, url } = incoming;

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from broadcaster.testing import RecordedRequest, Script, ScriptedProvider
 from tests.compat.node_clients import FOLDER, require_modules
@@ -95,6 +95,12 @@ def text_of(shown: dict[str, Any]) -> str:
     return "".join(part.get("text", "") for part in shown["messages"][-1]["parts"])
 
 
+async def stored(http: httpx2.AsyncClient) -> tuple[list[str], bool]:
+    """The texts of the chat at the app, and whether the latest answer is among them."""
+    response = (await http.get("/api/chat/c")).json()
+    return ["".join(part["text"] for part in each["parts"]) for each in response["messages"]], response["isComplete"]
+
+
 async def chat(url: str, mode: str, **options: str) -> dict[str, Any]:
     """What the AI SDK's chat of version 7 shows in the end."""
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -118,10 +124,12 @@ async def test_the_routes_send_the_sdk_to_the_stream_let_it_resume_and_stop_the_
         resuming = asyncio.create_task(chat(url, "resume"))
         refused = await http.post("/api/chat", json=sent("what?"))
         assert refused.status_code == 409
+        assert await stored(http) == (["why?"], False)
         await first.send_text("of that.")
         await first.finish()
         for shown in await asyncio.gather(sending, resuming):
             assert (text_of(shown), shown["status"], shown["error"]) == ("Because of that.", "ready", None)
+        assert await stored(http) == (["why?", "Because of that."], True)
         second = scripted.conversation(MODEL)
         sending = asyncio.create_task(chat(url, "send", text="and now?"))
         await second.send_text("Half")
@@ -284,3 +292,27 @@ async def test_a_reload_in_the_middle_shows_the_whole_answer_and_stop_ends_it_in
             await expect(tab.get_by_test_id("assistant")).to_have_text(["Because of that.", "Half an answer"])
             assert await tab.get_by_role("main").get_by_role("alert").count() == 0
         await page.screenshot(path=tmp_path / "chat.png")
+        await the_app_refuses_a_message_of_a_tab_that_is_out_of_date(scripted, page, second)
+
+
+async def the_app_refuses_a_message_of_a_tab_that_is_out_of_date(
+    scripted: ScriptedProvider, page: Page, stale: Page
+) -> None:
+    """The stale tab gets its text back, and the other tab's question before its answer."""
+    last = scripted.conversation(MODEL)
+    await page.get_by_label("Message").fill("and then?")
+    await page.get_by_role("button", name="Send").click()
+    await last.send_text("Rain ")
+    await stale.get_by_label("Message").fill("unrelated")
+    await stale.get_by_role("button", name="Send").click()
+    await expect(stale.get_by_test_id("user")).to_have_text(["why?", "and now?", "and then?"])
+    await expect(stale.get_by_test_id("assistant").last).to_have_text("Rain")
+    await expect(stale.get_by_label("Message")).to_have_value("unrelated")
+    alert = stale.get_by_role("main").get_by_role("alert")
+    await expect(alert).to_have_text("The last answer is still being written.")
+    assert await alert.get_by_role("button").count() == 0
+    await last.send_text("falls.")
+    await last.finish()
+    for tab in (page, stale):
+        await expect(tab.get_by_test_id("assistant").last).to_have_text("Rain falls.")
+        await expect(tab.get_by_role("main")).to_have_attribute("data-status", "ready")
