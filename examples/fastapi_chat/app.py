@@ -19,6 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
 from broadcaster import Broadcaster
+from broadcaster.errors import BroadcasterError, LogUnavailable
 from examples.fastapi_chat import chats, tokens
 from examples.fastapi_chat.login import sign_in, signed_in
 
@@ -59,9 +60,9 @@ def login(response: Response, name: Annotated[str, Body(embed=True, pattern="^[A
 
 
 @app.get("/chat")
-def questions(user: User) -> list[dict[str, str]]:
+async def questions(user: User) -> list[dict[str, str]]:
     """What the page begins with, also after a reload."""
-    return [_shown(question) for question in chats.newest(user)]
+    return [await _answered(question) for question in await run_in_threadpool(chats.newest, user)]
 
 
 @app.post("/chat", status_code=202)
@@ -69,13 +70,8 @@ async def start_answer(
     user: User, prompt: Annotated[str, Body(embed=True, min_length=1, max_length=4000)]
 ) -> dict[str, str]:
     """Begin an answer. It belongs to no request: the user may leave, and watch it from elsewhere."""
-    if MODEL is None:
-        stream_id = broadcaster.publish_nowait(tokens.answer(prompt)).id
-    else:
-        stream_id = await broadcaster.start(prompt, model=MODEL)
-    question = chats.Question(stream_id, prompt)
-    await run_in_threadpool(chats.remember, user, question)
-    return _shown(question)
+    # The row comes first: no user could watch or stop an answer without one, and a second try would be a second answer.
+    return await _answered(await run_in_threadpool(chats.remember, user, prompt))
 
 
 @app.post("/chat/{stream_id}/stop", status_code=204)
@@ -86,7 +82,24 @@ async def stop(stream_id: str, user: User) -> None:
     await broadcaster.stop(stream_id)
 
 
-def _shown(question: chats.Question) -> dict[str, str]:
+async def _answered(question: chats.Question) -> dict[str, str]:
+    """The question as the page shows it. Its answer begins now if it has not: once, however often this is called."""
+    stream_id = question.stream_id
+    if stream_id is None:
+        stream_id = await _begin(question)
+        await run_in_threadpool(chats.set_stream, question.id, stream_id)
     # `wait_s`: a page may be faster than the first word.
-    events_url = f"/stream/v1/streams/{question.stream_id}/events?wait_s=10"
-    return {"id": question.stream_id, "prompt": question.prompt, "events_url": events_url}
+    events_url = f"/stream/v1/streams/{stream_id}/events?wait_s=10"
+    return {"id": stream_id, "prompt": question.prompt, "events_url": events_url}
+
+
+async def _begin(question: chats.Question) -> str:
+    if MODEL is None:
+        return broadcaster.publish_nowait(tokens.answer(question.prompt), id=question.id, if_exists="join").id
+    try:
+        return await broadcaster.start(question.prompt, model=MODEL, idempotency_key=question.id)
+    except LogUnavailable:
+        raise  # it may have begun: the next call finds out
+    except BroadcasterError:
+        await run_in_threadpool(chats.forget, question.id)
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import uuid
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -16,31 +17,47 @@ SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a user asked, and the stream that holds the answer."""
+    """What a user asked, and the stream that holds the answer; None before the answer has begun."""
 
-    stream_id: str
+    id: str
     prompt: str
+    stream_id: str | None
 
 
 def create_table() -> None:
     """Safe to call from every process."""
     with closing(_open()) as database, database:
-        database.execute("CREATE TABLE IF NOT EXISTS questions (stream_id TEXT PRIMARY KEY, user TEXT, prompt TEXT)")
+        columns = "id TEXT PRIMARY KEY, user TEXT, prompt TEXT, stream_id TEXT UNIQUE"
+        database.execute(f"CREATE TABLE IF NOT EXISTS questions ({columns})")
 
 
-def remember(user: str, question: Question) -> None:
-    """From now on this user, and nobody else, may watch the stream."""
+def remember(user: str, prompt: str) -> Question:
+    """Store a question whose answer has not begun."""
+    question = Question(f"answer_{uuid.uuid4().hex}", prompt, None)
     with closing(_open()) as database, database:
-        database.execute("INSERT INTO questions VALUES (?, ?, ?)", (question.stream_id, user, question.prompt))
+        database.execute("INSERT INTO questions VALUES (?, ?, ?, NULL)", (question.id, user, prompt))
+    return question
+
+
+def set_stream(question_id: str, stream_id: str) -> None:
+    """From now on the user of the question, and nobody else, may watch the stream."""
+    with closing(_open()) as database, database:
+        database.execute("UPDATE questions SET stream_id = ? WHERE id = ?", (stream_id, question_id))
+
+
+def forget(question_id: str) -> None:
+    """Delete a question whose answer cannot begin."""
+    with closing(_open()) as database, database:
+        database.execute("DELETE FROM questions WHERE id = ?", (question_id,))
 
 
 def newest(user: str) -> list[Question]:
     """What the page shows, oldest first."""
     with closing(_open()) as database:
         rows = database.execute(
-            "SELECT stream_id, prompt FROM questions WHERE user = ? ORDER BY rowid DESC LIMIT ?", (user, SHOWN)
+            "SELECT id, prompt, stream_id FROM questions WHERE user = ? ORDER BY rowid DESC LIMIT ?", (user, SHOWN)
         ).fetchall()
-    return [Question(stream_id, prompt) for stream_id, prompt in reversed(rows)]
+    return [Question(*row) for row in reversed(rows)]
 
 
 def is_owner(user: str, stream_id: str) -> bool:

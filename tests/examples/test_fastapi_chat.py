@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
+import redis
 from playwright.async_api import Page, expect
 
 from broadcaster.testing import ScriptedProvider
@@ -138,6 +141,38 @@ async def test_users_watch_their_own_answers_and_no_others(server: ValkeyServer,
             assert [question["id"] for question in (await ada.get("/chat")).json()] == [stream_id]
             assert (await bob.get("/chat")).json() == []
             assert (await bob.post(f"/chat/{stream_id}/stop", json={})).status_code == 404
+
+
+@contextmanager
+def failing(write: str, folder: Path) -> Iterator[None]:
+    """Every INSERT or UPDATE of the app's table fails."""
+    with closing(sqlite3.connect(folder / "chat.sqlite3", timeout=5.0)) as database:
+        raising = "SELECT RAISE(FAIL, 'the disk is full')"
+        database.execute(f"CREATE TRIGGER failing BEFORE {write} ON questions BEGIN {raising}; END")
+        yield
+        database.execute("DROP TRIGGER failing")
+
+
+def streams_of(server: ValkeyServer) -> int:
+    with redis.Redis.from_url(server.url) as client:
+        return len(client.keys("bc:*:meta"))
+
+
+@pytest.mark.parametrize("environment", [{}, {"CHAT_MODEL": MODEL}], ids=["words", "model"])
+async def test_an_answer_whose_question_cannot_be_stored_is_not_begun_and_one_that_is_stored_begins_once(
+    environment: dict[str, str], server: ValkeyServer, tmp_path: Path
+) -> None:
+    async with chat(server, tmp_path, SECONDS_PER_WORD="0.001", **environment) as running:
+        async with signed_in(running, "ada") as ada:
+            with failing("INSERT", tmp_path):
+                assert (await ada.post("/chat", json={"prompt": "why?"})).status_code == 500
+            assert (streams_of(server), (await ada.get("/chat")).json()) == (0, [])
+            with failing("UPDATE", tmp_path):
+                assert (await ada.post("/chat", json={"prompt": "why?"})).status_code == 500
+            (question,) = (await ada.get("/chat")).json()
+            assert (await ada.get("/chat")).json() == [question]
+            assert (await ada.post(f"/chat/{question['id']}/stop", json={})).status_code == 204
+    assert streams_of(server) == 1
 
 
 async def test_with_a_model_an_answer_outlives_every_process_of_the_app(server: ValkeyServer, tmp_path: Path) -> None:
