@@ -23,6 +23,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.template import engines
 from django.urls import path
+from django.views.decorators.http import require_POST
 from fastapi import Request
 
 from broadcaster import Broadcaster, sync
@@ -81,12 +82,14 @@ def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(engines["django"].from_string(PAGE).render({"user": user}, request))
 
 
+@require_POST
 def login(request: HttpRequest) -> HttpResponse:
     """Sign in under any name: your site checks a password here."""
     request.session["user"] = request.POST["user"]
     return redirect("/")
 
 
+@require_POST  # Django checks the CSRF token of a POST alone
 def start(request: HttpRequest) -> HttpResponse:
     """Start a report. It continues if its user leaves."""
     user = request.session.get("user")

@@ -46,6 +46,9 @@ async def test_a_report_shows_its_progress_to_the_user_who_started_it_and_to_no_
         events_url = (await (await reported.value).json())["events_url"]
         await expect(page.locator("#line")).to_have_text("The report is ready.", timeout=DEADLINE_MS)
         assert await page.locator("progress").get_attribute("value") == "1"
+        # An image of a foreign page sends such requests, with the user's cookie and without a CSRF token.
+        by_get = [(await page.context.request.get(f"{site.url}/{path}")).status for path in ("reports", "login")]
+        assert by_get == [405, 405]
     async with httpx2.AsyncClient(base_url=site.url) as anyone:
         refused = await anyone.get(events_url)
         assert (refused.status_code, refused.json()["code"]) == (404, "unknown_stream")
