@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -305,10 +306,11 @@ async def test_the_route_that_moved_from_sse_starlette_joins_an_answer_of_its_us
         httpx2.AsyncClient(base_url=app.url, trust_env=False) as http,
     ):
         seen = []
-        for user in ("me", "me", "you"):
-            response = await http.get("/ask?prompt=why&id=1", headers={"cookie": f"user={user}"})
+        id = uuid.uuid4()
+        for user, own in (("me", f"{id}"), ("me", f"{id}"), ("you", f"{id}"), ("me:you", f"{id}"), ("me", f"you:{id}")):
+            response = await http.get(f"/ask?prompt=why&id={own}", headers={"cookie": f"user={user}"})
             seen.append(re.findall(r'"delta":"(.*?)"', response.text))
-    assert seen == [["why 1"], ["why 1"], ["why 2"]]
+    assert seen == [["why 1"], ["why 1"], ["why 2"], ["why 3"], []]
 
 
 def test_the_imports_that_replace_resumable_stream_are_those_of_the_clients_guide() -> None:
