@@ -59,7 +59,9 @@ def notebook_of(folder: Path, *cells: str) -> Path:
     return path
 
 
-async def test_the_example_shows_an_answer_a_job_and_the_answer_once_more(connection: LogConnection) -> None:
+async def test_the_example_shows_an_answer_a_job_and_the_answer_once_more_also_after_a_restart(
+    connection: LogConnection, tmp_path: Path
+) -> None:
     answer, text, job, replayed = [
         cell for cell in await executed(EXAMPLE, connection.url) if cell["html"] or cell["text"]
     ]
@@ -71,6 +73,10 @@ async def test_the_example_shows_an_answer_a_job_and_the_answer_once_more(connec
     assert '<progress max="20" value="20"' in job["html"]
     assert "<summary>data-file</summary>" in job["html"]
     assert replayed["text"] == answer["text"]
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(EXAMPLE.read_text("utf-8"))["cells"]}
+    restarted = notebook_of(tmp_path, cells["open"], cells["again"])
+    _, shown = await executed(restarted, connection.url)
+    assert (shown["text"], shown["error"]) == (answer["text"], None)
 
 
 async def test_a_stream_that_cannot_be_read_to_its_end_is_shown_as_far_as_it_came(
