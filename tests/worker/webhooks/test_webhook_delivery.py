@@ -175,9 +175,7 @@ async def test_an_end_without_a_subscription_is_skipped(hooks: WebhookWorld, rec
     assert +hooks.delivery.outcomes == {"skipped": 1}
 
 
-async def test_a_host_that_is_listed_no_more_is_not_called_and_logged(
-    hooks: WebhookWorld, receiver: Receiver
-) -> None:
+async def test_a_host_that_is_listed_no_more_is_not_called_and_logged(hooks: WebhookWorld, receiver: Receiver) -> None:
     stream_id = await hooks.over(receiver.url.replace("127.0.0.1", "[::1]"))
     with structlog.testing.capture_logs() as logs:
         await hooks.step()
