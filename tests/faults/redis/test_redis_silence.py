@@ -180,8 +180,8 @@ async def test_a_redis_that_is_away_is_reported_to_callers_and_to_viewers(
             since = mark([answer])[0]
             late = world.view(answer.stream)[0]
             await are_notified(answer, since)
-            await until(lambda late=late: late.connections > 0, 15)  # type: ignore[misc]
-            assert "hub.bye" in late.notices or "hub.stalled" in late.notices
+            # It may connect before the room that it joins is notified.
+            await until(lambda late=late: bool({"hub.bye", "hub.stalled"} & set(late.notices)), 15)  # type: ignore[misc]
             await asyncio.to_thread(server.start) if silence == "killed" else server.resume()
             answer.viewers.append(late)
             await repaired([answer])
