@@ -33,6 +33,7 @@ from broadcaster.log.streams.tenant_storage import TenantStorage
 from broadcaster.log.streams.writer import StreamWriter
 
 LEASE_MS = 400
+PATIENT_S = 10.0
 WEBHOOK_MS = 50_000
 TENANT = "local"
 _STATUS = {"finish": "finished", "error": "failed", "abort": "aborted"}
@@ -190,8 +191,8 @@ class World:
         return Appender(self.connection, AppendBounds(self.max_events, self.max_bytes, 65_536, 60_000))
 
     def keeper(self, appender: Appender) -> LeaseKeeper:
-        """A lease keeper of this worker."""
-        return LeaseKeeper(
+        """A lease keeper of this worker. A busy machine's reply may take longer than a quarter of these leases."""
+        keeper = LeaseKeeper(
             self.connection,
             worker_id=self.worker,
             lease_ttl_s=self.lease_ms / 1000,
@@ -200,6 +201,8 @@ class World:
             appender=appender,
             steadiness=self.steadiness,
         )
+        keeper._renewals = self.connection.create_client(timeout_s=PATIENT_S, max_connections=1)
+        return keeper
 
     async def writer(self, stream_id: str, claim: Claim, appender: Appender, keeper: LeaseKeeper) -> StreamWriter:
         """A writer under this claim, in the keeper's care."""
