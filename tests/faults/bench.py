@@ -68,7 +68,7 @@ class BenchWorker:
 
     async def open(self) -> None:
         self.appender = await self.stack.enter_async_context(self.world.appender())
-        self.keeper = self.world.keeper(self.appender)
+        self.keeper = self.world.keeper(self.appender, is_patient=False)
         for running in (self.keeper.run(), self.world.steadiness.run()):
             task = asyncio.create_task(running)
             self.stack.push_async_callback(_end, task)

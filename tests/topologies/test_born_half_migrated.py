@@ -140,7 +140,7 @@ async def worker(world: TopologyWorld) -> AsyncIterator[None]:
     await own.queue.create_group()
     reader = own.reader()
     async with own.appender() as appender:
-        keeper = own.keeper(appender)
+        keeper = own.keeper(appender, is_patient=False)
         control = ControlListener(connection, world.topology)
         providers = Providers(ModelRoutes({"m": "reciting"}), {"reciting": Reciting})
         engine = Engine(

@@ -27,7 +27,7 @@ async def held(relay: RedisRelay, *, lease_ms: int) -> AsyncIterator[tuple[Lease
     async with LogConnection(relay.url, timeout_s=60) as through:
         world = World(through, lease_ms=lease_ms)
         async with world.appender() as appender:
-            keeper = world.keeper(appender)
+            keeper = world.keeper(appender, is_patient=False)
             stream_id, claim = await world.granted()
             await world.writer(stream_id, claim, appender, keeper)
             await keeper.renew()

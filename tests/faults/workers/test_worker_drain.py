@@ -82,9 +82,9 @@ async def test_a_grace_longer_than_the_lease_lets_answers_finish_and_takes_and_k
         short, long = await torn_then_whole(world), await torn_then_whole(world)
         unbegun = await world.start("begun elsewhere")
         (finishing,), (handed_back,), (waiting,) = (world.view(each) for each in (short[0], long[0], unbegun))
+        await delivered_unknown_to(world, ending)
         for _, filler in fillers:
             await filler.finish()
-        await delivered_unknown_to(world, ending)
         began = time.monotonic()
         ending.signal(signal.SIGTERM)
         # Well before the job would count as silent.

@@ -190,8 +190,11 @@ class World:
         """An appender with this world's bounds."""
         return Appender(self.connection, AppendBounds(self.max_events, self.max_bytes, 65_536, 60_000))
 
-    def keeper(self, appender: Appender) -> LeaseKeeper:
-        """A lease keeper of this worker. A busy machine's reply may take longer than a quarter of these leases."""
+    def keeper(self, appender: Appender, *, is_patient: bool = True) -> LeaseKeeper:
+        """A lease keeper of this worker.
+
+        ``is_patient``: a busy machine's reply may take longer than a quarter of these short leases.
+        """
         keeper = LeaseKeeper(
             self.connection,
             worker_id=self.worker,
@@ -201,7 +204,8 @@ class World:
             appender=appender,
             steadiness=self.steadiness,
         )
-        keeper._renewals = self.connection.create_client(timeout_s=PATIENT_S, max_connections=1)
+        if is_patient:
+            keeper._renewals = self.connection.create_client(timeout_s=PATIENT_S, max_connections=1)
         return keeper
 
     async def writer(self, stream_id: str, claim: Claim, appender: Appender, keeper: LeaseKeeper) -> StreamWriter:

@@ -126,7 +126,7 @@ async def open_topology_world(url: str) -> AsyncIterator[TopologyWorld]:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         running = [tasks.create_task(topology.run()), tasks.create_task(world.steadiness.run())]
         appender = await stack.enter_async_context(world.appender())
-        keeper = world.keeper(appender)
+        keeper = world.keeper(appender, is_patient=False)
         running.append(tasks.create_task(keeper.run()))
         tail = await stack.enter_async_context(
             LiveTail(topology, Streams(connection), keys=connection.keys, publish_probe=connection.redis.spublish)

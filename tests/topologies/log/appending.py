@@ -72,7 +72,7 @@ async def running(connection: LogConnection, ids: Sequence[str], *, lease_ms: in
     """These generations, claimed and appending, their leases kept; ended and checked by ``end``."""
     world = World(connection, lease_ms=lease_ms, max_events=100_000, max_bytes=10**7)
     async with world.appender() as appender, asyncio.TaskGroup() as group:
-        keeper = world.keeper(appender)
+        keeper = world.keeper(appender, is_patient=False)
         tasks = [group.create_task(world.steadiness.run()), group.create_task(keeper.run())]
         await asyncio.wait_for(world.steadiness.answering.wait(), BACK_S)
         writers = []

@@ -175,7 +175,7 @@ async def _outlives(
     seldom = World(connection, worker="seldom", lease_ms=LONG_LEASE_MS)
     claim = await seldom.claim(first)
     async with seldom.appender() as appender, running(connection, rest) as run, asyncio.TaskGroup() as group:
-        keeper = seldom.keeper(appender)
+        keeper = seldom.keeper(appender, is_patient=False)
         await seldom.writer(first, claim, appender, keeper)
         tasks = [group.create_task(other.steadiness.run()), group.create_task(_take_over_what_may_be(other, ids))]
         await until(lambda: other.steadiness.is_steady, BACK_S)

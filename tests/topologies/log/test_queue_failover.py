@@ -152,7 +152,7 @@ async def opened(cluster: RedisCluster6, *, away_from: ClusterNode) -> AsyncIter
             )
         )
         appender = await stack.enter_async_context(world.appender())
-        keeper = world.keeper(appender)
+        keeper = world.keeper(appender, is_patient=False)
         sweeper = Sweeper(
             SweepTimes(60_000, 60_000, 1_800_000),
             queue=world.queue,
