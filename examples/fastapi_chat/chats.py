@@ -40,7 +40,7 @@ def remember(user: str, prompt: str) -> Question:
 
 
 def set_stream(question_id: str, stream_id: str) -> None:
-    """From now on the user of the question, and nobody else, may watch the stream."""
+    """From now on the user of the question may watch the stream, and no other user may."""
     with closing(_open()) as database, database:
         database.execute("UPDATE questions SET stream_id = ? WHERE id = ?", (stream_id, question_id))
 

@@ -9,11 +9,13 @@ What stands between a client and a provider is the product's own: surfaces, dial
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import pytest
 
 from broadcaster.core import events as ev
@@ -129,3 +131,13 @@ def _append(world: MemoryWorld, generation_id: str, events: Iterable[ev.Event]) 
 
 def _error(failure: ProviderFailed) -> ev.Event:
     return ev.Error(error_text=failure.detail, code=failure.reason, provider_metadata=refusal_metadata(failure))
+
+
+async def posted(client: httpx2.AsyncClient, path: str, **body: Any) -> Any:
+    """The object that was answered, or the events of a stream, ``[DONE]`` left out."""
+    answer = await client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    if not body.get("stream"):
+        return answer.json()
+    data = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
+    return [json.loads(each) for each in data if each != "[DONE]"]

@@ -11,7 +11,7 @@ import pytest
 
 from broadcaster.testing import ScriptedProvider, wire
 from broadcaster.web.services import Services
-from tests.support.apps.wired_world import CHAT, MESSAGES, ROUTES, WiredModel, call, on_every_wire, own, text
+from tests.support.apps.wired_world import CHAT, MESSAGES, ROUTES, WiredModel, call, on_every_wire, own, posted, text
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 
 Json = dict[str, Any]
@@ -24,12 +24,6 @@ WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object
 async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterator[Services]:
     async with memory_services(world, routes=ROUTES) as opened:
         yield opened
-
-
-async def posted(client: httpx2.AsyncClient, path: str, **body: Any) -> Any:
-    answer = await client.post(path, json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def newest(server: ScriptedProvider) -> str:

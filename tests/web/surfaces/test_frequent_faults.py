@@ -19,6 +19,7 @@ from tests.support.apps.wired_world import (
     call,
     on_every_wire,
     own,
+    posted,
     text,
     thought,
 )
@@ -40,16 +41,6 @@ REQUEST = [{"role": "user", "content": "The weather?"}]
 async def services(world: MemoryWorld, server: ScriptedProvider) -> AsyncIterator[Services]:
     async with memory_services(world, routes=ROUTES) as opened:
         yield opened
-
-
-async def posted(client: httpx2.AsyncClient, path: str, **body: Any) -> Any:
-    """The object that was answered, or the events of a stream, ``[DONE]`` left out."""
-    answer = await client.post(path, json=body)
-    assert answer.status_code == 200, answer.text
-    if not body.get("stream"):
-        return answer.json()
-    data = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
-    return [json.loads(each) for each in data if each != "[DONE]"]
 
 
 async def chat(client: httpx2.AsyncClient, **body: Any) -> Any:

@@ -117,9 +117,7 @@ async def test_a_whole_answer_gives_its_connection_to_the_next_call(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-            await reader.readexactly(int(length.split(b":")[1]))
+        while await read_request(reader):
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
             writer.write(b"content-length: %d\r\n\r\n%s" % (len(body), body))
 
@@ -142,9 +140,7 @@ async def test_a_body_that_ends_after_its_answer_keeps_its_connection_and_delays
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer)
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-            await reader.readexactly(int(length.split(b":")[1]))
+        while await read_request(reader):
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
             writer.write(b"%x\r\n%s\r\n" % (len(body), body))
             await may_end.wait()
@@ -165,6 +161,14 @@ async def test_a_body_that_ends_after_its_answer_keeps_its_connection_and_delays
                 may_end.set()
                 await until(lambda: not may_end.is_set() and not sdk_provider._finishing)
     assert len(connections) == 1
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    """The head of the next request of a connection; its body is read too."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    await reader.readexactly(int(length.split(b":")[1]))
+    return head
 
 
 @asynccontextmanager
