@@ -95,7 +95,8 @@ async def test_plain_http_leads_to_tls_with_path_and_query(tmp_path: Path) -> No
     plain, tls = draw_ports(2)
     machine = (DEPLOY / "machine-tls.conf").read_text()
     machine = re.sub(r"listen \[::\].*", "", machine)
-    machine = machine.replace("listen 80;", f"listen 127.0.0.1:{plain};").replace("443", f"127.0.0.1:{tls}")
+    # In this order: the drawn ports may have the digits 443 themselves.
+    machine = machine.replace("443", f"127.0.0.1:{tls}").replace("listen 80;", f"listen 127.0.0.1:{plain};")
     lay_out(folder, upstream=UPSTREAM, machine=machine)
     async with (
         run_nginx(folder, plain_port=plain, tls_port=tls) as nginx,
