@@ -28,6 +28,7 @@ def blocks(modules: ConsoleModules, portions: list[str]) -> list[tuple[str, str]
 
 
 @example(text="one\n$$ y $$\none\n---\n", sizes=[1])
+@example(text="$$\n# H\n# H\n$$ y $$\n", sizes=[1])
 @settings(max_examples=120, deadline=None)
 @given(text=TEXTS, sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_a_text_has_the_same_blocks_however_it_comes(modules: ConsoleModules, text: str, sizes: list[int]) -> None:

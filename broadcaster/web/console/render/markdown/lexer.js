@@ -33,24 +33,23 @@ const MAX_DELIMITER_LINES = 50;
 const MAX_PASSED_CHARS = 400_000;
 let passedChars = 0;
 
-/** A formula in lines of its own, up to its end or a blank line; without an end it is open, where the text ends. */
+/**
+ * A formula in lines of its own; without an end it is open, where the text ends. The first end marker decides: with text
+ * behind it, or below a blank line, there is no such formula. A later marker could not be seen while the text grows.
+ */
 function formulaBlock(source) {
   const [opening, marker] = OPENING.exec(source) ?? [];
   if (opening === undefined || passedChars > MAX_PASSED_CHARS) return undefined;
   const searched = source.slice(0, MAX_BLOCK_CHARS);
   BLANK_LINE.lastIndex = opening.length;
   const limit = BLANK_LINE.exec(searched)?.index ?? searched.length;
-  const first = searched.indexOf(CLOSING[marker], opening.length);
-  const isOpen = first < 0 && limit === source.length && !searched.startsWith("$$$");
+  const at = searched.indexOf(CLOSING[marker], opening.length);
+  const isOpen = at < 0 && limit === source.length && !searched.startsWith("$$$");
   if (isOpen) return { type: "formula", raw: source, text: source.slice(opening.length).trim(), isOpen };
-  for (let at = first; at >= 0 && at < limit; at = searched.indexOf(CLOSING[marker], at + 1)) {
-    const end = endOfLine(source, at + CLOSING[marker].length);
-    if (end === null) continue;
-    passedChars += end;
-    return { type: "formula", raw: source.slice(0, end), text: source.slice(opening.length, at).trim(), isOpen };
-  }
-  passedChars += limit;
-  return undefined;
+  const end = at >= 0 && at < limit ? endOfLine(source, at + CLOSING[marker].length) : null;
+  passedChars += end ?? limit;
+  if (end === null) return undefined;
+  return { type: "formula", raw: source.slice(0, end), text: source.slice(opening.length, at).trim(), isOpen };
 }
 
 /** Behind the line, if nothing but space is left of it; else null. */
