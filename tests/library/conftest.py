@@ -12,5 +12,5 @@ from broadcaster.log.redis.connect import LogConnection
 
 @pytest.fixture
 async def broadcaster(connection: LogConnection) -> AsyncIterator[Broadcaster]:
-    async with Broadcaster.from_url(connection.url, heartbeat_s=0.5, redis_timeout_s=1.0, drain_s=2) as opened:
+    async with Broadcaster.from_url(connection.url, heartbeat_s=0.5, redis_timeout_s=10, drain_s=2) as opened:
         yield opened

@@ -80,7 +80,7 @@ async def test_an_answer_that_only_opened_is_no_answer_yet(on: Wire, how: str):
 
 @on_every_wire
 async def test_silence_is_cut_short_by_the_read_timeout_and_retried(on: Wire):
-    async with opened(on, 1, read_timeout_s=0.1) as world:
+    async with opened(on, 1, read_timeout_s=1) as world:
         world.servers[0].script(MODEL, Script(Hang()), Script(Headers(), Hang()), GOOD)
         assert text_of(await world.run()) == "Hello world"
 

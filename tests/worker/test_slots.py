@@ -38,7 +38,7 @@ async def test_a_waiting_caller_gets_a_slot_when_one_is_freed() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     slot.free()
-    assert await asyncio.wait_for(waiting, 1) == 1
+    assert await asyncio.wait_for(waiting, 10) == 1
 
 
 @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 1), (4, 3), (10, 9), (16, 14), (100, 90)])

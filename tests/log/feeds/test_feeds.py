@@ -134,10 +134,10 @@ async def test_the_clock_of_redis_going_back_lowers_no_epoch(job: Job) -> None:
 async def test_a_batch_is_pushed_with_the_epoch_before_it_and_a_large_one_as_a_poke(job: Job) -> None:
     pubsub = job.redis.pubsub()
     await pubsub.ssubscribe(job.keys.live(ID))
-    await pubsub.get_message(timeout=1)
+    await pubsub.get_message(timeout=20)
 
     async def pushed() -> bytes:
-        message = await pubsub.get_message(timeout=1)
+        message = await pubsub.get_message(timeout=20)
         assert message is not None
         return bytes(message["data"])
 

@@ -137,14 +137,14 @@ async def test_a_stop_on_a_full_redis_is_sent_all_the_same_and_reported_as_not_d
     stream_id, _ = await world.granted()
     pubsub = world.redis.pubsub()
     await pubsub.ssubscribe(world.keys.control(stream_id))
-    await pubsub.get_message(timeout=1)
+    await pubsub.get_message(timeout=20)
     await world.redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(StopNotDurable):
             await world.generations.stop(stream_id, tenant=TENANT)
     finally:
         await world.redis.config_set("maxmemory", 0)
-    message = await pubsub.get_message(timeout=1)
+    message = await pubsub.get_message(timeout=20)
     assert message is not None
     assert message["data"] == b"stop stopped"
     await pubsub.aclose()

@@ -198,13 +198,13 @@ async def test_a_batch_is_pushed_in_the_same_step_and_a_large_one_as_a_poke(worl
     stream_id, claim = await world.granted()
     pubsub = world.redis.pubsub()
     await pubsub.ssubscribe(world.keys.live(stream_id))
-    await pubsub.get_message(timeout=1)
+    await pubsub.get_message(timeout=20)
     await world.append(stream_id, claim.epoch, 1, [delta("a"), delta("b")])
-    pushed = await pubsub.get_message(timeout=1)
+    pushed = await pubsub.get_message(timeout=20)
     assert pushed is not None
     assert pushed["data"] == b"1 %d 1 2\n%s\n%s" % (claim.epoch, delta("a"), delta("b"))
     await world.append(stream_id, claim.epoch, 3, [delta("x" * 70_000)])
-    poke = await pubsub.get_message(timeout=1)
+    poke = await pubsub.get_message(timeout=20)
     assert poke is not None
     assert poke["data"] == b"1 %d 3 1" % claim.epoch
     await pubsub.aclose()

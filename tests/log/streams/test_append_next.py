@@ -94,12 +94,12 @@ async def test_entries_pushes_and_bytes_are_those_of_append(world: World, count:
         batch = [delta("b" * nth) for nth in range(1, count + 1)]
         pubsub = world.redis.pubsub()
         await pubsub.ssubscribe(world.keys.live(stream_id))
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         if is_cheap:
             assert await run_next(world, stream_id, claim.epoch, 2, batch) == 1
         else:
             assert (await world.append(stream_id, claim.epoch, 2, batch)).code is Code.APPENDED
-        message = await pubsub.get_message(timeout=1)
+        message = await pubsub.get_message(timeout=20)
         pushed.append(message["data"].replace(b"%d" % claim.epoch, b"EPOCH"))
         await pubsub.aclose()
         rows = await world.redis.xrange(world.keys.log(stream_id))
@@ -170,12 +170,12 @@ async def test_it_writes_and_pushes_nothing_where_append_has_to_decide(
     before = await world.redis.xrange(world.keys.log(stream_id))
     pubsub = world.redis.pubsub()
     await pubsub.ssubscribe(world.keys.live(stream_id))
-    await pubsub.get_message(timeout=1)
+    await pubsub.get_message(timeout=20)
     batch = [delta("c")] * count
     assert await run_next(world, stream_id, claim.epoch, 3, batch) == -1
     assert await world.redis.xrange(world.keys.log(stream_id)) == before
     await world.redis.spublish(world.keys.live(stream_id), b"the next message")
-    message = await pubsub.get_message(timeout=1)
+    message = await pubsub.get_message(timeout=20)
     assert message is not None
     assert message["data"] == b"the next message"
     await pubsub.aclose()
@@ -294,9 +294,9 @@ async def test_a_batch_over_the_bound_of_a_push_is_pushed_as_a_poke(
 ) -> None:
     pubsub = world.redis.pubsub()
     await pubsub.ssubscribe(world.keys.live(writer.stream_id))
-    await pubsub.get_message(timeout=1)
+    await pubsub.get_message(timeout=20)
     await write(writer, "x" * 70_000, acked_seq=3)
-    poke = await pubsub.get_message(timeout=1)
+    poke = await pubsub.get_message(timeout=20)
     assert poke is not None
     assert poke["data"] == b"1 %d 3 1" % writer.epoch
     await pubsub.aclose()

@@ -55,7 +55,7 @@ async def test_a_cut_after_the_last_content_costs_the_counts_and_not_the_answer(
 
 
 async def test_silence_after_the_last_content_is_no_timeout():
-    text, usage, last = await answer(WITHOUT_COUNTS, Hang(), read_timeout_s=0.1)
+    text, usage, last = await answer(WITHOUT_COUNTS, Hang(), read_timeout_s=1)
     assert (text, usage.estimated) == ("the whole answer", True)
     assert isinstance(last, ev.Finish)
 
