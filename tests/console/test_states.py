@@ -124,6 +124,8 @@ async def test_an_answer_whose_end_has_not_arrived_is_not_shown_as_finished(
     worker.write(generation_id, "Never take both")
     await expect(tab.part("answer")).to_contain_text("Never")
     await tab.is_connected()
+    # It is announced where the page knows that the answer runs: its status comes apart from its text.
+    await expect(tab.part("announcer")).to_have_text("The answer has begun.")
     # Calls of the API pass, and the connection of the events stands still.
     stream = world.streams[generation_id]
     stream.meta = replace(stream.meta, status="finished")

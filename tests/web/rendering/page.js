@@ -19,12 +19,13 @@ window.write = async ({ text, tokenChars, perSecond }) => {
   const finished = new Set();
   let removed = 0;
   const isFinished = (node) => [...finished].some((block) => block.contains(node));
-  const observer = new MutationObserver((records) => {
+  const countRemoved = (records) => {
     for (const { target, removedNodes } of records) {
       const touched = removedNodes.length > 0 && (isFinished(target) || [...removedNodes].some(isFinished));
       if (touched) removed += removedNodes.length;
     }
-  });
+  };
+  const observer = new MutationObserver(countRemoved);
   observer.observe(document.getElementById("root"), { childList: true, subtree: true });
   const count = Math.ceil(text.length / tokenChars);
   const work = [];
@@ -40,11 +41,12 @@ window.write = async ({ text, tokenChars, perSecond }) => {
     showText(text.slice(0, written * tokenChars), { isOver: written === count });
     document.body.getBoundingClientRect();
     work.push(performance.now() - before);
+    countRemoved(observer.takeRecords()); // a late frame may finish the very blocks that it changes
     // The last one is being written; the one before it may be a paragraph that the next line continues.
     for (const block of blocks().slice(0, -2)) finished.add(block);
   }
   await new Promise((resolve) => setTimeout(resolve, 1000)); // colours and formulas follow
-  observer.takeRecords();
+  countRemoved(observer.takeRecords());
   observer.disconnect();
   return { removed, finished: finished.size, work, frames: frames.slice(1) };
 };
