@@ -12,6 +12,7 @@ Rules
    also without Redis.
 4. A take-over needs two checks: the lease was missing, and a probe after that finds no break for the time of a lease. A
    claim that was in progress while Redis stood still, or its clock stepped, would find every lease lapsed.
+   Nor is the job of an unknown generation dropped before: Redis may have lost it, and its worker may be restoring it.
 5. After an attempt whose provider broke off, another one may begin here, in the same slot and for the same job: the
    worker keeps the lease, and only its epoch rises. If that is refused, the attempt ends as it would have.
 6. Jobs of silent workers go before new jobs: a turn that reads them takes the first free slot, and reads all pages
@@ -201,6 +202,8 @@ class Runner:
 
         await steadiness.confirm()
         claimed = await claim(may_take_over=False)
+        if claimed.outcome is Outcome.UNKNOWN:
+            await steadiness.check_unknown()
         if claimed.outcome is Outcome.LAPSED:
             await steadiness.confirm()
             if steadiness.is_steady:

@@ -58,6 +58,9 @@ class Steady:
     async def confirm(self) -> None:
         """It answers now as well."""
 
+    async def check_unknown(self) -> None:
+        """What it does not know, it has not lost a moment ago."""
+
 
 class Leapt(Steady):
     """Its clock made a step forward."""
@@ -65,6 +68,19 @@ class Leapt(Steady):
     def leapt_s(self, within_s: float) -> float:
         """An hour."""
         return HOUR_S
+
+
+class Uncertain(Steady):
+    """Redis broke a moment ago, and may have lost what it does not know."""
+
+    checks = 0
+    is_certain = False
+
+    async def check_unknown(self) -> None:
+        """Refuse, until the test lets it pass."""
+        self.checks += 1
+        if not self.is_certain:
+            raise LogUnavailable("the log may have lost it a moment ago")
 
 
 class SoonSteady(Steady):
@@ -143,6 +159,20 @@ async def test_hundreds_of_generations_of_one_tenant_are_taken_over_in_one_turn(
     async with running(world, concurrency=MANY + 1) as runner:
         await runner.take_over()
         await until(lambda: set(runner.attempts) == set(ids))
+
+
+async def test_the_job_of_a_generation_that_redis_may_have_lost_a_moment_ago_keeps_its_place(world: World) -> None:
+    """Its worker may be restoring it, and another job of its tenant would begin in its place."""
+    (silent,) = await lost(world, 1)
+    await world.redis.delete(world.keys.meta(silent), world.keys.log(silent))
+    steadiness = Uncertain()
+    async with running(world, concurrency=2, steadiness=steadiness) as runner:
+        await runner.take_over()
+        await until(lambda: steadiness.checks >= 2)
+        assert await world.redis.zcard(world.keys.running) == await world.redis.xlen(world.keys.ready) == 1
+        steadiness.is_certain = True
+        await until(lambda: runner.slots.free == 2)
+        assert await world.redis.zcard(world.keys.running) == await world.redis.xlen(world.keys.ready) == 0
 
 
 async def test_the_time_of_a_generation_whose_worker_is_lost_is_not_shorter_for_a_step_forward_of_redis_s_clock(
