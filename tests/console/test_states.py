@@ -33,6 +33,16 @@ _CUT_REASONS = """async () => {
   });
 }"""
 
+_HELD_FRAMES = """
+const draw = window.requestAnimationFrame.bind(window);
+const held = [];
+window.requestAnimationFrame = (frame) => (window.areHeld ? held.push(frame) : draw(frame));
+window.release = () => {
+  window.areHeld = false;
+  held.splice(0).forEach(draw);
+};
+"""
+
 
 async def test_each_state_of_an_answer_has_its_text(tabs: Tabs, url: str, worker: Worker, world: MemoryWorld) -> None:
     tab = await tabs.open("about:blank")
@@ -124,7 +134,6 @@ async def test_an_answer_whose_end_has_not_arrived_is_not_shown_as_finished(
     worker.write(generation_id, "Never take both")
     await expect(tab.part("answer")).to_contain_text("Never")
     await tab.is_connected()
-    # It is announced where the page knows that the answer runs: its status comes apart from its text.
     await expect(tab.part("announcer")).to_have_text("The answer has begun.")
     # Calls of the API pass, and the connection of the events stands still.
     stream = world.streams[generation_id]
@@ -140,6 +149,29 @@ async def test_an_answer_whose_end_has_not_arrived_is_not_shown_as_finished(
     await expect(tab.part("announcer")).to_have_text("The answer is complete.")
     await expect(tab.page).to_have_title("✓ hello")
     await expect(tab.part("answer")).to_have_text("Never take both on one day.")
+
+
+async def test_an_answer_that_is_over_before_the_page_is_drawn_is_announced(
+    tabs: Tabs, url: str, worker: Worker
+) -> None:
+    tab = await tabs.open("about:blank")
+    await tab.page.add_init_script(_HELD_FRAMES)
+    await tab.page.goto(url)
+    await expect(tab.page.locator("#welcome")).to_be_visible()
+
+    async def answer(route: Route) -> None:
+        response = await route.fetch()
+        worker.finish((await worker.take())[0], "At once.")
+        await route.fulfill(response=response)
+
+    await tab.page.route("**/v1/generations", answer, times=1)
+    await tab.page.evaluate("window.areHeld = true")
+    # The page asks for the state as soon as its connection stands.
+    async with tab.page.expect_event("requestfinished", lambda request: "/v1/generations/gen_" in request.url):
+        await tab.send("hello")
+    await tab.page.evaluate("window.release()")
+    await expect(tab.part("answer")).to_have_text("At once.")
+    await expect(tab.part("announcer")).to_have_text("The answer is complete.")
 
 
 async def test_a_new_attempt_is_explained_by_its_reason(tabs: Tabs, url: str, world: MemoryWorld) -> None:

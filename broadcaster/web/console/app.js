@@ -176,6 +176,7 @@ function select() {
 /** A turn was started in the open conversation: its link is the page's. */
 function noteStarted(id) {
   opened = { id, token: null };
+  announced = { id, status: "waiting" }; // it may run, or be over, before the page is drawn for the first time
   if (location.hash === "") history.pushState(null, "", `#${id}`);
   else history.replaceState(null, "", `#${id}`);
   scroller.follow();
