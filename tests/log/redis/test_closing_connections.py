@@ -61,6 +61,19 @@ async def test_a_call_whose_connection_is_closed_fails_as_one_whose_connection_i
         assert await node.send([ECHO]) == [b"v"]
 
 
+async def test_a_call_that_connects_while_its_node_is_closed_leaves_no_connection(redis_url: str) -> None:
+    for turns in range(1, 12):  # of the loop, before the closing: some are in the middle of the connecting
+        node = Node.of_url(redis_url, LIMITS)
+        call = asyncio.create_task(node.send([ECHO]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await node.aclose()
+        await asyncio.wait({call})
+        assert call.exception() is not None or call.result() == [b"v"]
+        assert not any(each.is_connected for each in node.pool._available_connections), turns
+        assert not node.pool._in_use_connections
+
+
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 async def test_a_close_that_lasts_does_not_reach_the_connection_that_is_opened_meanwhile(
     redis_url: str, scheme: str, tmp_path: Path

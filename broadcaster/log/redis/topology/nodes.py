@@ -113,6 +113,7 @@ class Node:
         self.pool = pool
         self.redis = Redis.from_pool(pool)
         self._callbacks = self.redis.response_callbacks
+        self._closings = 0
 
     @classmethod
     def at(cls, name: str, url: RedisUrl, limits: NodeLimits, *, verify: Verify | None = None) -> Node:
@@ -134,6 +135,7 @@ class Node:
         a slot that is migrating to the server.
         """
         connection: CommandConnection | None = None
+        closings = self._closings
         is_ready = False
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -153,6 +155,8 @@ class Node:
             raise raised from error
         finally:
             if connection is not None:
+                if self._closings != closings:  # it was being opened then, so that the closing did not see it
+                    await connection.abandon()
                 self.pool.put_back(connection)
         return [self._read(command, reply) for command, reply in zip(commands, replies, strict=True)]
 
@@ -204,7 +208,8 @@ class Node:
         return callback(reply, **{name: value for name, value in options.items() if name not in _FOR_PARSERS})
 
     async def aclose(self) -> None:
-        """Close every connection; a call under way on one fails."""
+        """Close every connection; a call under way on one fails. A later call opens one anew."""
+        self._closings += 1
         await self.pool.disconnect()
 
 
