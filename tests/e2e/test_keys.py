@@ -15,7 +15,7 @@ from tests.support.servers.processes import Stack
 
 KEYED = {"auth": "keys", "host": "0.0.0.0", "log_level": "debug"}
 DEADLINE_S = 20.0
-WITHIN_S = 1.0
+WITHIN_S = 3.0  # a second, and what a busy machine adds
 
 app = create_app(["key"])
 

@@ -15,7 +15,7 @@ from tests.support.servers.processes import Running, Stack
 
 KEY = "key-of-the-backend-7f3a"
 DEADLINE_S = 20.0
-WITHIN_S = 1.0
+WITHIN_S = 3.0  # a second, and what a busy machine adds
 EVENTS = "/v1/streams/job/events"
 KEYED = {
     "auth": "keys",

@@ -142,7 +142,7 @@ async def test_a_stop_of_another_process_cancels_a_source_that_yields_nothing_wi
     stopped_at = loop.time()
     async with asyncio.timeout(DEADLINE_S):
         result = await publication.result()
-    assert loop.time() - stopped_at < 1.5  # a second, and a busy machine
+    assert loop.time() - stopped_at < 3  # a second, and what a busy machine adds
     assert source.is_closed
     assert (result.abort_reason, result.text) == ("stopped", "partial")
     assert result.cursor is not None

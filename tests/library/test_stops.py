@@ -93,6 +93,7 @@ async def test_a_stream_ends_although_its_source_hangs_as_it_closes(
 async def test_a_stop_reaches_its_source_while_another_source_closes_and_interrupts_that_one_no_more(
     broadcaster: Broadcaster, connection: LogConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(publications, "SOURCE_CLOSES_S", 3 * DEADLINE_S)
     monkeypatch.setattr(publications, "CANCELLED_S", 0.1)
     slow, quick = SlowToClose(), HeldSource("b")
     closing = broadcaster.publish_nowait(slow, id="slow")
@@ -101,11 +102,8 @@ async def test_a_stop_reaches_its_source_while_another_source_closes_and_interru
     async with Broadcaster.from_url(connection.url) as other, asyncio.timeout(DEADLINE_S):
         await other.stop("slow")
         await slow.is_closing.wait()
-        loop = asyncio.get_running_loop()
-        stopped_at = loop.time()
         await other.stop("quick")
         await until(lambda: quick.is_closed)
-        assert loop.time() - stopped_at < 1.5  # a second, and a busy machine
     await closing.stop()
     slow.release.set()
     assert (await closing.result()).abort_reason == "stopped"

@@ -16,7 +16,7 @@ from tests.support.log.valkey import ValkeyServer
 
 GRACE_S: Final = 1.0
 DEADLINE_S: Final = 20.0
-LATE_S: Final = 1.0
+LATE_S: Final = 5.0
 MESSAGES: Final[list[Any]] = [{"role": "user", "content": "hi"}]
 WAIT: Final = {"broadcaster-on-disconnect": "wait"}
 CONTINUE: Final = {"broadcaster-on-disconnect": "continue"}

@@ -49,6 +49,7 @@ async def test_what_live_viewers_read_is_encoded_once_counted_and_left_as_checkp
     assert room.unsent.bytes >= 2 * text_bytes
     for reader in readers:
         reader.viewer.leave()
+        reader.close()
     room.shed()
     assert room.unsent.bytes == 0
 
@@ -90,6 +91,8 @@ async def test_what_is_copied_for_live_viewers_is_in_the_checkpoints_snapshots_a
     assert all(witness_of(reader).sums == expected for reader in live)
     assert witness_of(late).snapshots == 1
     assert witness_of(late).sums == {seq: expected[seq] for seq in range(INTERVAL_ENTRIES + 40, len(entries) + 1)}
+    for reader in live:
+        reader.close()
 
 
 async def test_what_a_viewer_behind_reads_too_is_encoded_once(hub: Hub, tail: FakeTail) -> None:
@@ -103,6 +106,7 @@ async def test_what_a_viewer_behind_reads_too_is_encoded_once(hub: Hub, tail: Fa
     assert witness_of(live).sums == witness_of(behind).sums == sums_of(entries)
     assert dialect.counts["entries"] == len(entries)
     live.viewer.leave()
+    live.close()
     behind.viewer.leave()
 
 
@@ -118,3 +122,4 @@ async def test_the_end_that_live_viewers_read_leaves_a_late_viewer_its_snapshot(
     assert witness_of(late).snapshots == 1
     assert witness_of(late).last_seq == 20
     live.viewer.leave()
+    live.close()

@@ -345,7 +345,7 @@ async def test_a_viewer_is_notified_before_its_token_expires_and_ends_then(
     text = token(exp=expires_s)
     async with served(app, services) as live:
         received = await listen(live, f"/v1/streams/gen_2/events?token={text}")
-        assert abs(time.time() - expires_s) < 1.5
+        assert -0.1 < time.time() - expires_s < 5
         assert received.names == ["hub.hello", "message", "hub.live", "hub.expiring", "hub.bye"] or received.names == [
             "hub.hello", "hub.expiring", "message", "hub.live", "hub.bye"
         ]  # fmt: skip

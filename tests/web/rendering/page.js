@@ -14,8 +14,11 @@ window.since = (began) => performance.now() - began;
 
 const blocks = () => [...document.querySelectorAll(".text-section > *")];
 
-/** Write the tokens of a text at a rate; what was taken out of finished blocks, and the times of the frames. */
-window.write = async ({ text, tokenChars, perSecond }) => {
+/**
+ * Write the tokens of a text, so many in each frame or in a second; what was taken out of finished blocks, and the times
+ * of the frames.
+ */
+window.write = async ({ text, tokenChars, perFrame, perSecond }) => {
   const finished = new Set();
   let removed = 0;
   const isFinished = (node) => [...finished].some((block) => block.contains(node));
@@ -36,7 +39,8 @@ window.write = async ({ text, tokenChars, perSecond }) => {
     const now = await new Promise(requestAnimationFrame);
     frames.push(now - last);
     last = now;
-    written = Math.min(count, Math.floor(((performance.now() - began) / 1000) * perSecond));
+    const due = perFrame === undefined ? Math.floor(((performance.now() - began) / 1000) * perSecond) : written + perFrame;
+    written = Math.min(count, due);
     const before = performance.now();
     showText(text.slice(0, written * tokenChars), { isOver: written === count });
     document.body.getBoundingClientRect();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -220,11 +219,9 @@ async def test_a_formula_that_multiplies_the_work_or_breaks_the_parser_is_its_so
 
 async def test_an_answer_grows_without_touching_what_is_finished(live_client: httpx2.AsyncClient) -> None:
     async with page_of(live_client) as (page, _):
-        written = await page.evaluate("write", {"text": SAMPLE * 22, "tokenChars": 4, "perSecond": 1000})
+        written = await page.evaluate("write", {"text": SAMPLE * 22, "tokenChars": 4, "perFrame": 16})
         assert written["removed"] == 0
-        # Other tests run beside, which take a part of the frames; the slow test measures all of them.
-        assert written["finished"] > 50
-        assert statistics.median(written["work"]) < 50
+        assert written["finished"] > 150
         await expect(page.locator(".text math").first).to_be_visible()
         await expect(page.locator(".text table tbody tr")).to_have_count(44)
         assert await page.evaluate("[...CSS.highlights.keys()].sort().join()") >= "code-comment,code-keyword"
