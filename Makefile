@@ -48,14 +48,18 @@ install: .venv/.installed ## build .venv with everything, the local model's weig
 demo: .venv/.runnable ## run everything on this machine and watch it survive; a smaller install than the tests' [PORT=8000]
 	@$(BIN)/broadcaster demo --port $(PORT)
 
-test: install bytecode programs compiled browser nginx haproxy prometheus uvicorns hosts notebook deploytools compat-modules engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
+# What the tests run and start, apart from this project.
+TOOLS := install bytecode programs compiled browser nginx haproxy prometheus uvicorns hosts notebook deploytools compat-modules
+
+test: $(TOOLS) engine-$(ENGINE) ## run the tests [ENGINE=redis] [TEST_LIMIT_S=2400]
 	@echo "test: pytest on $(ENGINE), at most $(TEST_LIMIT_S) s"
 	@$(ON_ENGINE); \
 	$(PYTEST) $(SHARED) -m "not alone and not thorough" tests $(NOT_NOW) && \
 	$(PYTEST) $(WAITING) -m alone tests/log$(if $(LATER), && \
 	$(PYTEST) $(FEWER) -m "not thorough" $(LATER))
 
-faults: install bytecode haproxy prometheus engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
+# Any test may be the one that notices a guard taken away.
+faults: $(if $(MUTANTS),$(TOOLS),install bytecode haproxy prometheus) engine-$(ENGINE) ## cause every fault, print figures [FAULTS_ROUNDS=50] [MUTANTS=1] [ENGINE=redis]
 	@$(ON_ENGINE); \
 	if [ -n "$(MUTANTS)" ]; then \
 		echo "faults: every guard taken away in turn, on $(ENGINE)"; \
