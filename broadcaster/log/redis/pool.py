@@ -27,7 +27,7 @@ class NodePool(BlockingConnectionPool):
 
     async def acquire(self) -> CommandConnection:
         """A connection, once one is free; it may be unconnected (``ensure_connection``)."""
-        if not self._waiters and self.can_get_connection():
+        if self.can_get_connection():  # then no request waits: ``put_back`` serves those first
             return cast(CommandConnection, self.get_available_connection())  # type: ignore[no-untyped-call]  # so is redis-py
         waiter: asyncio.Future[CommandConnection] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
