@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broadcaster.core.cursor import START, Cursor
@@ -92,6 +92,7 @@ def test_the_text_of_the_frames_is_the_text_that_was_appended(text: str, cuts: l
 
 
 @given(st.text(max_size=40), st.lists(st.integers(0, 120), max_size=8), st.lists(st.booleans(), min_size=9, max_size=9))
+@example("é", [1], [True] * 9)  # the first chunk ends within a character
 def test_a_chunk_of_native_frames_gives_the_text_that_its_entries_give(
     text: str, cuts: list[int], breaks: list[bool]
 ) -> None:

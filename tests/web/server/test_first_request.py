@@ -112,7 +112,7 @@ async def test_a_request_in_two_pieces_is_answered_by_the_app(clients: Clients, 
     assert clients.direct.joined == []
 
 
-@pytest.mark.parametrize("cut", [0, 10, len(HEALTH)])
+@pytest.mark.parametrize("cut", [0, 3, 10, len(HEALTH)])
 async def test_what_comes_in_one_piece_with_a_request_is_answered_too(
     clients: Clients, world: MemoryWorld, cut: int
 ) -> None:
