@@ -3,6 +3,7 @@
 Rules
 1. ``parallel_tool_calls: false`` of OpenAI's wires is ``disable_parallel_tool_use`` inside the choice of Messages.
 2. A custom tool takes any text. A model without such tools can still call it: its schema has that text as ``input``.
+   The dialects of OpenAI's wires show its call as one of the custom tool. Both read the kind that either wire reported.
 3. A model may write arguments that are not a JSON object, and clients send such a call back with an error as its
    result. Messages requires an object, so it is empty there; OpenAI's wires get the text as it came. An object that is
    larger or nested deeper than the bounds (arguments.py) stands in the same way.
@@ -18,7 +19,7 @@ from broadcaster.dialects.arguments import ArgumentsReader, UnparsedArguments
 from broadcaster.dialects.errors import BAD_REQUEST
 from broadcaster.dialects.openai.own_fields import OPENAI, own_fields
 from broadcaster.dialects.openai.parameters import WRONG_VALUE, BadParameter
-from broadcaster.dialects.reading import Json
+from broadcaster.dialects.reading import Json, as_text
 
 STORED_CHOICES: Final = {"auto": "auto", "required": "any", "none": "none"}
 """``tool_choice`` of OpenAI's wires → the type of a choice in Messages."""
@@ -115,3 +116,30 @@ def stored_custom_tool(name: str, own: Json) -> Json:
     described = {"description": description} if isinstance(description, str) else {}
     schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
     return {"name": name, **described, "input_schema": schema, OPENAI: own}
+
+
+def custom_names(tools: Any) -> frozenset[str]:
+    """The names of the custom tools among the tools of a request, as either wire of OpenAI's has them."""
+    return frozenset(name for tool in tools if (name := _custom_name(tool))) if isinstance(tools, list) else frozenset()
+
+
+def _custom_name(tool: Any) -> str | None:
+    match tool:
+        case {"type": "custom", "custom": {"name": str(name)}} | {"type": "custom", "name": str(name)}:
+            return name
+        case _:
+            return None
+
+
+def is_custom_call(reported: Mapping[str, Any]) -> bool:
+    """Whether a call is of a custom tool, by what its wire reported (rule 2)."""
+    return reported.get("itemType") == "custom_tool_call" or reported.get("toolType") == "custom"
+
+
+def custom_text(input: Any) -> str:
+    """The text for a custom tool in the input of its call, which may stand in an object (rule 2)."""
+    match input:
+        case {"input": str(text)}:
+            return text
+        case _:
+            return "" if input == {} else as_text(input)

@@ -10,7 +10,9 @@ Rules
    calls it is known too late that the worker ran them; ``message`` leaves them out.
 4. Annotations are sent once, at the end: the SDK adds up lists of objects by an index that these do not have. A
    citation of another provider becomes one if it has a URL; its place is that of the text part that holds it.
-5. What has no place here is not sent: vendors' extras, ``data-*``, files, events of a newer version.
+5. A model without custom tools calls one of ``custom_tools`` as a function, with the text in an object. It is shown as
+   a call of the custom tool, and its text is sent when it is whole.
+6. What has no place here is not sent: vendors' extras, ``data-*``, files, events of a newer version.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.forking import Forkable, Pieces
+from broadcaster.dialects.openai.tools import custom_text, is_custom_call
 from broadcaster.dialects.openai.wire import extras_in
 from broadcaster.dialects.reading import Json
 
@@ -45,13 +48,14 @@ def _named(name: Field, text: str) -> Json:
 
 @dataclass(slots=True)
 class ChatToolCall(Forkable):
-    """A tool call; ``function`` is the wire's name for its kind."""
+    """A tool call; ``function`` is the wire's name for its kind, ``is_wrapped`` whether rule 5 applies to it."""
 
     index: int
     id: str
     name: str
     function: str
     extras: Json
+    is_wrapped: bool = False
     arguments: Pieces = field(default_factory=Pieces)
     is_answered: bool = False
 
@@ -87,8 +91,11 @@ class ChatToolCall(Forkable):
 class ChatAttempt(Forkable):
     """What one attempt has sent of choice 0."""
 
-    def __init__(self, *, hidden_tools: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, *, hidden_tools: frozenset[str] = frozenset(), custom_tools: frozenset[str] = frozenset()
+    ) -> None:
         self._hidden_tools = hidden_tools
+        self._custom_tools = custom_tools
         self._texts: dict[Field, Pieces] = {}
         self._chars = 0
         self._refusals: set[str] = set()
@@ -213,8 +220,12 @@ class ChatAttempt(Forkable):
     def _opened(self, id: str, name: str, extras: Json) -> ChatToolCall:
         """A new call. Extras in camel case are our own."""
         rest = {name: value for name, value in extras.items() if name.islower()}
-        kind = extras.get("toolType")
-        call = ChatToolCall(len(self._calls), id, name, kind if isinstance(kind, str) else "function", rest)
+        kind, is_custom = extras.get("toolType"), is_custom_call(extras)
+        is_wrapped = not is_custom and name in self._custom_tools
+        if is_custom or is_wrapped:
+            kind = "custom"
+        function = kind if isinstance(kind, str) else "function"
+        call = ChatToolCall(len(self._calls), id, name, function, rest, is_wrapped=is_wrapped)
         self._open[id] = call.index
         self._calls.append(call)
         return call
@@ -225,7 +236,8 @@ class ChatAttempt(Forkable):
         if id in self._hidden or not fragment:
             return None
         if id in self._open:
-            return self._calls[self._open[id]].grow(fragment)
+            call = self._calls[self._open[id]]
+            return None if call.is_wrapped else call.grow(fragment)
         call = self._opened(id, "", {})
         call.arguments.append(fragment)
         return call.delta
@@ -240,8 +252,7 @@ class ChatAttempt(Forkable):
         call = self._calls[self._open[id]]
         if call.arguments.text:
             return None
-        is_raw = isinstance(event.input, str) and _is_raw(event, call)
-        whole = event.input if is_raw else msgspec.json.encode(event.input).decode()
+        whole = _whole_input(event, call)
         if is_new:
             call.arguments.append(whole)
             return call.delta
@@ -252,9 +263,12 @@ class ChatAttempt(Forkable):
             self._calls[self._open[event.tool_call_id]].is_answered = True
 
 
-def _is_raw(event: ev.ToolInputAvailable | ev.ToolInputError, call: ChatToolCall) -> bool:
-    """Whether the input is the text itself: of a custom tool, or arguments that are not JSON."""
-    return call.function == "custom" or isinstance(event, ev.ToolInputError)
+def _whole_input(event: ev.ToolInputAvailable | ev.ToolInputError, call: ChatToolCall) -> str:
+    """The text of an input that came whole: a custom tool's is any text, and so are arguments that are not JSON."""
+    if call.function == "custom":
+        return custom_text(event.input)
+    is_raw = isinstance(event, ev.ToolInputError) and isinstance(event.input, str)
+    return event.input if is_raw else msgspec.json.encode(event.input).decode()
 
 
 def _annotation(cited: Any, start: int, end: int) -> Json | None:

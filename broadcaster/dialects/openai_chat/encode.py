@@ -46,10 +46,14 @@ _ERROR_TYPES: Final = {"provider_bad_request": "invalid_request_error", "provide
 
 @dataclass(frozen=True, slots=True)
 class ChatDialect:
-    """``include_usage``: whether the counts are sent. ``hidden_tools``: those that the client must not run."""
+    """``include_usage``: whether the counts are sent. ``hidden_tools``: those that the client must not run.
+
+    ``custom_tools``: those of the client whose input is any text.
+    """
 
     include_usage: bool = False
     hidden_tools: frozenset[str] = frozenset()
+    custom_tools: frozenset[str] = frozenset()
 
     name: ClassVar[str] = "openai-chat"
     heartbeat: ClassVar[bytes] = encode_comment()
@@ -84,7 +88,8 @@ class ChatTranscript(ErrorObjectTranscript):
     def _begin(self) -> None:
         """A new attempt, of which nothing has been sent."""
         self._head = Head(self._stream_id, self._epoch or 0)
-        self._attempt = ChatAttempt(hidden_tools=self._dialect.hidden_tools)
+        dialect = self._dialect
+        self._attempt = ChatAttempt(hidden_tools=dialect.hidden_tools, custom_tools=dialect.custom_tools)
         self._has_begun = False
         self._content: str | None = ""
         self._step_reason: ev.FinishReason | None = None
@@ -181,11 +186,9 @@ class ChatTranscript(ErrorObjectTranscript):
         return {"usage": "estimated"} if self._usage is not None and self._usage.estimated else {}
 
 
-def whole_completion(
-    stream_id: str, entries: Iterable[Entry], *, hidden_tools: frozenset[str] = frozenset()
-) -> Json | None:
+def whole_completion(stream_id: str, entries: Iterable[Entry], *, dialect: ChatDialect = ChatDialect()) -> Json | None:
     """The ``chat.completion`` of a whole stream; None when it has failed, or not ended."""
-    transcript = ChatDialect(hidden_tools=hidden_tools).open(stream_id)
+    transcript = dialect.open(stream_id)
     transcript.encode(list(entries))
     return transcript.completion()
 

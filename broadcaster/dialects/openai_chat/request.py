@@ -31,7 +31,7 @@ from broadcaster.dialects.openai.parameters import (
     RequestFields,
     UnknownParameters,
 )
-from broadcaster.dialects.openai.tools import parse_choice, stored_choice, stored_custom_tool
+from broadcaster.dialects.openai.tools import custom_names, parse_choice, stored_choice, stored_custom_tool
 from broadcaster.dialects.openai_chat.messages import stored_messages
 from broadcaster.dialects.reading import Json
 
@@ -75,13 +75,17 @@ _MAX_STOPS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """A parsed request. ``request`` is what is stored; ``hidden_tools`` are the worker's tools in it (rule 4)."""
+    """A parsed request. ``request`` is what is stored; ``hidden_tools`` are the worker's tools in it (rule 4).
+
+    ``custom_tools`` are the names of the client's custom tools.
+    """
 
     model: str
     request: Json
     stream: bool
     include_usage: bool
     hidden_tools: frozenset[str]
+    custom_tools: frozenset[str]
 
 
 def parse_chat_request(
@@ -130,6 +134,7 @@ def parse_chat_request(
         stream=stream,
         include_usage=_stream_options(fields, stream=stream).get("include_usage") is True,
         hidden_tools=frozenset(tool["name"] for tool in stored_tools if tool.keys() == {"name"}),
+        custom_tools=custom_names(tools),
     )
 
 

@@ -40,6 +40,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.notices import Gap
 from broadcaster.core.sse import encode_comment
 from broadcaster.dialects.openai.namespaces import places
+from broadcaster.dialects.openai.tools import custom_names
 from broadcaster.dialects.openai.wire import PASSED_TYPE
 from broadcaster.dialects.openai_responses.answer import CANCELLED, Facts, ending, parse_echo
 from broadcaster.dialects.openai_responses.encoding.builder import Builder
@@ -74,7 +75,8 @@ class ResponsesDialect:
     def open(self, stream_id: str) -> ResponsesTranscript:
         """An empty transcript of this stream."""
         facts = Facts(stream_id, parse_echo(self.echo))
-        builder = Builder(ItemList(stream_id), namespaced=places(facts.echo.get("tools")))
+        tools = facts.echo.get("tools")
+        builder = Builder(ItemList(stream_id), namespaced=places(tools), custom_tools=custom_names(tools))
         return ResponsesTranscript(self, facts, EventLog(), builder)
 
 

@@ -80,12 +80,15 @@ async def create_chat_completion(
     """Point the `base_url` of an OpenAI SDK here: streaming, tools, reasoning and errors are as its users know."""
     parsed = _read(body, caller.here.services)
     generation = GenerationRequest(model=parsed.model, request=parsed.request)
+    dialect = ChatDialect(
+        include_usage=parsed.include_usage, hidden_tools=parsed.hidden_tools, custom_tools=parsed.custom_tools
+    )
     return await answer(
         caller,
         generation,
-        dialect=ChatDialect(include_usage=parsed.include_usage, hidden_tools=parsed.hidden_tools),
+        dialect=dialect,
         as_stream=parsed.stream,
-        respond=partial(_completion, parsed=parsed, is_repeatable=caller.is_repeatable),
+        respond=partial(_completion, dialect=dialect, is_repeatable=caller.is_repeatable),
     )
 
 
@@ -104,9 +107,9 @@ def _read(body: dict[str, Any], services: Services) -> ChatRequest:
     return parsed
 
 
-def _completion(meta: Meta, entries: Sequence[Entry], *, parsed: ChatRequest, is_repeatable: bool) -> Response:
+def _completion(meta: Meta, entries: Sequence[Entry], *, dialect: ChatDialect, is_repeatable: bool) -> Response:
     """The completion, or the error that it ended with."""
-    completion = whole_completion(meta.id, entries, hidden_tools=parsed.hidden_tools)
+    completion = whole_completion(meta.id, entries, dialect=dialect)
     if completion is not None:
         return JSONResponse(completion, headers=naming_headers(meta, entries))
     return failed_response(meta, entries, is_repeatable=is_repeatable)

@@ -13,7 +13,7 @@ from broadcaster.core.entry import Entry
 from broadcaster.core.requests.passed_headers import SURFACE
 from broadcaster.dialects.openai.parameters import BadParameter, ItemNotFound
 from broadcaster.dialects.openai_responses.answer import stream_id_of
-from broadcaster.dialects.openai_responses.encode import RESPONSES, Cancel, ResponsesDialect
+from broadcaster.dialects.openai_responses.encode import Cancel, ResponsesDialect
 from broadcaster.dialects.openai_responses.ids import generation_of, reference_of
 from broadcaster.dialects.openai_responses.input import EarlierTurns, answer_of
 from broadcaster.dialects.openai_responses.provider_request import responses_input
@@ -63,11 +63,9 @@ async def entries_of(services: Services, meta: Meta) -> list[Entry]:
     return entries
 
 
-async def response_of(
-    services: Services, meta: Meta, entries: Sequence[Entry], *, dialect: ResponsesDialect = RESPONSES
-) -> Json:
+async def response_of(services: Services, meta: Meta, entries: Sequence[Entry]) -> Json:
     """The Response of these entries, made a page in each turn of the loop; without entries it is ``queued``."""
-    transcript = dialect.open(meta.id)
+    transcript = dialect_of(meta).open(meta.id)
     for at in range(0, len(entries), PAGE):
         await services.take_turn()
         transcript.encode(entries[at : at + PAGE])
@@ -76,7 +74,7 @@ async def response_of(
 
 async def current_response(services: Services, meta: Meta, entries: Sequence[Entry]) -> Response:
     """The Response object so far, as a JSON response."""
-    response = await response_of(services, meta, entries, dialect=dialect_of(meta))
+    response = await response_of(services, meta, entries)
     if response["status"] == "queued" and meta.status != "queued":
         response["status"] = "in_progress"
     return JSONResponse(response, headers=naming_headers(meta, entries))

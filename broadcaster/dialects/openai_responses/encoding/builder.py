@@ -54,6 +54,8 @@ class Builder(Forkable):
     _calls: dict[str, CallItem] = field(default_factory=dict)
     namespaced: Mapping[str, Namespaced] = field(default_factory=dict)
     """The functions of namespaces, by the names that other wires call them by."""
+    custom_tools: frozenset[str] = frozenset()
+    """The names of the caller's custom tools, which other wires call as functions."""
     is_refused: bool = False
     """Whether the model has refused in this attempt."""
 
@@ -166,6 +168,7 @@ class Builder(Forkable):
             shape.fields,
             awaits_result=shape.awaits_result,
             has_progress_events=shape.has_progress_events,
+            is_wrapped=shape.is_wrapped,
         )
         self._calls[event.tool_call_id] = call
         self.output.put(call, log)
@@ -173,13 +176,17 @@ class Builder(Forkable):
 
     def _shape_of(self, event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError) -> CallShape:
         """Its item, under the name that the caller's own tool has."""
-        shape, place = shape_of(event), self.namespaced.get(event.tool_name)
+        shape = shape_of(event, custom_tools=self.custom_tools)
+        place = self.namespaced.get(event.tool_name)
         return shape if place is None else shape._replace(fields=shape.fields | place.fields())
 
     def grow_call(self, event: ev.ToolInputDelta, log: EventLog) -> None:
-        """The next piece of an input. A call whose start was trimmed has no name yet: it waits for its whole input."""
+        """The next piece of an input. It waits for the whole one if the call is wrapped, or has no name yet.
+
+        A call has no name when its start was trimmed.
+        """
         call = self._calls.get(event.tool_call_id)
-        if call is not None and not call.is_whole and event.input_text_delta:
+        if call is not None and not call.is_wrapped and not call.is_whole and event.input_text_delta:
             call.grow(event.input_text_delta, log)
 
     def complete_call(self, event: ev.ToolInputAvailable | ev.ToolInputError, log: EventLog) -> None:

@@ -195,6 +195,7 @@ class CallItem(_ProgressingItem):
     """A call of a tool. ``tool_call_id`` is our name for it, ``call_id`` the wire's; None: it has no such name.
 
     ``has_progress_events``: the progress events of its provider are passed on, so it sends none of its own.
+    ``is_wrapped``: its text stands in an object, so its fragments are not those of the text.
     """
 
     tool_call_id: str
@@ -202,6 +203,7 @@ class CallItem(_ProgressingItem):
     fields: Json
     awaits_result: bool = False
     has_progress_events: bool = True
+    is_wrapped: bool = False
     text: Pieces = field(default_factory=Pieces)
     is_whole: bool = False
 

@@ -3,6 +3,7 @@
 Rules
 1. What came over the Responses wire goes back as what it was: the decoder kept the item's type and its fields.
 2. A tool that the caller runs is a ``function_call``; its output, where the worker ran it, a ``function_call_output``.
+   It is a ``custom_tool_call`` if the caller offered a custom tool under its name, or chat completions reported one.
 3. A tool that another provider ran itself (Claude's web search, …) becomes an ``mcp_call``: these items have a name,
    arguments and an output, and clients do not take them for calls to answer themselves.
 4. No arguments are ``{}``: an empty text is not JSON.
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from broadcaster.core import events as ev
+from broadcaster.dialects.openai.tools import custom_text, is_custom_call
 from broadcaster.dialects.openai.wire import PROVIDER, extras_in
 from broadcaster.dialects.openai_responses.encoding.items import INPUTS
 from broadcaster.dialects.reading import Json, as_text
@@ -23,11 +25,14 @@ _NAMED: Final = frozenset({"function_call", "custom_tool_call", "mcp_call"})
 _WITH_CALL_ID: Final = frozenset(
     {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call"}
 )
-_NOT_FIELDS: Final = frozenset({"itemId", "itemType", "toolResult", "requestId"})
+_NOT_FIELDS: Final = frozenset({"itemId", "itemType", "toolType", "toolResult", "requestId"})
 
 
 class CallShape(NamedTuple):
-    """An item to be: its type, the provider's id for it, whether it is named by a ``call_id``, its fields."""
+    """An item to be: its type, the provider's id for it, whether it is named by a ``call_id``, its fields.
+
+    ``is_wrapped``: a model without custom tools called one of the caller's, so the text stands in an object.
+    """
 
     type: str
     item_id: str | None
@@ -35,10 +40,13 @@ class CallShape(NamedTuple):
     fields: Json
     awaits_result: bool
     has_progress_events: bool
+    is_wrapped: bool = False
 
 
-def shape_of(event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError) -> CallShape:
-    """The item that this call becomes."""
+def shape_of(
+    event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputError, *, custom_tools: frozenset[str]
+) -> CallShape:
+    """The item that this call becomes; ``custom_tools``: the caller's."""
     metadata = event.provider_metadata or {}
     reported: Mapping[str, Any] = metadata.get(PROVIDER, {})
     item_id, awaits = reported.get("itemId"), event.provider_executed is True
@@ -49,11 +57,13 @@ def shape_of(event: ev.ToolInputStart | ev.ToolInputAvailable | ev.ToolInputErro
         label = next(iter(metadata), None) or "provider"
         fields = {"name": event.tool_name, "server_label": label}
         return CallShape("mcp_call", None, False, fields, True, False)
-    type = type or "function_call"
+    is_custom = is_custom_call(reported)
+    is_wrapped = not is_custom and type is None and event.tool_name in custom_tools
+    type = type or ("custom_tool_call" if is_custom or is_wrapped else "function_call")
     if type in _NAMED:
         fields = {"name": event.tool_name, **fields}
     name = item_id if isinstance(item_id, str) and item_id else None
-    return CallShape(type, name, type in _WITH_CALL_ID, fields, awaits, True)
+    return CallShape(type, name, type in _WITH_CALL_ID, fields, awaits, True, is_wrapped=is_wrapped)
 
 
 def input_text(type: str, input: Any) -> str:
@@ -61,7 +71,7 @@ def input_text(type: str, input: Any) -> str:
     if type == "code_interpreter_call":
         code = input.get("code") if isinstance(input, dict) else None
         return code if isinstance(code, str) else ""
-    return as_text(input)
+    return custom_text(input) if type == "custom_tool_call" else as_text(input)
 
 
 def input_fields(type: str, input: Any) -> Json:
