@@ -15,7 +15,7 @@ import openai
 
 from broadcaster.core.providers.listed_models import ListedModel
 from broadcaster.dialects.errors import ProviderFault
-from broadcaster.dialects.openai.errors import fault_of, known_code
+from broadcaster.dialects.openai.errors import fault_of, known_code, listed_error
 from broadcaster.dialects.openai_chat.decode import OpenAIChatDecoder
 from broadcaster.dialects.openai_responses.decode import OpenAIResponsesDecoder
 from worker.providers.base import CallBounds, ProviderRequest
@@ -41,11 +41,12 @@ _NO_CREDENTIALS: Final = ProviderFault(
 
 
 def _parse_error(error: openai.APIStatusError) -> ParsedError:
-    body = error.body if isinstance(error.body, dict) else None
+    found = listed_error(error.body) or error.body
+    body = found if isinstance(found, dict) else None
     message = (body.get("message") or body.get("detail")) if body is not None else None
     # Ollama and others send {"error": "a sentence"}. A body that is not JSON is a gateway's page.
-    if isinstance(error.body, str) and error.response.headers.get("content-type", "").startswith("application/json"):
-        message = error.body
+    if isinstance(found, str) and error.response.headers.get("content-type", "").startswith("application/json"):
+        message = found
     fields = body or {}
     names = {name: fields.get(name) for name in ("type", "code", "param")}
     return ParsedError(fault_of(body, status=error.status_code), known_code(body), message, **names)

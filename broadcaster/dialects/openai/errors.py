@@ -7,6 +7,7 @@ Rules
    status 401.
 3. Some servers (vLLM, llama.cpp, OpenRouter) put a status into ``code``; in a stream there is nothing else.
 4. An unknown error is the provider's own, and retryable.
+5. Gemini's server puts the object that holds the error into a list.
 
 Source: the openai package's ``ResponseError`` and ``SessionTurnError``; platform.openai.com, "Error codes"; vLLM's and
 llama.cpp's servers.
@@ -105,7 +106,15 @@ def known_code(error: object) -> str | None:
 def error_in(data: str) -> object:
     """The error in the data of an ``error`` event: what is under ``error``, or the event itself."""
     whole = json_in(data)
-    return whole.get("error", whole) if isinstance(whole, dict) else None
+    return whole.get("error", whole) if isinstance(whole, dict) else listed_error(whole)
+
+
+def listed_error(whole: object) -> object:
+    """The error in a list (rule 5); None: it holds no error."""
+    match whole:
+        case [{"error": error}, *_]:
+            return error
+    return None
 
 
 def reported_failure(error: object) -> ProviderFailed:

@@ -11,8 +11,9 @@ Rules
    ``flush``; only then the parts close, since some servers send the reason early. What follows is ignored. The reason
    ``stop`` of an answer with calls is ``tool-calls``: OpenAI sends it behind a forced call, some servers behind any.
 5. ``[DONE]`` without a ``finish_reason`` is no end: proxies write it after an answer that broke off above them.
-6. An error ends the stream, wherever it stands: ``{"error": …}``, ``{"object": "error"}``, ``event: error``, a reason
-   of FAILED_REASONS. What came before is still returned, the failure is raised by the next call.
+6. An error ends the stream, wherever it stands: ``{"error": …}``, ``[{"error": …}]``, ``{"object": "error"}``,
+   ``event: error``, a reason of FAILED_REASONS. What came before is still returned, the failure is raised by the next
+   call.
 7. A ``usage`` replaces the one before it (some servers send one with every chunk). It covers what was written until
    then if its output count has risen, or if it comes with or after the ``finish_reason``. A server that reports 0 for
    ever does not count. What no count covers is estimated, on top of the last count. The counts are exact only for a
@@ -29,7 +30,7 @@ from broadcaster.core import events as ev
 from broadcaster.core.providers.metering import OutputMeter
 from broadcaster.core.sse import DEFAULT_EVENT, SseMessage
 from broadcaster.dialects.errors import BAD_DATA
-from broadcaster.dialects.openai.errors import error_in, reported_failure
+from broadcaster.dialects.openai.errors import error_in, listed_error, reported_failure
 from broadcaster.dialects.openai.wire import PASSED_TYPE, extras_in, metadata, usage_of
 from broadcaster.dialects.openai_chat import wire
 from broadcaster.dialects.openai_chat.parts import ChatParts, TextKind, keep_halves, objects, read_delta
@@ -68,9 +69,13 @@ class OpenAIChatDecoder(EventStreamDecoder):
         return out
 
     def _object_of(self, message: SseMessage) -> Json:
-        """The object in the data; the quick way where nothing has to be mended."""
-        if message.event == DEFAULT_EVENT and isinstance(whole := json_in(message.data), dict):
-            return whole
+        """The object in the data; the quick way where nothing has to be mended. Raises ProviderFailed for an error."""
+        if message.event == DEFAULT_EVENT:
+            found = json_in(message.data)
+            if isinstance(found, dict):
+                return found
+            if (error := listed_error(found)) is not None:
+                raise reported_failure(error)
         whole, _ = parse(message)
         if (torn := self._torn(message)) is not None:
             keep_halves(whole, torn)

@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from tests.worker.providers.provider_support import PROMPT, request_for
+from broadcaster.core.providers.refusals import TOO_LONG
+from broadcaster.testing import Answer, Script
+from tests.worker.providers.provider_support import PROMPT, Wire, failing, on_openai_wires, request_for, scripted
 from worker.providers.errors import retry_after_s, safe_message
 
 EXTRA = {
@@ -39,6 +41,19 @@ def test_a_date_in_the_future_is_that_far_away():
     seconds = retry_after_s({"retry-after": email.utils.formatdate(time.time() + 60, usegmt=True)})
     assert seconds is not None
     assert 55 < seconds <= 60
+
+
+@on_openai_wires
+async def test_an_error_in_a_list_has_the_text_and_the_meaning_of_its_object(on: Wire):
+    text = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
+    body = [{"error": {"code": 400, "message": text, "status": "INVALID_ARGUMENT"}}]
+    async with scripted(on) as (server, provider):
+        server.script("m", Script(Answer(400, body=body)))
+        failure, _ = await failing(provider, request_for("m"))
+    assert failure.reason == "provider_bad_request"
+    assert text in failure.detail
+    assert failure.refusal is not None
+    assert (failure.refusal.code, failure.refusal.message) == (TOO_LONG, text)
 
 
 @pytest.mark.parametrize(
