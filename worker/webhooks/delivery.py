@@ -168,7 +168,6 @@ class WebhookDelivery:
         body = encode_body(meta, answer, max_bytes=self.bounds.max_bytes)
         if asyncio.get_running_loop().time() > call_by_s:
             return self._end(DeliveryVerdict.RETRY, attempt, fault="slow_log")
-        begun_at = asyncio.get_running_loop().time()
         try:
             response = await self.poster.post(url, headers=self._headers(meta, body), body=body)
         except PostFailed as failed:
@@ -177,7 +176,7 @@ class WebhookDelivery:
                 limit_reached("WEBHOOK_TIMEOUT_S")
             verdict = DeliveryVerdict.GIVE_UP if failed.is_final else DeliveryVerdict.RETRY
             return self._end(verdict, attempt, fault=failed.fault)
-        if asyncio.get_running_loop().time() - begun_at > _SLOW_SHARE * self.bounds.timeout_s:
+        if response.took_s > _SLOW_SHARE * self.bounds.timeout_s:
             self._fails(url.host)
         else:
             self._failing.discard(url.host)

@@ -5,8 +5,10 @@ Rules
    address itself: a name that resolves differently a moment later (DNS rebinding) has no effect. TLS still requires a
    certificate of the host's name.
 2. No redirect is followed, no proxy of the environment is used, no connection is kept, no cookie is stored.
-3. One deadline applies to the whole call. It reads a response head of at most HEAD_BYTES, after at most INTERIM_HEADS
-   interim ones (1xx), and at most POLITE_BYTES of the body, which are dropped: the receiver can then end its response.
+3. One deadline applies to the call until its response head has come: at most HEAD_BYTES, after at most INTERIM_HEADS
+   interim ones (1xx).
+4. Then at most POLITE_BYTES of the body are read, for at most POLITE_S, and dropped: the receiver can end its response.
+   Its status counts even if it does not.
 
 Theory of operation. An HTTP client reads interim responses for as long as they come and offers no bound for them, so
 the response is read by hand.
@@ -19,7 +21,7 @@ import contextlib
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 
@@ -54,10 +56,11 @@ class PostFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WebhookResponse:
-    """The receiver's status, and the pause that it requests."""
+    """The receiver's status, and the pause that it requests. ``took_s``: how long its head took to come."""
 
     status: int
     retry_after_s: float
+    took_s: float = field(default=0.0, compare=False)
 
 
 class WebhookPoster:
@@ -83,22 +86,23 @@ class WebhookPoster:
         (5) ``no_answer``: the connection broke, or what came was not HTTP.
         """
         request = _request(url, headers, body)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                reader, writer = await self._connect(url, await self._addresses(url))
-                try:
+        begun_at = asyncio.get_running_loop().time()
+        with contextlib.ExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    reader, writer = await self._connect(url, await self._addresses(url))
+                    stack.callback(writer.transport.abort)
                     writer.write(request)
                     response = await _read_response(reader)
-                    with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
-                        async with asyncio.timeout(POLITE_S):
-                            await reader.readexactly(POLITE_BYTES)
-                finally:
-                    writer.transport.abort()
-        except TimeoutError:
-            raise PostFailed("timeout") from None
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            raise PostFailed("no_answer") from None
-        return response
+            except TimeoutError:
+                raise PostFailed("timeout") from None
+            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                raise PostFailed("no_answer") from None
+            took_s = asyncio.get_running_loop().time() - begun_at
+            with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(POLITE_S):
+                    await reader.readexactly(POLITE_BYTES)
+        return replace(response, took_s=took_s)
 
     async def _addresses(self, url: WebhookUrl) -> Sequence[Address]:
         """The checked addresses, at least one."""

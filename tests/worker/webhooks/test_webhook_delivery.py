@@ -15,7 +15,7 @@ from broadcaster.log.jobs.webhooks import TakenWebhook
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.webhooks.url import WebhookUrl
 from tests.support.apps.webhook_world import TEXT, WebhookWorld, open_webhook_world
-from tests.support.log.log_world import TENANT, World
+from tests.support.log.log_world import TENANT, World, until
 from tests.support.servers.webhook_receiver import SECRET, Call, Receiver, Reply, open_receiver
 from worker.webhooks.post import WebhookResponse
 
@@ -288,18 +288,24 @@ async def test_a_receiver_that_fails_has_its_share_and_no_more(connection: LogCo
 
 
 class HeldPoster:
-    """Calls to the address 127.0.0.1 are answered when the test releases them, others at once."""
+    """Calls to the address 127.0.0.1 end when the test releases them, others at once.
 
-    def __init__(self) -> None:
+    ``took_s``: when their response came; None: at their end.
+    """
+
+    def __init__(self, *, took_s: float | None = None) -> None:
         self.held = 0
+        self.took_s = took_s
         self.released = asyncio.Event()
 
     async def post(self, url: WebhookUrl, *, headers: Mapping[str, str], body: bytes) -> WebhookResponse:
         if url.host != "127.0.0.1":
             return WebhookResponse(204, 0)
         self.held += 1
+        begun_at = asyncio.get_running_loop().time()
         await self.released.wait()
-        return WebhookResponse(503, 0)
+        waited_s = asyncio.get_running_loop().time() - begun_at
+        return WebhookResponse(503, 0, waited_s if self.took_s is None else self.took_s)
 
 
 async def test_a_receiver_that_answers_slowly_has_its_share_and_no_more(connection: LogConnection) -> None:
@@ -316,6 +322,23 @@ async def test_a_receiver_that_answers_slowly_has_its_share_and_no_more(connecti
             while (await hooks.recorded(fine))[0] != "delivered" or await postponed(hooks, backlog) < 5:
                 await asyncio.sleep(0.01)
         assert poster.held == 1 + 2
+        poster.released.set()
+        await delivering
+
+
+async def test_a_receiver_that_answers_at_once_and_ends_its_connection_late_is_not_slow(
+    connection: LogConnection,
+) -> None:
+    async with open_webhook_world(World(connection), timeout_s=0.4) as hooks:
+        poster = hooks.delivery.poster = HeldPoster(took_s=0.01)
+        await hooks.over("http://127.0.0.1:1/")
+        asyncio.get_running_loop().call_later(0.2, poster.released.set)
+        await hooks.step()
+        poster.released.clear()
+        for _ in range(4):
+            await hooks.over("http://127.0.0.1:1/")
+        delivering = asyncio.create_task(hooks.step())
+        await until(lambda: poster.held >= 1 + 4)
         poster.released.set()
         await delivering
 

@@ -222,6 +222,26 @@ async def test_a_body_that_hangs_does_not_take_the_status_back() -> None:
         assert (await post(receiver.url)).status == 200
 
 
+async def test_a_receiver_that_keeps_its_connection_open_after_its_response_has_answered_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.webhooks.post.POLITE_S", 0.6)
+    left = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        await left.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    answered = await post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", timeout_s=0.5)
+    assert answered == WebhookResponse(200, 0.0)
+    assert 0 < answered.took_s < 0.5
+    left.set()
+    server.close()
+
+
 @pytest.mark.parametrize("interim", [1, INTERIM_HEADS, 10**9])
 async def test_a_few_interim_responses_are_passed_over_and_many_are_no_answer(interim: int) -> None:
     sent = 0
