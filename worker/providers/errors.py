@@ -6,7 +6,7 @@
     provider_timeout       408, 504       or silence longer than the read timeout, before or after the headers
     provider_auth          401, 402, 403  or no credentials at all, or an account without credit
     provider_bad_request   other 4xx      or a request that cannot be serialised
-    provider_unreachable                  no connection: name, refusal, TLS, connect timeout, an unusable proxy
+    provider_unreachable   3xx            no connection: name, refusal, TLS, connect timeout, an unusable proxy
     provider_disconnected                 the connection broke, before or after the headers
     provider_truncated                    the body ended properly, but the answer is incomplete
     provider_bad_data                     the response does not follow the protocol
@@ -50,6 +50,9 @@ _TRANSPORT_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientE
 """What the libraries below an SDK raise when a call fails (TimeoutError is an OSError)."""
 
 _UNREACHABLE: Final = ProviderFault("provider_unreachable", "the provider cannot be reached", True)
+_REDIRECTED: Final = ProviderFault(
+    "provider_unreachable", "the provider's base URL redirects elsewhere; name the final address", False
+)
 _NOT_HTTP: Final = ProviderFault("provider_bad_data", "the provider's answer is not valid HTTP", True)
 _UNSENDABLE: Final = ProviderFault("provider_bad_request", "the request cannot be sent to this provider", False)
 
@@ -177,7 +180,8 @@ class Failures:
 
     def _of_status(self, error: Any) -> ProviderFailed:
         parsed = self._sdk.parse(error)
-        fault, message = parsed.fault, safe_message(parsed.message, self._request, self._secrets)
+        fault = parsed.fault if error.status_code >= 400 else _REDIRECTED
+        message = safe_message(parsed.message, self._request, self._secrets)
         # Some servers (llama.cpp, Ollama) answer 500 to an image for a text model: no retry would help.
         if fault.reason == "provider_error" and isinstance(message, str) and _UNSUPPORTED_INPUT.search(message):
             fault = BAD_REQUEST

@@ -125,12 +125,14 @@ async def test_a_closed_provider_can_be_closed_twice(on: Wire):
 
 
 @on_every_wire
-async def test_a_redirect_carries_nothing_to_another_server(on: Wire):
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_carries_nothing_to_another_server(on: Wire, status: int):
     async with ScriptedProvider() as other, scripted(on) as (server, provider):
-        server.script("m", Script(Answer(307, headers={"location": f"{other.base_url}/v1/elsewhere"})))
-        with pytest.raises(ProviderFailed):
+        server.script("m", Script(Answer(status, headers={"location": f"{other.base_url}/v1/elsewhere"})))
+        with pytest.raises(ProviderFailed, match="redirects elsewhere; name the final address") as caught:
             await collect(provider, request_for("m"))
         assert len(server.requests) == 1
+    assert (caught.value.reason, caught.value.retryable) == ("provider_unreachable", False)
     assert other.requests == []
 
 
