@@ -17,7 +17,8 @@ Rules
 1. The signature is the schema: pydantic reads its annotations and checks the arguments, so that a function is called
    only with valid arguments. The docstring is the description. The worker fills a parameter of type ToolContext.
 2. An ``async`` function is cancelled by a stop, a drain, a lost lease and its timeout. A plain function runs in its own
-   thread, which cannot be killed: it runs until it returns, and its result is dropped.
+   thread, which cannot be killed: it runs until it returns, and its result is dropped. An awaitable that it returns,
+   as a plain decorator of an ``async`` function does, is awaited like an ``async`` function.
 3. ``repeatable`` allows a call to be made twice with the same ``idempotency_key``. If a call of another tool was begun
    by a lost worker and has no result in the log, the generation ends, because the outcome of the call is unknown.
 4. The model and the viewers see the text of a ToolError. They do not see the text of any other exception.
@@ -107,7 +108,7 @@ class Tool:
 
     @property
     def is_async(self) -> bool:
-        """Whether it runs in the worker's loop; otherwise in a thread."""
+        """Whether it runs in the worker's loop; otherwise it begins in a thread."""
         return inspect.iscoroutinefunction(self.function)
 
     @property

@@ -8,15 +8,18 @@ Rules
    cancellation has no output.
 3. After a cancellation or a timeout the runner waits at most LET_GO_S for an ``async`` function, and not for a thread.
    A function that does not end keeps its room until it ends; its result is dropped, and this is logged.
+4. A plain function may return an awaitable, as a decorator of an ``async`` function does. It is awaited in the loop, in
+   the time and the room of the call. The decorator itself may block, so it runs in the thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -57,7 +60,7 @@ class ToolRunner:
         self.box = box
         self._bounds = bounds
         self._room = asyncio.Semaphore(bounds.concurrency)
-        self._going: set[asyncio.Future[_Came]] = set()
+        self._going: set[asyncio.Task[_Came]] = set()
         self.outcomes: Counter[str] = Counter()
 
     async def run(
@@ -111,26 +114,27 @@ class ToolRunner:
             limit_reached("TOOL_CONCURRENCY")
         await self._room.acquire()
 
-    def _start(self, tool: Tool, arguments: dict[str, Any]) -> asyncio.Future[_Came]:
+    def _start(self, tool: Tool, arguments: dict[str, Any]) -> _Work:
         """Begin the function; its room is released when it ends."""
+        function = partial(tool.function, **arguments)
         if tool.is_async:
-            work: asyncio.Future[_Came] = asyncio.create_task(_guarded(tool, arguments))
-            work.add_done_callback(lambda _: self._room.release())
+            work = _Work(self._room.release, running=1)
+            work.task = asyncio.create_task(_guarded(function))
         else:
             # In its own thread: a function that hangs delays neither the others nor the worker's end.
-            call = partial(_guarded_call, tool, arguments)
-            work = in_daemon_thread(call, name=f"tool-{tool.name}", on_end=self._room.release)
-        self._going.add(work)
-        work.add_done_callback(self._going.discard)
+            work = _Work(self._room.release, running=2)
+            thread = in_daemon_thread(partial(_guarded_call, function), name=f"tool-{tool.name}", on_end=work.end)
+            work.task = asyncio.create_task(_awaited(thread))
+        work.task.add_done_callback(work.end)
+        self._going.add(work.task)
+        work.task.add_done_callback(self._going.discard)
         return work
 
-    async def _wait(
-        self, work: asyncio.Future[_Came], tool: Tool, call: RequestedCall, *, context: ToolContext
-    ) -> _Came:
+    async def _wait(self, work: _Work, tool: Tool, call: RequestedCall, *, context: ToolContext) -> _Came:
         timeout_s = tool.timeout_s or self._bounds.timeout_s
-        done: set[asyncio.Future[_Came]] = set()
+        done: set[asyncio.Task[_Came]] = set()
         try:
-            done, _ = await asyncio.wait({work}, timeout=timeout_s)
+            done, _ = await asyncio.wait({work.task}, timeout=timeout_s)
         finally:
             if not done:
                 await self._let_go(work, tool, context)
@@ -139,14 +143,13 @@ class ToolRunner:
                 limit_reached("TOOL_TIMEOUT_S")
             return None, _TimedOut(f"the tool did not answer within {timeout_s:g} s")
         # The function has cancelled itself.
-        return (None, asyncio.CancelledError()) if work.cancelled() else work.result()
+        return (None, asyncio.CancelledError()) if work.task.cancelled() else work.task.result()
 
-    async def _let_go(self, work: asyncio.Future[_Came], tool: Tool, context: ToolContext) -> None:
-        """Rule 3."""
-        work.cancel()
-        if tool.is_async:
-            await asyncio.wait({work}, timeout=LET_GO_S)
-        if not (tool.is_async and work.done()):
+    async def _let_go(self, work: _Work, tool: Tool, context: ToolContext) -> None:
+        """Rule 3. The task of a thread ends at once, and the thread goes on."""
+        work.task.cancel()
+        await asyncio.wait({work.task}, timeout=LET_GO_S)
+        if work.running:
             _log.warning("tool_goes_on", stream=context.generation_id, tool=tool.name, key=context.idempotency_key)
 
     def _output(self, came: _Came, call: RequestedCall, context: ToolContext) -> Output:
@@ -163,6 +166,21 @@ class ToolRunner:
             limit_reached("MAX_EVENT_BYTES")
             return _error(call, _TOO_LARGE)
         return output
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """A call under way; ``running`` counts what has not ended of it: its task, and its thread if it has one."""
+
+    release: Callable[[], None]
+    running: int
+    task: asyncio.Task[_Came] = field(init=False)
+
+    def end(self, *_: object) -> None:
+        """One of them has ended."""
+        self.running -= 1
+        if self.running == 0:
+            self.release()
 
 
 class _TimedOut(ToolError):
@@ -189,18 +207,24 @@ class _ProgressSink:
             self._give(event)
 
 
-async def _guarded(tool: Tool, arguments: dict[str, Any]) -> _Came:
+async def _guarded(function: Callable[[], Awaitable[Any]]) -> _Came:
     try:
-        return await tool.function(**arguments), None
+        return await function(), None
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a call must not end the worker
         return None, error
 
 
-def _guarded_call(tool: Tool, arguments: dict[str, Any]) -> _Came:
+def _guarded_call(function: Callable[[], Any]) -> _Came:
     try:
-        return tool.function(**arguments), None
+        return function(), None
     except BaseException as error:  # any error: the caller waits
         return None, error
+
+
+async def _awaited(thread: asyncio.Future[_Came]) -> _Came:
+    """How the function in the thread ended, or the awaitable that it returned (rule 4)."""
+    value, error = await thread
+    return await _guarded(lambda: value) if inspect.isawaitable(value) else (value, error)
 
 
 def _error(call: RequestedCall, text: str) -> ev.ToolOutputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -224,6 +225,57 @@ async def test_an_async_function_is_cancelled_with_its_call_and_its_clean_up_is_
     await asyncio.wait({task})
     assert task.cancelled()
     assert cleaned.is_set()
+
+
+def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An ordinary decorator."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        return function(*args, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["plain", "async"])
+async def test_a_function_under_a_plain_decorator_ends_as_without_it(at: int) -> None:
+    async def look_up() -> list[object]:
+        return [21, threading.current_thread() is threading.main_thread()]
+
+    assert await Made(plainly(look_up)).run() == ev.ToolOutputAvailable(tool_call_id="call_1", output=[21, True])
+    with capture_logs():
+        assert await Made(plainly(raises(ToolError("no such city"))[at])).run() == error("no such city")
+        assert await Made(plainly(raises(SystemExit(SECRET))[at])).run() == FAILED
+
+
+async def test_an_async_function_that_a_decorator_makes_blocking_stays_in_its_thread() -> None:
+    async def look_up() -> str:
+        return threading.current_thread().name
+
+    @functools.wraps(look_up)
+    def block() -> str:
+        return asyncio.run(look_up())
+
+    assert await Made(block).run() == ev.ToolOutputAvailable(tool_call_id="call_1", output="tool-made")
+
+
+async def test_an_async_function_under_a_plain_decorator_has_the_time_and_the_room_of_its_call() -> None:
+    order: list[str] = []
+
+    async def hold() -> None:
+        order.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            order.append("cleaned")
+
+    made = Made(plainly(hold), bounds=ToolBounds(concurrency=1, timeout_s=0.2))
+    with capture_logs() as logs:
+        outputs = [*await asyncio.gather(made.run(), made.run())]
+    assert outputs == 2 * [error("the tool did not answer within 0.2 s")]
+    assert order == 2 * ["begun", "cleaned"]
+    assert [each["event"] for each in logs] == 2 * ["tool_timed_out"]
 
 
 async def test_progress_after_the_end_of_a_call_is_dropped() -> None:
