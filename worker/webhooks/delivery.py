@@ -243,8 +243,11 @@ class WebhookDelivery:
 
 
 def _message_id(meta: Meta) -> str:
-    """The same for every attempt by any worker. Other feeds had this id before, or have it for another tenant."""
-    if meta.kind == "generation":
+    """The same for every attempt by any worker.
+
+    Other feeds had this id before, or have it for another tenant; an expired generation had it if it is reused.
+    """
+    if meta.kind == "generation" and not meta.has_reused_id:
         return f"msg_{meta.id}"
     return f"msg_{hashlib.sha256(f'{meta.id} {meta.created_ms}'.encode()).hexdigest()[:_MESSAGE_ID_CHARS]}"
 

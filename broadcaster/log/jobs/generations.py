@@ -283,6 +283,8 @@ class Generations:
         if is_first or await self._is_to_begin(generation_id):
             await self.queue.announce(generation_id)
         fields = self._meta_fields(request, encoded, tenant=tenant, key=key)
+        if not is_first:
+            fields = {**fields, "has_reused_id": 1}
         is_abandonable = is_watched and request.on_abandon == "cancel"
         written = await self._write_meta(generation_id, fields, tenant=tenant, is_abandonable=is_abandonable)
         if not written:

@@ -39,7 +39,7 @@ _BRIEF_FIELDS: Final = ["tenant", "status", "created_ms", "deleted_ms", "unliste
 _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
     *("on_worker_loss", "on_abandon", "on_provider_loss", "created_ms", "started_ms", "ended_ms", "deleted_ms"),
-    *("terminal", "terminal_id", "idempotency_key", "dead", *ORIGIN_FIELDS),
+    *("terminal", "terminal_id", "idempotency_key", "has_reused_id", "dead", *ORIGIN_FIELDS),
     *("content_type", "media_type", "durable_tail", "ttl_s", "expires_at", "since_epoch"),
     *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
 ]
@@ -72,6 +72,7 @@ class Meta:
     kind: Literal["generation", "feed"] = "generation"
     deleted_ms: int | None = None
     idempotency_key: str | None = None
+    has_reused_id: bool = False  # a repeated request began it: the key may have named an earlier one, which expired
     webhook: WebhookMeta | None = None
     on_provider_loss: str = "fail"
     lease_ms: int | None = None  # of a feed that ends when no writer has checked in for so long
@@ -140,6 +141,7 @@ class Meta:
             kind=kind,
             deleted_ms=number(b"deleted_ms"),
             idempotency_key=text(b"idempotency_key") or None,
+            has_reused_id=b"has_reused_id" in fields,
             webhook=WebhookMeta.from_hash(fields),
             lease_ms=number(b"lease_ms"),
             title=text(b"title"),

@@ -46,9 +46,10 @@ class WebhookWorld:
     async def over(self, url: str, *, status: str = "finished", **options: Any) -> str:
         """A generation that ended so and whose webhook is due."""
         fields = {name: options.pop(name) for name in ("events",) if name in options}
+        key = options.pop("idempotency_key", None)
         request = {"messages": [{"role": "user", "content": "why?"}], "metadata": options.pop("metadata", {"chat": 42})}
         request_made = GenerationRequest(model="m", request=request, webhook={"url": url, **fields}, **options)
-        stream_id = (await self.world.generations.create(request_made, tenant=TENANT)).id
+        stream_id = (await self.world.generations.create(request_made, tenant=TENANT, idempotency_key=key)).id
         claim = await self.world.claim(stream_id)
         events = [encode_event(event) for event in (*ANSWER, ENDS[status])]
         await self.world.append(stream_id, claim.epoch, 1, events)

@@ -105,6 +105,21 @@ async def test_two_failures_and_a_success_are_three_attempts_of_one_message(
         call.verify()
 
 
+async def test_a_repeated_request_that_begins_anew_under_an_expired_id_is_another_message(
+    hooks: WebhookWorld, receiver: Receiver
+) -> None:
+    receiver.script.extend([Reply(200), Reply(500), Reply(200)])
+    stream_id = await hooks.over(receiver.url, status="failed", idempotency_key="nightly")
+    await hooks.step()
+    keys = hooks.world.keys
+    await hooks.world.redis.delete(keys.meta(stream_id), keys.log(stream_id), keys.lease(stream_id))
+    assert await hooks.over(receiver.url, idempotency_key="nightly") == stream_id
+    assert [await hooks.step(), await hooks.step()] == [1, 1]
+    first, second, third = (call.headers["webhook-id"] for call in receiver.calls)
+    assert first == f"msg_{stream_id}"
+    assert first != second == third
+
+
 async def test_a_receiver_that_requests_an_hour_gets_a_pause_of_ten_minutes(
     hooks: WebhookWorld, receiver: Receiver
 ) -> None:
