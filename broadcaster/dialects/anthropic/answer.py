@@ -79,13 +79,19 @@ class _Accumulated:
             case "message_start":
                 self.message = {**event["message"], _COUNTED: dict(event["message"][_COUNTED])}
             case "content_block_start":
-                self._blocks.append(dict(event["content_block"]))
+                self._open(dict(event["content_block"]))
             case "content_block_delta":
                 self._grow(event["index"], event["delta"])
             case "message_delta":
                 beside = {name: value for name, value in event.items() if name not in ("type", "delta", _COUNTED)}
                 self.message |= {**event["delta"], **beside}
                 self.message[_COUNTED] |= event[_COUNTED]
+
+    def _open(self, block: Json) -> None:
+        self._blocks.append(block)
+        match block:
+            case {"type": "fallback", "to": {"model": str(model)}}:
+                self.message["model"] = model
 
     def _grow(self, index: int, delta: Json) -> None:
         block = self._blocks[index]
@@ -100,6 +106,8 @@ class _Accumulated:
                 block["signature"] = signature
             case "text", {"type": "citations_delta", "citation": citation}:
                 block["citations"] = [*(block.get("citations") or ()), citation]
+            case "compaction", {"type": "compaction_delta", **fields}:
+                block.update(fields)
 
     def _join(self, block: Json, field: str, text: str) -> None:
         if field != "input":

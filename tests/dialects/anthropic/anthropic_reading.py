@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import anthropic
 import httpx2
+import pydantic
 
 from broadcaster.core import events as ev
 from broadcaster.core.entry import Entry
@@ -42,19 +43,20 @@ def encoded(entries: Sequence[Entry]) -> bytes:
 class Sdk:
     """The Anthropic SDK, before a server that answers with the bytes it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, beta: bool = False) -> None:
         self._body = b""
         self._type = ""
         transport = httpx2.MockTransport(self._answer)
-        self._client = anthropic.Anthropic(
+        client = anthropic.Anthropic(
             api_key="none", base_url="http://sdk.test", max_retries=0, http_client=httpx2.Client(transport=transport)
         )
+        self._messages: Any = client.beta.messages if beta else client.messages
 
     def read(self, body: bytes) -> dict[str, Any]:
         """The final message of ``messages.stream``; an ``error`` event is ``{"error": its type}``."""
         self._body, self._type = body, "text/event-stream"
         try:
-            with self._client.messages.stream(**_REQUEST) as stream:
+            with self._messages.stream(**_REQUEST) as stream:
                 return _as_json(stream.get_final_message())
         except anthropic.APIStatusError as error:
             return {"error": error.type}
@@ -64,7 +66,7 @@ class Sdk:
     def read_whole(self, message: dict[str, Any]) -> dict[str, Any]:
         """What ``messages.create`` makes of a message."""
         self._body, self._type = json.dumps(message).encode(), "application/json"
-        return _as_json(self._client.messages.create(**_REQUEST))
+        return _as_json(self._messages.create(**_REQUEST))
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers={"content-type": self._type}, content=self._body)
@@ -73,7 +75,7 @@ class Sdk:
 _REQUEST: Final[Any] = {"model": "any", "max_tokens": 10, "messages": [{"role": "user", "content": "?"}]}
 
 
-def _as_json(message: anthropic.types.Message) -> dict[str, Any]:
+def _as_json(message: pydantic.BaseModel) -> dict[str, Any]:
     """The message as JSON; nothing and no citations, no reason, are the same: no event of ours distinguishes them."""
     fields = message.model_dump(mode="json", warnings=False)
     fields["stop_reason"] = fields["stop_reason"] or None

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from broadcaster.core import events as ev
 from broadcaster.dialects.anthropic.answer import message_of
 from broadcaster.dialects.anthropic.encode import AnthropicDialect
-from tests.dialects.anthropic.anthropic_reading import entries_of
+from broadcaster.testing import wire
+from tests.dialects.anthropic.anthropic_reading import Sdk, decoded, encoded, entries_of
+from tests.dialects.anthropic.anthropic_streams import stream
 
 CUT: list[Any] = [
     ev.ToolInputStart(tool_call_id="a", tool_name="f"),
     ev.ToolInputDelta(tool_call_id="a", input_text_delta='{"x": 1, "y": "ha'),
 ]
+
+COMPACTION = {"type": "compaction", "content": None, "encrypted_content": None}
+SUMMARY = {"content": "What was said.", "encrypted_content": "c2VhbGVk"}
+FALLBACK = {"type": "fallback", "from": {"model": "claude-a"}, "to": {"model": "claude-b"}}
+BETA_BLOCKS: dict[str, wire.Block] = {
+    "compaction": wire.Block(COMPACTION, [{"type": "compaction_delta", **SUMMARY}]),
+    "compaction without a seal": wire.Block(COMPACTION, [{"type": "compaction_delta", "content": "What was said."}]),
+    "compaction that failed": wire.Block(COMPACTION, [{"type": "compaction_delta", "content": None}]),
+    "fallback to another model": wire.Block(FALLBACK),
+}
+
+
+@pytest.mark.parametrize("name", BETA_BLOCKS)
+def test_a_message_holds_the_blocks_of_betas_as_the_sdk_accumulates_them(name):
+    sdk = Sdk(beta=True)
+    entries = decoded(stream(*wire.message(BETA_BLOCKS[name], wire.text("Hello"))))
+    assert sdk.read_whole(message_of(entries, stream_id="gen_1")) == sdk.read(encoded(entries))
 
 
 def test_a_message_has_the_last_attempt_only():
