@@ -5,7 +5,7 @@ Rules
    it ended. The API has no name for the reasoning, and servers use two: ``reasoning_content`` (DeepSeek) and
    ``reasoning`` (vLLM, OpenRouter). Both are sent, because many clients read only one of them.
 2. Calls are numbered densely in the order they open; id and name come first, then fragments of the arguments. Arguments
-   without fragments are sent whole at the call's end.
+   without fragments are sent whole at the call's end, with the vendor's fields that came behind its start.
 3. A call that the client must not run is not sent: the provider ran it, or it is one of ``hidden_tools``. Of other
    calls it is known too late that the worker ran them; ``message`` leaves them out.
 4. Annotations are sent once, at the end: the SDK adds up lists of objects by an index that these do not have. A
@@ -76,13 +76,19 @@ class ChatToolCall(Forkable):
             return Delta({"function_call": self.body})
         return Delta({"tool_calls": [{"index": self.index, **self.whole}]})
 
-    def grow(self, fragment: str) -> Delta:
-        """The next fragment of the arguments."""
+    def grow(self, fragment: str, late: Json | None = None) -> Delta:
+        """The next fragment of the arguments. SDKs require one, if an empty one, beside late extras."""
         self.arguments.append(fragment)
         body = self._argued(fragment)
         if self.function == "function_call":
             return Delta({"function_call": body})
-        return Delta({"tool_calls": [{"index": self.index, self.function: body}]})
+        return Delta({"tool_calls": [{"index": self.index, **(late or {}), self.function: body}]})
+
+    def take_late(self, extras: Json) -> Json:
+        """Those of the extras that it did not have."""
+        late = {name: value for name, value in extras.items() if name.islower() and name not in self.extras}
+        self.extras = self.extras | late
+        return late
 
     def _argued(self, text: str) -> Json:
         return {"input" if self.function == "custom" else "arguments": text}
@@ -250,13 +256,12 @@ class ChatAttempt(Forkable):
         if is_new := id not in self._open:
             self._opened(id, event.tool_name, extras_in(event))
         call = self._calls[self._open[id]]
-        if call.arguments.text:
-            return None
-        whole = _whole_input(event, call)
+        whole = "" if call.arguments.text else _whole_input(event, call)
         if is_new:
             call.arguments.append(whole)
             return call.delta
-        return call.grow(whole) if whole else None
+        late = call.take_late(extras_in(event))
+        return call.grow(whole, late) if whole or late else None
 
     def _note_output(self, event: ev.ToolOutputAvailable | ev.ToolOutputError) -> None:
         if event.tool_call_id in self._open:

@@ -76,6 +76,7 @@ def answer(*chunks: Json, finish_reason: str = "stop") -> bytes:
 
 
 TEXT: Final = answer(wrote("Hello "), wrote("world"))
+SIGNED: Final[Json] = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
 AZURE_SAFE: Final = {"hate": {"filtered": False, "severity": "safe"}}
 
 STREAMS: Final[dict[str, bytes]] = {
@@ -89,6 +90,18 @@ STREAMS: Final[dict[str, bytes]] = {
     "tool with an empty first fragment": answer(
         delta(tool_calls=[fragment("", index=0, id="call_a", type="function", name="get_weather")]),
         *(delta(tool_calls=[fragment(text, index=0)]) for text in ('{"city": ', '"Pa', 'ris"}')),
+        finish_reason="tool_calls",
+    ),
+    "signature behind a call": answer(
+        delta(tool_calls=[fragment('{"x":1}', index=0, id="call_a", type="function", name="f")]),
+        delta(tool_calls=[fragment("{}", index=1, id="call_b", type="function", name="g")]),
+        delta(tool_calls=[fragment("", index=0, **SIGNED)]),
+        finish_reason="tool_calls",
+    ),
+    "signature alone behind a call": answer(
+        delta(tool_calls=[fragment("", index=0, id="call_a", type="function", name="f")]),
+        delta(tool_calls=[fragment("{}", index=1, id="call_b", type="function", name="g")]),
+        delta(tool_calls=[{"index": 0, **SIGNED}]),
         finish_reason="tool_calls",
     ),
     "tools that interleave": answer(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from broadcaster.core import events as ev
-from tests.dialects.openai_chat.chat_clients import by_hand, chunks_of
-from tests.dialects.openai_chat.test_openai_chat_encode import encoded, message_of, text_part
+from tests.dialects.openai_chat.chat_clients import by_hand, chunks_of, helper_final
+from tests.dialects.openai_chat.chat_streams import SIGNED, STREAMS
+from tests.dialects.openai_chat.test_openai_chat_encode import encoded, from_chat, message_of, text_part
 
 
 def test_deltas_without_a_start_open_their_part() -> None:
@@ -58,3 +61,13 @@ def test_a_custom_tool_keeps_its_kind() -> None:
         call for chunk in chunks_of(encoded(events)) for call in chunk["choices"][0]["delta"].get("tool_calls", ())
     ]
     assert json.dumps(fragments).count('"ls"') == 1
+
+
+@pytest.mark.parametrize("name", ["signature behind a call", "signature alone behind a call"])
+def test_a_call_has_the_signature_that_its_provider_sent_behind_it(name: str) -> None:
+    events = from_chat(STREAMS[name])
+    signed, other = message_of(events)["tool_calls"]
+    streamed, _ = helper_final(encoded(events))["choices"][0]["message"]["tool_calls"]
+
+    assert signed["extra_content"] == streamed["extra_content"] == SIGNED["extra_content"]
+    assert "extra_content" not in other
