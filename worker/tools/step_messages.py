@@ -19,15 +19,13 @@ import msgspec
 
 from broadcaster.core import events as ev
 from broadcaster.core.events import Event
-from broadcaster.dialects.openai.own_fields import OPENAI, REASONING
+from broadcaster.dialects.openai.own_fields import OPENAI, REASONING, attached_to_call
 from broadcaster.dialects.openai_responses.provider_request import PHASE
 from worker.tools.steps import AgentStep, Output
 
 Json: TypeAlias = dict[str, Any]
 
 _ANTHROPIC: Final = "anthropic"
-_OURS: Final = frozenset({"itemType", "toolType"})
-"""Metadata of a call that is not the wire's own: the kind of the call."""
 
 
 def messages_of(step: AgentStep) -> list[Json]:
@@ -145,10 +143,9 @@ def _phase(metadata: ev.ProviderMetadata | None) -> Json:
 
 
 def _attached(metadata: ev.ProviderMetadata) -> Json:
-    """Rule 5, of a call. An item of Responses returns without more: chat completions do not know its fields."""
-    own = metadata.get(OPENAI, {})
-    kept = {} if "itemId" in own else {name: value for name, value in own.items() if name not in _OURS}
-    return {OPENAI: kept} if kept else {}
+    """Rule 5, of a call."""
+    own = attached_to_call(metadata)
+    return {OPENAI: own} if own else {}
 
 
 def _anthropic_metadata(metadata: ev.ProviderMetadata | None) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ Rules
 5. A part that a model should read but cannot be given is refused with its place: ``BadUiMessage``.
 6. The input of a call is an object, as providers require. Any other one (arguments that were cut off, the text of a
    custom tool) stays as it came under ``openai``, as in openai_chat/messages.py; other providers get an empty object.
+   What a server of chat completions attached to the call (a signature) is kept there too: it refuses the call without.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from broadcaster.core.requests.excerpts import excerpt_of
-from broadcaster.dialects.openai.own_fields import OPENAI
+from broadcaster.dialects.openai.own_fields import OPENAI, attached_to_call
 from broadcaster.dialects.reading import Json, as_text
 from broadcaster.errors import InvalidInput
 
@@ -188,7 +189,7 @@ class _UiMessageParts:
         state = part.get("state")
         if not isinstance(state, str) or state not in _ANSWERED:
             return [], []
-        call: Json = {"type": "tool_use", "id": id, "name": name, **_input(part.get("input", part.get("rawInput")))}
+        call: Json = {"type": "tool_use", "id": id, "name": name, **_input(part)}
         if part.get("providerExecuted"):
             return _provider_run(part, call), []
         return [call], [{"type": "tool_result", "tool_use_id": id, **_answer(part)}]
@@ -227,11 +228,13 @@ def _thinking(part: Part) -> list[Json]:
             return []
 
 
-def _input(input: Any) -> Json:
+def _input(part: Part) -> Json:
     """Rule 6."""
-    if input is None or isinstance(input, Mapping):
-        return {"input": input or {}}
-    return {"input": {}, OPENAI: {"arguments": as_text(input)}}
+    input, metadata = part.get("input", part.get("rawInput")), part.get("callProviderMetadata")
+    own = attached_to_call(metadata) if isinstance(metadata, Mapping) else {}
+    if input is not None and not isinstance(input, Mapping):
+        input, own = {}, {**own, "arguments": as_text(input)}
+    return {"input": input or {}, **({OPENAI: own} if own else {})}
 
 
 def _answer(part: Part) -> Json:

@@ -37,6 +37,8 @@ BREAKPOINT: Final = "prompt_cache_breakpoint"
 """The mark on a part where a prompt that OpenAI keeps ends; both of its wires have it under this name."""
 REASONING: Final = "reasoning"
 """The key, under ``openai`` of an assistant's message, of its reasoning, for servers that take it back as text."""
+_KINDS: Final = frozenset({"itemType", "toolType"})
+"""Metadata of a call that is not the wire's own: the kind of the call."""
 _THOUGHTS: Final = ("thinking", "redacted_thinking")
 _PROVIDER_RECORDS: Final = frozenset({*_THOUGHTS, "server_tool_use", "mcp_tool_use"})
 _RESULT_SUFFIX: Final = "_tool_result"
@@ -54,6 +56,15 @@ def own_fields(holder: Mapping[str, Any], key: str = OPENAI) -> Json:
     """A copy of what the holder (a request, message, part or tool) keeps under the key; empty when it keeps nothing."""
     own = holder.get(key)
     return dict(own) if isinstance(own, Mapping) else {}
+
+
+def attached_to_call(metadata: Mapping[str, Any]) -> Json:
+    """What a server of chat completions attached to a call (a signature), from the call's metadata.
+
+    An item of Responses has nothing of that kind: chat completions do not know its fields.
+    """
+    own = own_fields(metadata)
+    return {} if "itemId" in own else {name: value for name, value in own.items() if name not in _KINDS}
 
 
 def without_own_fields(holder: Mapping[str, Any]) -> Json:

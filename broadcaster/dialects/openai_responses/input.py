@@ -8,7 +8,8 @@ Rules
 3. A thought of Claude's is restored from what was sealed in it. OpenAI's is kept as it is. A thought that holds nothing
    that a provider could read back is left out, and so are calls that another provider ran by itself.
 4. Calls of custom tools, arguments that are not a JSON object, the detail and the cache mark of a part, the caller of a
-   call and the ``phase`` of an assistant's message are stored under ``openai``, because no other wire knows them.
+   call and the ``phase`` of an assistant's message are stored under ``openai``, because no other wire knows them. So
+   is what a server of chat completions attached to a call (a signature): it refuses the call without.
    Messages has no form for the other items of this API: they are kept as parts. Other wires leave out what it ran
    itself (openai/own_fields.py, rule 5), and refuse the rest.
 """
@@ -34,6 +35,15 @@ _ROLES: Final = ("user", "assistant", *_HEADS)
 _OUTPUTS: Final = ("_output", "_response")
 _OF_PARTS: Final = ("detail", BREAKPOINT)
 """The fields of a part that only OpenAI's wires know."""
+_OF_THIS_WIRE: Final = ("caller", "async")
+"""The fields of a call or result that only this wire knows, and no field of ours holds."""
+_OF_CALL: Final = frozenset(
+    {
+        *("type", "id", "call_id", "status", "name", "arguments", "created_by", NAMESPACE, *_OF_THIS_WIRE),
+        *("parsed_arguments", RESPONSES_ONLY),
+    }
+)
+"""The fields of a call that its wire, an SDK or a stored part has; others came from a server of chat completions."""
 _FOREIGN_LABEL: Final = "anthropic"
 
 
@@ -118,7 +128,7 @@ def _take(item: Json, turns: _Turns, *, place: str) -> None:
         case {"type": "function_call", "call_id": str(id), "name": str(name)}:
             input, own = _arguments(item.get("arguments"), turns.reader, place=place)
             call = {"type": "tool_use", "id": id, **_called(name, item), "input": input}
-            turns.join("assistant", [_with_own(call, own | _caller(item))])
+            turns.join("assistant", [_with_own(call, _attached(item) | own | _caller(item))])
         case {"type": "custom_tool_call", "call_id": str(id), "name": str(name), "input": str(text)}:
             own = {"type": "custom", "input": text}
             call = {"type": "tool_use", "id": id, "name": name, "input": {"input": text}, OPENAI: own}
@@ -144,8 +154,14 @@ def _with_own(part: Json, own: Json) -> Json:
 
 def _caller(item: Json, *names: str) -> Json:
     """What only this wire knows of a call or result, and no field of ours holds."""
-    kept = {name: item[name] for name in ("caller", "async", *names) if item.get(name) is not None}
+    kept = {name: item[name] for name in (*_OF_THIS_WIRE, *names) if item.get(name) is not None}
     return {RESPONSES_ONLY: kept} if kept else {}
+
+
+def _attached(item: Json) -> Json:
+    """What a server of chat completions attached to a call. Names in camel case are ours."""
+    rest = {name: value for name, value in item.items() if name not in _OF_CALL and name.islower()}
+    return {name: value for name, value in rest.items() if value is not None}
 
 
 def _called(name: str, item: Json) -> Json:

@@ -16,6 +16,7 @@ from broadcaster.dialects.ai_sdk.request import (
 from broadcaster.dialects.openai.own_fields import plain_messages
 from broadcaster.dialects.openai_chat.provider_request import chat_messages
 from broadcaster.dialects.openai_responses.provider_request import responses_input
+from broadcaster.dialects.reading import as_text
 
 Json = dict[str, Any]
 
@@ -143,6 +144,25 @@ def test_a_call_whose_arguments_are_no_object_has_them_as_text_for_openai_alone(
     assert chat_messages([call], system=None)[0]["tool_calls"][0]["function"]["arguments"] == '{"ci'
     assert responses_input([call])[0]["arguments"] == '{"ci'
     assert result["content"][0]["is_error"] is True
+
+
+@pytest.mark.parametrize("input", [{"q": 1}, '{"ci'])
+def test_a_call_comes_back_with_what_a_chat_server_attached_to_it(input: Any) -> None:
+    signed = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    called = tool("now", "1", output=1) | {"input": input}
+    called |= {"callProviderMetadata": {"openai": {**signed, "toolType": "function"}}}
+    conversation = messages_of(assistant(STEP, called))
+    (call,) = chat_messages(conversation, system=None)[0]["tool_calls"]
+    assert call["extra_content"] == signed["extra_content"]
+    assert call["function"]["arguments"] == as_text(input)
+    assert sorted(call) == ["extra_content", "function", "id", "type"]
+    assert "extra_content" not in str(responses_input(conversation)) + str(plain_messages(conversation))
+
+
+@pytest.mark.parametrize("metadata", [{"openai": {"itemId": "fc_1", "caller": "x"}}, {"openai": 3}, "odd", None])
+def test_a_call_of_another_wire_comes_back_plain(metadata: Any) -> None:
+    call, _ = messages_of(assistant(tool("now", "1", output=1) | {"callProviderMetadata": metadata}))
+    assert call["content"] == [{"type": "tool_use", "id": "1", "name": "now", "input": {"q": 1}}]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ from broadcaster.dialects.openai.parameters import BadParameter
 from broadcaster.dialects.openai_chat.provider_request import chat_messages, chat_tools
 from broadcaster.dialects.openai_responses.input import EarlierTurns, answer_of
 from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_tools
+from tests.dialects.openai_chat.chat_clients import entries_of
+from tests.dialects.openai_chat.chat_streams import SIGNED, STREAMS
+from tests.dialects.openai_chat.test_openai_chat_encode import from_chat
+from tests.dialects.openai_responses.responses_reading import response_of
 from tests.dialects.openai_responses.test_openai_responses_ask import WEATHER, stored
 
 
@@ -61,6 +65,22 @@ def test_the_caller_of_a_call_comes_back_to_this_wire_and_no_other():
     calls = [call for message in chat_messages(messages, system=None) for call in message.get("tool_calls", ())]
     assert [sorted(call) for call in calls] == [["function", "id", "type"], ["custom", "id", "type"]]
     assert "caller" not in str(plain_messages(messages))
+
+
+def test_a_signature_that_a_chat_server_attached_to_a_call_comes_back_to_its_wire_and_no_other():
+    output = response_of(entries_of(from_chat(STREAMS["signature alone behind a call"])))["output"]
+    for messages in (answer_of(output), stored(input=output)["messages"]):
+        ((signed, other),) = [message["tool_calls"] for message in chat_messages(messages, system=None)]
+        assert signed["extra_content"] == SIGNED["extra_content"]
+        assert sorted(other) == ["function", "id", "type"]
+        assert "extra_content" not in str(responses_input(messages)) + str(plain_messages(messages))
+
+
+def test_fields_of_this_wire_do_not_reach_a_chat_server_with_a_call():
+    known: Any = {"id": "fc_1", "status": "completed", "created_by": "x", "parsed_arguments": {}, "responses": {"a": 1}}
+    known |= {"toolType": "function_call", "note": None}
+    (message,) = answer_of([{"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}", **known}])
+    assert message["content"] == [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]
 
 
 def test_what_a_program_of_the_provider_ran_can_be_built_on():
