@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from broadcaster.core import events as ev
 from broadcaster.core.forking import Forkable
@@ -85,9 +85,9 @@ class Builder(Forkable):
             message.grow(part, event.delta, log)
             return
         reported = extras_in(event)
-        logprobs, annotation = reported.get("logprobs"), reported.get("annotation")
+        annotation = reported.get("annotation")
         if event.delta or not isinstance(annotation, dict):
-            message.grow(part, event.delta, log, logprobs=logprobs if isinstance(logprobs, list) else None)
+            message.grow(part, event.delta, log, logprobs=_logprobs(reported))
         if isinstance(annotation, dict) and part.kind == "output_text":
             message.cite(part, annotation_of(annotation, text=part.text.text), log)
 
@@ -97,7 +97,7 @@ class Builder(Forkable):
             return
         message, part = self._texts.pop(event.id)
         reported = extras_in(event)
-        if isinstance(logprobs := reported.get("logprobs"), list) and not part.logprobs:
+        if (logprobs := _logprobs(reported)) is not None and not part.logprobs:
             part.logprobs = [*logprobs]
         if message.key is not None:
             part.extras = {name: reported[name] for name in reported if name not in _OF_PART and name != "itemId"}
@@ -266,6 +266,13 @@ class Builder(Forkable):
 def _end_part(known: tuple[TextItem, OutputPart] | None, log: EventLog) -> None:
     if known is not None and not known[0].is_closed and any(known[1] is part for part in known[0].parts):
         known[0].end(known[1], log)
+
+
+def _logprobs(reported: Json) -> list[Any] | None:
+    """The log probabilities of a text; chat completions have them beside those of a refusal."""
+    logprobs = reported.get("logprobs")
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else logprobs
+    return tokens if isinstance(tokens, list) else None
 
 
 def _name(reported: Json) -> str | None:
