@@ -175,8 +175,8 @@ class _ToolCallDecoder:
         self._fragments: list[str] = []
         self._input = start.get("input", {})
         extras = extras_of(start, "type", "id", "name", "input")
-        if start["type"] == "mcp_tool_use":
-            extras["blockType"] = start["type"]
+        if start["type"] != "tool_use":
+            extras["blockType"] = start["type"]  # metadata also tells other dialects which provider ran the call
         self._call: dict[str, Any] = {
             "tool_call_id": start["id"],
             "tool_name": start["name"],

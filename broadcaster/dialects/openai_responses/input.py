@@ -20,11 +20,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from broadcaster.core.requests.excerpts import excerpt_of
+from broadcaster.dialects.anthropic.wire import PROVIDER as ANTHROPIC
 from broadcaster.dialects.arguments import ArgumentsReader
 from broadcaster.dialects.openai.namespaces import NAMESPACE, Namespaced
 from broadcaster.dialects.openai.own_fields import BREAKPOINT, OPENAI
 from broadcaster.dialects.openai.parameters import MISSING, WRONG_TYPE, WRONG_VALUE, BadParameter
 from broadcaster.dialects.openai.tools import stored_arguments
+from broadcaster.dialects.openai_responses.encoding.tool_items import UNNAMED
 from broadcaster.dialects.openai_responses.ids import with_provider_ids
 from broadcaster.dialects.openai_responses.provider_request import NATIVE_ITEMS, PHASE, RESPONSES_ONLY
 from broadcaster.dialects.openai_responses.sealed import unseal
@@ -44,7 +46,8 @@ _OF_CALL: Final = frozenset(
     }
 )
 """The fields of a call that its wire, an SDK or a stored part has; others came from a server of chat completions."""
-_FOREIGN_LABEL: Final = "anthropic"
+_FOREIGN_LABELS: Final = (ANTHROPIC, UNNAMED)
+"""The server labels of calls that another provider ran by itself."""
 
 
 class EarlierTurns(NamedTuple):
@@ -141,7 +144,7 @@ def _take(item: Json, turns: _Turns, *, place: str) -> None:
             if (thought := _thought(item)) is not None:
                 turns.join("assistant", [thought])
         case {"type": str()} if type in NATIVE_ITEMS:
-            if not (type == "mcp_call" and item.get("server_label") == _FOREIGN_LABEL):
+            if not (type == "mcp_call" and item.get("server_label") in _FOREIGN_LABELS):
                 turns.join("user" if type.endswith(_OUTPUTS) else "assistant", [item])
         case _:
             raise BadParameter(place, "no item of a known type, with the fields that it needs", api_code=WRONG_VALUE)

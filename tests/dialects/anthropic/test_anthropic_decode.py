@@ -97,7 +97,7 @@ def test_a_server_tool_and_its_result_are_executed_by_the_provider():
         tool_call_id="srvtoolu_01",
         tool_name="web_search",
         provider_executed=True,
-        provider_metadata={"anthropic": {"caller": caller}},
+        provider_metadata={"anthropic": {"caller": caller, "blockType": "server_tool_use"}},
     )
     assert isinstance(available, ev.ToolInputAvailable)
     assert available.provider_executed is True

@@ -26,6 +26,8 @@ _WITH_CALL_ID: Final = frozenset(
     {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "apply_patch_call"}
 )
 _NOT_FIELDS: Final = frozenset({"itemId", "itemType", "toolType", "toolResult", "requestId"})
+UNNAMED: Final = "provider"
+"""The server label of a call whose provider's events do not name it."""
 
 
 class CallShape(NamedTuple):
@@ -54,7 +56,7 @@ def shape_of(
     fields = {name: value for name, value in reported.items() if name not in _NOT_FIELDS}
     type = reported.get("itemType") if isinstance(reported.get("itemType"), str) else None
     if awaits and not (known and type):
-        label = next(iter(metadata), None) or "provider"
+        label = next(iter(metadata), None) or UNNAMED
         fields = {"name": event.tool_name, "server_label": label}
         return CallShape("mcp_call", None, False, fields, True, False)
     is_custom = is_custom_call(reported)
