@@ -96,8 +96,16 @@ async def earlier_turns(services: Services, response_id: str, *, tenant: str) ->
     response = await response_of(services, meta, entries)
     if response["status"] not in _KNOWN_ENDS:
         raise BadParameter("previous_response_id", f"that response is {response['status']}", api_code="invalid_value")
-    whole = [item for item in response["output"] if item.get("type") not in _CALLS or item.get("status") in _WHOLE]
+    whole = _whole(response["output"])
     return EarlierTurns([*meta.request.get("messages", ()), *answer_of(whole)], heads_of(meta.request))
+
+
+def _whole(output: Sequence[Json]) -> list[Json]:
+    """The items without calls that were cut off, and without the reasoning at the end, which OpenAI refuses alone."""
+    whole = [item for item in output if item.get("type") not in _CALLS or item.get("status") in _WHOLE]
+    while whole and whole[-1].get("type") == "reasoning":
+        whole.pop()
+    return whole
 
 
 _NOT_FOUND: Final = "previous_response_not_found"

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
-from broadcaster.testing import ScriptedProvider, wire
+from broadcaster.testing import ScriptedProvider, responses_wire, wire
 from broadcaster.web.services import Services
-from tests.support.apps.wired_world import CHAT, MESSAGES, ROUTES, WiredModel, call, on_every_wire, own, posted, text
+from tests.support.apps.wired_world import (
+    CHAT,
+    MESSAGES,
+    RESPONSES,
+    ROUTES,
+    Part,
+    WiredModel,
+    call,
+    on_every_wire,
+    own,
+    posted,
+    text,
+)
 from tests.support.memory.memory_world import MemoryWorld, memory_services
 
 Json = dict[str, Any]
@@ -141,3 +154,34 @@ async def test_a_thought_whose_call_was_cut_off_is_not_the_end_of_an_answer_from
     assert [(item["type"], item.get("status")) for item in first["output"]][1:] == [("function_call", "incomplete")]
     await posted(client, "/v1/responses", model=MESSAGES.model, previous_response_id=first["id"])
     assert ends_of_answers(server) == []
+
+
+THOUGHT = own(responses_wire.reasoning("Hm.", encrypted_content="ZW5j"))
+TORN = replace(
+    responses_wire.tool_call("weather", id="call_b"),
+    events=[{"type": "response.function_call_arguments.delta", "delta": '{"city'}],
+    done={"status": "incomplete", "arguments": '{"city'},
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "kept"),
+    [
+        ([THOUGHT, own(TORN)], []),
+        ([THOUGHT], []),
+        ([THOUGHT, call("weather", "{}", id="call_a"), THOUGHT, own(TORN)], ["reasoning", "function_call"]),
+        ([THOUGHT, text("Let me look."), own(TORN)], ["reasoning", "message"]),
+    ],
+    ids=["within its call", "behind its reasoning", "within its second call", "behind its text"],
+)
+async def test_an_answer_that_was_cut_leaves_no_reasoning_without_what_followed_it(
+    client: httpx2.AsyncClient, server: ScriptedProvider, parts: list[Part], kept: list[str]
+) -> None:
+    cut = RESPONSES.script(*parts, reason="max_output_tokens")
+    server.script(RESPONSES.model, cut, RESPONSES.script(text("Hello")))
+    first = await posted(client, "/v1/responses", model=RESPONSES.model, input="The weather?", tools=[WEATHER])
+    assert first["status"] == "incomplete"
+    await posted(client, "/v1/responses", model=RESPONSES.model, previous_response_id=first["id"], input="And?")
+    _, *answer, last = server.requests[-1].body["input"]
+    assert [item["type"] for item in answer] == kept
+    assert last["role"] == "user"
