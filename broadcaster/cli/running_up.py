@@ -1,13 +1,16 @@
 """The ``broadcaster up`` that runs over a data folder: its lock, which also holds the URL of its front-end.
 
 The system removes the lock when the process ends, also by SIGKILL; the text in the file stays, and counts for nothing
-without the lock. So a file that someone else has put into a folder leads no command, and no key, anywhere.
+without the lock. So a file that another user has put into a folder leads no command, and no key, anywhere; and `up`
+empties no file that is not its own.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from broadcaster.errors import SetupError
+from broadcaster.log.redis.private_files import check_data_folder
 from broadcaster.settings import Settings
 
 LOCK_NAME: Final = "up.lock"
@@ -47,7 +51,8 @@ class RunningUp:
 def only_one(data_dir: Path) -> Iterator[RunningUp]:
     """Hold the lock of the data folder while the block runs, or find the `up` that holds it. Creates the folder.
 
-    Raises SetupError when there can be no such folder, or this user cannot write to it.
+    Raises SetupError when there can be no such folder, this user cannot write to it or others can, or another user may
+    have put the lock there.
     """
     with _open_lock(data_dir) as file:
         if not _lock(file):
@@ -59,12 +64,25 @@ def only_one(data_dir: Path) -> Iterator[RunningUp]:
 
 
 def _open_lock(data_dir: Path) -> TextIO:
+    path = data_dir / LOCK_NAME
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return (data_dir / LOCK_NAME).open("a+", encoding="utf-8")
+        check_data_folder(data_dir)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _not_ours(path) from error
         text = f"the data folder {data_dir} cannot be used ({error.strerror}); choose another with --data-dir"
         raise SetupError(text) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise _not_ours(path)
+    return os.fdopen(descriptor, "a+", encoding="utf-8")
+
+
+def _not_ours(path: Path) -> SetupError:
+    return SetupError(f"the lock {path} is no file of this user: remove it, or choose another folder with --data-dir")
 
 
 def front_end_url(settings: Settings, *, is_named: bool) -> str:
