@@ -1,4 +1,4 @@
-"""redis-py's connections, with methods replaced: one loses cancellations, one waits, and two are slow.
+"""redis-py's connections, with methods replaced: one loses cancellations, one waits, one hides errors, two are slow.
 
 ``exchange`` is ours alone: many commands in one write, with their replies, without what redis-py does around each of
 them (retries, events, metrics, deadlines). topology/nodes.py sends all commands with it.
@@ -148,7 +148,11 @@ class _Tls(CommandConnection, SSLConnection):
 
 
 class _Unix(CommandConnection, UnixDomainSocketConnection):
-    pass
+    async def _connect(self) -> None:
+        # redis-py's own also logs in, and its caller turns a refused login into a ConnectionError; then the caller
+        # logs in once more.
+        async with asyncio.timeout(self.socket_connect_timeout):
+            self._reader, self._writer = await asyncio.open_unix_connection(path=self.path)
 
 
 CONNECTION_TYPES: Final[dict[type[AbstractConnection], type[CommandConnection]]] = {

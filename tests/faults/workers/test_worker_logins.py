@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,9 +55,17 @@ async def test_a_worker_keeps_its_answers_while_redis_refuses_its_password(tmp_p
         assert logged([front_end], "front_end_task_failed") == []
 
 
-async def test_a_worker_that_redis_refuses_at_its_start_ends_with_one_line(user: RefusableUser) -> None:
-    user.refuse()
-    environment = {**os.environ, "BROADCASTER_REDIS_URL": user.url}
+@pytest.fixture(params=[0, None], ids=["tcp", "unix"])
+def refused(request: pytest.FixtureRequest) -> Iterator[RefusableUser]:
+    """The path of a socket must be short."""
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder), port=request.param) as running:
+        found = RefusableUser(running.url)
+        found.refuse()
+        yield found
+
+
+async def test_a_worker_that_redis_refuses_at_its_start_ends_with_one_line(refused: RefusableUser) -> None:
+    environment = {**os.environ, "BROADCASTER_REDIS_URL": refused.url}
     pipe = asyncio.subprocess.PIPE
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "worker", env=environment, stdout=pipe, stderr=pipe

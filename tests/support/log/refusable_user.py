@@ -16,7 +16,7 @@ class RefusableUser:
     @property
     def url(self) -> str:
         """The server's URL with this user and its password."""
-        return self.server_url.replace("redis://", "redis://app:one@")
+        return self.server_url.replace("://", "://app:one@")
 
     def refuse(self) -> None:
         """From now on its password is another one, and its connections are ended."""
