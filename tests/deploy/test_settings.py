@@ -29,6 +29,7 @@ from tests.deploy.files import (
     variables,
 )
 from worker.main import _GOODBYE_S
+from worker.network.resolver import RESOLVED_AT_ONCE
 from worker.runner import HAND_BACK_S
 
 # The interpreter with the SDKs and nothing to do takes about 120 MiB.
@@ -36,6 +37,10 @@ PROGRAM_BYTES = 192 * 2**20
 # Allowed for each viewer: its connection, its request, its place.
 VIEWER_BYTES = 32 * 2**10
 TO_SPARE_S = 3.0
+# A worker's own threads, those of the event loop included.
+OWN_THREADS = 16
+# One for the providers, one for webhooks.
+RESOLVERS = 2
 
 FRONT_ENDS = ("compose front-end", "systemd serve", "kubernetes front-end")
 WORKERS = ("compose worker", "systemd worker", "kubernetes worker")
@@ -250,6 +255,20 @@ def test_every_front_end_may_open_a_file_for_each_viewer(services: Mapping[str, 
     most = Settings.model_fields["max_viewers"].default
     assert services["front-end-1"]["ulimits"]["nofile"] > most
     assert int(unit(DEPLOY / "systemd" / "broadcaster-serve@.service")["LimitNOFILE"][0]) > most
+
+
+def most_threads() -> int:
+    """Of a worker: one for each call of a tool that is a plain function, and one for each look-up of a name."""
+    tools = Settings.model_fields["tool_concurrency"].default
+    return int(tools) + RESOLVERS * RESOLVED_AT_ONCE + OWN_THREADS
+
+
+def test_every_worker_of_systemd_may_start_its_threads() -> None:
+    assert int(unit(DEPLOY / "systemd" / "broadcaster-worker@.service")["TasksMax"][0]) >= most_threads()
+
+
+def test_every_worker_of_compose_may_start_its_threads(services: Mapping[str, Any]) -> None:
+    assert services["worker-1"]["deploy"]["resources"]["limits"]["pids"] >= most_threads()
 
 
 def test_valkey_may_take_half_of_its_memory_and_all_of_its_connections(
