@@ -19,6 +19,7 @@ from broadcaster.core.access.masking import masked
 from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.settings import Settings
 from broadcaster.settings.values import ProviderSpec
+from broadcaster.web.documents.problem_table import PROBLEMS
 
 CALL_S: Final = 5.0
 # The longest lists of models have some megabytes.
@@ -44,12 +45,16 @@ _NO_CALL: Final = (httpx2.InvalidURL, ValueError, OSError, ImportError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEnd:
-    """What a front-end responded. ``is_named``: its URL is set explicitly, so that it must be there."""
+    """What a front-end responded. ``is_named``: its URL is set explicitly, so that it must be there.
+
+    ``has_health`` is False if its address publishes the API alone, as a proxy may.
+    """
 
     url: str
     is_named: bool
     fault: str | None = None
     is_one: bool = False
+    has_health: bool = True
     unready: str | None = None
     version: str | None = None
     has_key: bool = False
@@ -57,7 +62,10 @@ class FrontEnd:
 
 
 async def probe_front_end(url: str, *, api_key: str | None, is_named: bool) -> FrontEnd:
-    """Request ``/healthz``, ``/readyz``, the version in ``/openapi.json``, and a list, which needs a good key."""
+    """Request ``/healthz``, ``/readyz``, the version in ``/openapi.json``, and a list, which needs a good key.
+
+    Where nothing is found at ``/healthz``, the list alone decides.
+    """
     seen = FrontEnd(url=url, is_named=is_named, has_key=api_key is not None)
     try:
         checked_url(url)
@@ -67,10 +75,12 @@ async def probe_front_end(url: str, *, api_key: str | None, is_named: bool) -> F
     try:
         async with _client(url, headers) as http:
             health = await http.get("/healthz")
+            if health.status_code == httpx2.codes.NOT_FOUND:
+                return _known_by_list(seen, await _listed(http))
             if health.status_code != httpx2.codes.OK or _json(health).get("status") != "ok":
                 return seen
             ready, document = await http.get("/readyz"), await http.get("/openapi.json")
-            listed = await http.get("/v1/generations", params={"limit": 1})
+            listed = await _listed(http)
     except httpx2.HTTPError as error:
         return replace(seen, fault=str(error) or type(error).__name__)
     except _NO_CALL as error:
@@ -78,8 +88,27 @@ async def probe_front_end(url: str, *, api_key: str | None, is_named: bool) -> F
     faults = [f"{name}: {state}" for name, state in _object(_json(ready).get("checks")).items() if state != "ok"]
     unready = None if ready.status_code == httpx2.codes.OK else "; ".join(faults) or f"HTTP {ready.status_code}"
     version = _object(_json(document).get("info")).get("version")
-    is_refused = listed.status_code == httpx2.codes.UNAUTHORIZED
-    return replace(seen, is_one=True, unready=unready, version=version, is_refused=is_refused)
+    return replace(seen, is_one=True, unready=unready, version=version, is_refused=_is_refusal(listed))
+
+
+async def _listed(http: httpx2.AsyncClient) -> httpx2.Response:
+    return await http.get("/v1/generations", params={"limit": 1})
+
+
+def _is_refusal(listed: httpx2.Response) -> bool:
+    return listed.status_code == httpx2.codes.UNAUTHORIZED
+
+
+def _known_by_list(seen: FrontEnd, listed: httpx2.Response) -> FrontEnd:
+    """A front-end responds with its list or with a problem of ours; none responds with 404 there."""
+    document, status = _json(listed), listed.status_code
+    code = str(document.get("code"))
+    if status == httpx2.codes.OK:
+        is_one = isinstance(document.get("generations"), list)
+    else:
+        is_one = status != httpx2.codes.NOT_FOUND and code in PROBLEMS and PROBLEMS[code].status == status
+    unready = code if is_one and listed.is_server_error else None
+    return replace(seen, is_one=is_one, has_health=False, unready=unready, is_refused=_is_refusal(listed))
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -92,6 +121,8 @@ def _front_end(seen: FrontEnd) -> str:
         return f"{masked(seen.url)}: {seen.fault}"
     if not seen.is_one:
         return f"{masked(seen.url)} answers, but is no front-end"
+    if not seen.has_health and seen.unready is None:
+        return f"{masked(seen.url)} is alive; its health is not published here"
     return f"{masked(seen.url)} is alive and {f'not ready: {seen.unready}' if seen.unready else 'ready'}"
 
 
@@ -116,7 +147,7 @@ FRONT_END_CHECKS: Final[tuple[Check[FrontEnd], ...]] = (
     Check(
         "version",
         lambda seen: f"{seen.version or 'unknown'}, this command is {__version__}",
-        skip(lambda seen: not seen.is_one),
+        skip(lambda seen: not (seen.is_one and seen.has_health)),
         warn(lambda seen: seen.version != __version__, "run the same version everywhere"),
     ),
     Check(
