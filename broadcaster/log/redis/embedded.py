@@ -5,7 +5,8 @@ Rules
    ``valkey-server`` or ``redis-server`` on PATH, 7.0 or newer → SetupError that names the remedy.
 2. Unix socket only (``--port 0``): only this user reaches it. Its path has under 100 bytes (limit: 107).
 3. ``appendonly yes``: what was acknowledged more than a second ago survives a kill.
-4. It dies with its parent, kill -9 of the parent included; the data stays.
+4. It dies with its parent, kill -9 of the parent included; the data stays. It may end late, and removes its socket
+   last: the next one waits for that before it starts over the same data.
 5. Prompts and answers are in its files: only this user may read them, whatever the mode of the data folder. A folder
    that other users may write to is refused, because they could put files or a server of their own there.
 6. It has a ``maxmemory`` and the policy noeviction: when it is full, it refuses writes and evicts nothing. Where none
@@ -144,13 +145,15 @@ class EmbeddedServer:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def start(self) -> None:
-        """Start it and wait until it answers (it may load data first). Raises SetupError with the end of its log.
+        """Start it and wait until it answers (it may load data first). Raises SetupError.
 
-        A start that fails or is cancelled leaves no server.
+        The error has the end of its log, or names the folder that another server still uses. A start that fails or is
+        cancelled leaves no server.
         """
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_data_folder(self._data_dir)
         make_private(self._data_dir)
+        await self._until_the_last_one_has_ended()
         self._socket.unlink(missing_ok=True)
         # Popen, not asyncio's: the process outlives the event loop it was started on (and takes a millisecond).
         self._process = subprocess.Popen(  # noqa: ASYNC220
@@ -237,6 +240,32 @@ class EmbeddedServer:
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise SetupError(f"the embedded server did not answer: {self._end_of_log()}") from None
+
+    async def _until_the_last_one_has_ended(self) -> None:
+        """See rule 4. Raises SetupError after ``STOP_TIMEOUT_S``."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                while True:
+                    if not await asyncio.to_thread(self._is_served):
+                        return
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise SetupError(
+                f"another server still uses the data folder {self._data_dir} and does not end: end it, "
+                "or name another folder with BROADCASTER_DATA_DIR"
+            ) from None
+
+    def _is_served(self) -> bool:
+        """Whether a process accepts connections on the socket."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(str(self._socket))
+            except TimeoutError:  # more connections than it accepts are waiting
+                return True
+            except OSError:
+                return False
+        return True
 
     def _reply(self) -> bytes:
         """What it replies to PING; nothing when it does not answer."""

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,52 @@ async def test_the_embedded_server_dies_with_a_parent_that_is_killed(tmp_path: P
     parent.wait()
     parent.stdout.close()
     await until_dead(pid)
+
+
+@asynccontextmanager
+async def slow_to_end(data_dir: Path) -> AsyncIterator[EmbeddedServer]:
+    """The server of an `up` that was killed: it has been told to end, and gets no processor."""
+    server = EmbeddedServer(data_dir, binary=server_binary())
+    await server.start()
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    os.kill(pid, signal.SIGTERM)
+    try:
+        yield server
+    finally:
+        if server.pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: server.pid is None)
+
+
+async def test_no_server_starts_beside_one_that_has_not_ended_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "STOP_TIMEOUT_S", 0.1)
+    server = EmbeddedServer(tmp_path, binary=server_binary())
+    async with slow_to_end(tmp_path):
+        try:
+            with pytest.raises(SetupError, match=f"the data folder {tmp_path} .* BROADCASTER_DATA_DIR"):
+                await server.start()
+        finally:
+            await server.stop()
+
+
+async def test_a_server_that_ends_late_takes_no_socket_of_the_next_one_away(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path, binary=server_binary())
+    async with slow_to_end(tmp_path) as old:
+        starting = asyncio.create_task(server.start())
+        await asyncio.sleep(0)
+        assert old.pid is not None
+        os.kill(old.pid, signal.SIGCONT)
+        await starting
+        try:
+            await until(lambda: old.pid is None)
+            async with LogConnection(server.url) as connection:
+                assert await connection.redis.ping()
+        finally:
+            await server.stop()
 
 
 def test_a_long_data_folder_gets_a_short_socket_path(tmp_path: Path) -> None:
