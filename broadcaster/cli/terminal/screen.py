@@ -39,8 +39,8 @@ _CONTROLS: Final = {
 
 
 def harmless(text: str) -> str:
-    """The text with every control character but line break and tab replaced."""
-    return text.translate(_CONTROLS)
+    """The text with every control character but line break and tab replaced; a line break may be CRLF."""
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 def _markdown_blocks() -> MarkdownBlocks:
@@ -57,6 +57,23 @@ class _Open(Enum):
     THOUGHT = auto()
 
 
+class _WholeBreaks:
+    """Text in pieces, none of which ends between the two characters of a CRLF."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def next(self, piece: str) -> str:
+        """The piece, behind what was held back of the one before it."""
+        text = self._held + piece
+        self._held = "\r" if text.endswith("\r") else ""
+        return text.removesuffix("\r")
+
+    def end(self) -> None:
+        """The line has ended in another way."""
+        self._held = ""
+
+
 class Screen:
     """Both streams of one command. It tracks the unfinished line, so that their texts do not mix."""
 
@@ -66,6 +83,7 @@ class Screen:
         self._markdown = None if is_plain or not self._is_terminal else _markdown_blocks()
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._open = _Open.NOTHING
+        self._answers, self._thoughts = _WholeBreaks(), _WholeBreaks()
         self._waiting = WaitingLine(self._console)
         self._bars = ProgressBars(self._console)
         self._noted_steps: dict[str, tuple[int, str]] = {}
@@ -103,6 +121,8 @@ class Screen:
 
     def answer(self, text: str) -> None:
         """The next piece of the answer, to stdout at once."""
+        if self._is_terminal:
+            text = self._answers.next(text)
         if not text:
             return
         self._end_displays()
@@ -126,9 +146,11 @@ class Screen:
             self.answer("\n")
         elif self._open is _Open.THOUGHT:
             self._break_line()
+        self._end_breaks()
 
     def thought(self, text: str) -> None:
         """The next piece of the reasoning, dimmed, to stderr."""
+        text = self._thoughts.next(text)
         if not text:
             return
         self.waited()
@@ -140,6 +162,7 @@ class Screen:
     def note(self, text: str, *, style: str = "dim") -> None:
         """One line about the answer, to stderr."""
         self.waited()
+        self._end_breaks()
         if self._open is not _Open.NOTHING:
             self._break_line()
         line = " ".join(harmless(text).split())
@@ -166,6 +189,10 @@ class Screen:
         if not self._is_terminal or console.width < LEAST_WIDTH:
             console.width = PIPE_WIDTH
         console.print(table)
+
+    def _end_breaks(self) -> None:
+        self._answers.end()
+        self._thoughts.end()
 
     def _end_displays(self) -> None:
         self._waiting.end()

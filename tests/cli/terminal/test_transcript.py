@@ -150,7 +150,24 @@ def test_a_terminal_gets_no_control_character_of_the_answer(seen):
     assert "c\td\u2028" in printed
 
 
+@pytest.mark.parametrize("piece", [text, thought])
+@pytest.mark.parametrize("pieces", [["a\r\nb\r\n"], ["a\r", "\nb\r", "\n"], ["a", "\r", "\n", "b", "\r\n"]])
+def test_a_line_break_of_two_characters_is_one_on_a_terminal_however_it_is_cut(seen, piece, pieces):
+    assert seen(*map(piece, pieces)) == "a\nb\n"
+
+
+@pytest.mark.parametrize("piece", [text, thought])
+def test_a_carriage_return_without_a_line_feed_is_replaced(seen, piece):
+    assert seen(piece("a\rb\r"), piece("c\n")) == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c\n"
+
+
+def test_a_carriage_return_before_a_note_or_the_end_leads_into_no_later_text(seen):
+    printed = seen(thought("h\r"), text("A\r"), ev.Attempt(attempt=2), text("B\r"), ev.Finish(), text("C"))
+    assert [line for line in printed.split("\n") if not line.startswith("attempt")] == ["h", "A", "B", "C"]
+
+
 def test_a_pipe_gets_the_answer_as_it_is(printed):
+    assert printed(text("a\r"), text("\nb\r"), ev.Finish())[0] == "a\r\nb\r\n"
     assert printed(text("a\x1b[1mb"), ev.Finish())[0] == "a\x1b[1mb\n"
 
 
