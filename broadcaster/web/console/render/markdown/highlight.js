@@ -6,9 +6,9 @@
  */
 
 const MAX_CHARS = 60_000;
-// Of text without other signs: patterns of highlight.js take time that grows with the square of its length.
-const RUN = /[\w\s.-]+/g;
-const MAX_RUNS_COST = 10_000_000;
+// Patterns of highlight.js take time that grows with the square of the length of a line, and of a text without other signs.
+const RUNS = [/[^\n]+/g, /[\w\s.-]+/g];
+const MAX_COST = 10_000_000;
 // An open block is coloured again at most every so often, and longer ones more rarely.
 const OPEN_MS = 200;
 
@@ -145,9 +145,11 @@ async function load() {
 }
 
 function isCostly(text) {
-  let cost = 0;
-  for (const [run] of text.matchAll(RUN)) cost += run.length ** 2;
-  return cost > MAX_RUNS_COST;
+  return RUNS.some((pattern) => {
+    let cost = 0;
+    for (const [run] of text.matchAll(pattern)) cost += run.length ** 2;
+    return cost > MAX_COST;
+  });
 }
 
 /** The ranges of a text: [start, end, colour]. A text that would take long has none. */
