@@ -4,6 +4,7 @@ Rules
 1. One check of all for each tick of the hub; nothing runs for an event, and no viewer has a timer.
 2. A viewer has one end. A second one that is earlier replaces the first.
 3. A viewer whose end is announced receives the notice once, ``notice_s`` before its end, or at once if less is left.
+   A credential that lives shortly is announced in the second half of its life: a new one is not announced at once.
 4. Ends are on the loop's clock. When the wall clock has moved by ``STEP_S`` against it (a step, a machine that slept),
    the ends of credentials, which are times of the wall clock, are computed from it once more; none becomes later.
 """
@@ -30,11 +31,15 @@ class TimedViewer(Protocol):
 
 
 class Lifetime(NamedTuple):
-    """When a response ends, on the loop's clock, and why. ``expires_s``: the time to announce; None: no notice."""
+    """When a response ends, on the loop's clock, and why. ``expires_s``: the time to announce; None: no notice.
+
+    ``life_s``: how long the credential lives that ends it.
+    """
 
     ends_at: float
     reason: StopReason
     expires_s: float | None = None
+    life_s: float = math.inf
 
 
 class Lifetimes:
@@ -43,7 +48,7 @@ class Lifetimes:
     def __init__(self, *, notice_s: float) -> None:
         self._notice_s = notice_s
         self._of: dict[TimedViewer, Lifetime] = {}
-        self._expiries_s: dict[TimedViewer, float] = {}  # by the wall clock
+        self._credentials: dict[TimedViewer, tuple[float, float]] = {}  # expires_s by the wall clock, life_s
         self._ahead_s = -math.inf  # the wall clock before the loop's, when the ends were computed
         self._due_at = math.inf  # nothing is due before
 
@@ -53,7 +58,7 @@ class Lifetimes:
     def begin(self, viewer: TimedViewer, lifetime: Lifetime) -> None:
         """The viewer ends then, unless it ends earlier (rule 2). Call ``end`` when it has left."""
         if lifetime.expires_s is not None:
-            self._expiries_s[viewer] = lifetime.expires_s
+            self._credentials[viewer] = (lifetime.expires_s, lifetime.life_s)
         known = self._of.get(viewer)
         if known is None or lifetime.ends_at < known.ends_at:
             self._of[viewer] = lifetime
@@ -62,7 +67,7 @@ class Lifetimes:
     def end(self, viewer: TimedViewer) -> None:
         """The viewer has left."""
         self._of.pop(viewer, None)
-        self._expiries_s.pop(viewer, None)
+        self._credentials.pop(viewer, None)
 
     def check(self, now: float, *, now_s: float) -> None:
         """Send the notices that are due, and stop the viewers whose time is over.
@@ -87,13 +92,13 @@ class Lifetimes:
     def _compute_ends(self, ahead_s: float) -> None:
         """Rule 4."""
         self._ahead_s = ahead_s
-        for viewer, expires_s in self._expiries_s.items():
+        for viewer, (expires_s, life_s) in self._credentials.items():
             known = self._of[viewer]
             is_announced = known.reason is StopReason.TOKEN_EXPIRED and known.expires_s is None
-            end = Lifetime(expires_s - ahead_s, StopReason.TOKEN_EXPIRED, None if is_announced else expires_s)
-            self.begin(viewer, end)
+            announced_s = None if is_announced else expires_s
+            self.begin(viewer, Lifetime(expires_s - ahead_s, StopReason.TOKEN_EXPIRED, announced_s, life_s))
 
     def _next(self, lifetime: Lifetime) -> float:
         """When there is something to do for it next."""
         is_announced = lifetime.expires_s is not None and self._notice_s > 0
-        return lifetime.ends_at - (self._notice_s if is_announced else 0.0)
+        return lifetime.ends_at - (min(self._notice_s, lifetime.life_s / 2) if is_announced else 0.0)

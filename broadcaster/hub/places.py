@@ -154,10 +154,11 @@ class Places:
             self._lifetimes.begin(
                 viewer, Lifetime(now + lifetime_s * random.uniform(_SHORTEST_LIFE, 1), StopReason.LIFETIME)
             )
-        if visitor.caller is not None and visitor.caller.expires_s < math.inf:
-            expires_s = visitor.caller.expires_s
-            ends_at = now + expires_s - self._clock()
-            self._lifetimes.begin(viewer, Lifetime(ends_at, StopReason.TOKEN_EXPIRED, expires_s))
+        caller = visitor.caller
+        if caller is not None and caller.expires_s < math.inf:
+            ends_at = now + caller.expires_s - self._clock()
+            lifetime = Lifetime(ends_at, StopReason.TOKEN_EXPIRED, caller.expires_s, caller.life_s)
+            self._lifetimes.begin(viewer, lifetime)
 
     def check(self, now: float) -> None:
         """Stop the viewers whose time is over (rule 5), and announce it. ``now``: on the loop's clock."""

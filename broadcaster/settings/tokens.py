@@ -28,5 +28,9 @@ class TokenSettings(BaseSettings):
         86_400, ge=1, le=31 * 86_400, description="longest life of a viewer token; one that lives longer is refused"
     )
     token_notice_s: float = Field(
-        30, ge=0, le=3600, description="how long before its token expires a viewer receives `hub.expiring`; 0: never"
+        30,
+        ge=0,
+        le=3600,
+        description="how long before its token expires a viewer receives `hub.expiring`, at most half of the token's "
+        "life; 0: never",
     )

@@ -76,3 +76,24 @@ async def test_a_token_that_expires_while_there_is_no_connection_is_replaced(
     result = await follow(driver, server, tokens=["old", "new", "newest"])
     assert (result["state"]["text"], result["failure"]) == (TEXT, None)
     assert result["tokens"] == ["old", "new", "newest"]
+
+
+async def test_a_new_token_that_expires_hardly_later_is_replaced_after_its_connection(
+    driver: Driver, server: SseServer
+) -> None:
+    bye = notice("hub.bye", reason="token_expired", reconnect=False)
+    server.plans.append(server.raw(notice("hub.expiring", expires_at=20.0), hold=True))
+    server.plans.append(server.raw(notice("hub.expiring", expires_at=25.9) + bye, hold=True))
+    result = await follow(driver, server, tokens=["old", "new", "newest", "unused"], abort_ms=ABORT_MS)
+    assert (result["state"]["text"], result["failure"]) == (TEXT, None)
+    assert result["tokens"] == ["old", "new", "newest"]
+    reasons = [update["reason"] for update in result["updates"] if update.get("name") == "reconnecting"]
+    assert reasons == ["token_expired"]
+
+
+async def test_each_token_that_lasts_longer_takes_over_without_a_pause(driver: Driver, server: SseServer) -> None:
+    for expires_at in (20.0, 26.0, 32.0):
+        server.plans.append(server.raw(notice("hub.expiring", expires_at=expires_at), hold=True))
+    result = await follow(driver, server, tokens=["a", "b", "c", "d"], abort_ms=ABORT_MS)
+    assert (result["state"]["text"], result["tokens"]) == (TEXT, ["a", "b", "c", "d"])
+    assert "reconnecting" not in [update.get("name") for update in result["updates"]]

@@ -60,6 +60,29 @@ def test_without_a_notice_there_is_only_the_end() -> None:
         assert (viewer.notices, viewer.stops) == ([], [EXPIRED])
 
 
+def test_a_new_credential_that_lives_shorter_than_the_notice_is_announced_after_half_of_its_life() -> None:
+    lifetimes, viewer = Lifetimes(notice_s=30), Recorded()
+    lifetimes.begin(viewer, Lifetime(100.0, EXPIRED, expires_s=1100.0, life_s=20.0))
+    for now, wall_s in ((80.0, 1080.0), (80.2, 1085.2), (84.9, 1089.9)):
+        lifetimes.check(now, now_s=wall_s)
+        assert viewer.notices == []
+    lifetimes.check(85.0, now_s=1090.0)
+    assert (viewer.notices, viewer.stops) == ([1100.0], [])
+
+
+async def test_the_life_of_a_callers_credential_bounds_its_notice() -> None:
+    wall_s = 1000.0
+    places, viewer = Places(HubLimits(notice_s=30), clock=lambda: wall_s), Recorded()
+    visitor = Visitor(Caller("web", expires_s=1020.0, life_s=20.0))
+    places.enter(cast(Viewer, viewer), places.take("web", waits=False, visitor=visitor))
+    now = asyncio.get_running_loop().time()
+    places.check(now)
+    assert viewer.notices == []
+    wall_s = 1011.0
+    places.check(now + 11)
+    assert viewer.notices == [1020.0]
+
+
 def test_the_earlier_of_two_ends_counts() -> None:
     for ends in ((100.0, 50.0), (50.0, 100.0)):
         lifetimes, viewer = Lifetimes(notice_s=0), Recorded()

@@ -51,7 +51,7 @@ class Caller:
 
     ``credential``: which one it is, as limits count and revocations find it; not a secret, and unique over all tenants.
     ``tokens_per_day``: the budget of this credential alone; None: that of the settings.
-    ``expires_s``: until when it counts (seconds since 1970).
+    ``expires_s``: until when it counts (seconds since 1970); ``life_s``: how long, from its issue on.
     """
 
     tenant: str
@@ -61,6 +61,7 @@ class Caller:
     credential: str = ""
     tokens_per_day: int | None = None
     expires_s: float = math.inf
+    life_s: float = math.inf
 
     def still(self, now: Caller | None) -> bool:
         """Whether a caller that was admitted as this one keeps all that it was admitted for; ``now``: as of now."""

@@ -68,6 +68,7 @@ class ViewerToken:
             name=self.subject[:64],
             credential=credential,
             expires_s=self.expires_s,
+            life_s=self.expires_s - self.issued_s,
             token=self,
             signer=signer,
         )

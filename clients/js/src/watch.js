@@ -10,7 +10,8 @@
  *    meanwhile was given before: `state` alone lacks it. A further loss moves the gap back to where the reader stands.
  * 4. A token function is called before the first connection, when its token is refused, and when the server announces
  *    that it expires. A token that is refused twice in a row ends the reading. A failure between two refusals ends the
- *    row: the token may have expired during it.
+ *    row: the token may have expired during it. A new token that expires hardly later than the one before is not
+ *    replaced before its connection has ended: there is a pause then.
  * 5. Nothing is read that the caller has not taken: between two updates the connection waits.
  * 6. When a response's head and first bytes are not there in time, a proxy holds server-sent events back: from then on all
  *    watches open their connections with ws.js, over a WebSocket where one can be opened.
@@ -25,6 +26,8 @@ import { SseDecoder } from "./sse.js";
 
 // Three heartbeats of the server: a connection that brings nothing for so long is lost.
 const IDLE_TIMEOUT_MS = 45_000;
+// By how much later a token must expire than the last one that was replaced, to be replaced as well.
+const LEAST_GAIN_S = 6;
 // A front-end sends the head and the first event at once.
 const FIRST_BYTES_MS = 8_000;
 // A timer takes a longer time for 1 ms.
@@ -48,6 +51,7 @@ class Watch {
   #base;
   #refold = null;
   #refusals = 0;
+  #replacedExpiry = -Infinity;
 
   constructor(stream, options = {}) {
     this.url = eventsUrl(stream, options);
@@ -213,7 +217,7 @@ class Watch {
     } else {
       yield { kind: "notice", name: type, data: value };
       if (type === "hub.bye") this.#bye(value);
-      if (type === "hub.expiring" && this.#credential.isRenewable) this.#replaceWithNewToken(connection);
+      if (type === "hub.expiring" && this.#credential.isRenewable) this.#replaceWithNewToken(connection, value.expires_at);
     }
   }
 
@@ -275,10 +279,12 @@ class Watch {
     return { kind: "connection", ...connection };
   }
 
-  /** Connect with a new token while the old one is still valid. */
-  #replaceWithNewToken(connection) {
+  /** Connect with a new token while the old one is still valid (rule 4). */
+  #replaceWithNewToken(connection, expiry) {
+    if (expiry < this.#replacedExpiry + LEAST_GAIN_S) return;
     const replace = (isNew) => {
       if (!isNew) return;
+      this.#replacedExpiry = expiry;
       connection.isReplaced = true;
       connection.aborter.abort();
     };

@@ -55,6 +55,11 @@ def test_a_token_allows_its_grants_and_nothing_else() -> None:
     assert not caller.may({Action.WATCH}, stream_id=None)
 
 
+def test_a_tokens_life_begins_with_its_issue() -> None:
+    caller = read(iat=NOW_S - 100, exp=NOW_S + 20).caller("token:web:t-1")
+    assert (caller.expires_s, caller.life_s) == (NOW_S + 20, 120)
+
+
 @given(grants=st.lists(GRANTS, min_size=1, max_size=MAX_GRANTS))
 def test_what_is_minted_is_read_back(grants: list[StreamGrant]) -> None:
     token = ViewerToken("web", tuple(grants), NOW_S, NOW_S + 60, "t-1", "user-7")

@@ -35,6 +35,13 @@ const page = {
   clear: () => { texts.length = 0; },
   note: (text) => { notes.push(text); },
 };
+const expiring = [];
+globalThis.EventSource = class extends EventSource {
+  constructor(url) {
+    super(url);
+    this.addEventListener("hub.expiring", () => expiring.push(url));
+  }
+};
 """
 FOREIGN = "(url) => fetch(url, { mode: 'no-cors', credentials: 'include' }).then(() => {})"
 OPEN_FOR_A_WHILE = """async (url) => {
@@ -158,6 +165,30 @@ async def test_the_documented_page_starts_over_after_a_loss_and_ends_when_its_ba
         await page.evaluate("follow('gen_1', page)")
         await page.wait_for_function("notes.length === 1")
         assert await page.evaluate("notes") == ["not available: HTTP 404"]
+
+
+async def test_the_documented_page_does_not_replace_a_token_that_is_hardly_newer_than_the_last(
+    services: Services, world: MemoryWorld, tabs: Tabs
+) -> None:
+    world.add("gen_1", tenant="web")
+    tokens = []
+    async with served(keyed(services), services) as client:
+        page = (await tabs.open("about:blank")).page
+        origin = str(client.base_url).rstrip("/")
+        await page.route(f"{origin}/", lambda route: route.fulfill(body="<body>", content_type="text/html"))
+
+        async def answer(route: Route) -> None:
+            now_s = time.time()
+            tokens.append(kit.own_token(now_s - 100, exp=now_s + 20))
+            await route.fulfill(json={"events_url": f"{EVENTS}?token={tokens[-1]}"})
+
+        await page.route(f"{origin}/my/token/*", answer)
+        await page.goto(f"{origin}/")
+        await follow(page)
+        await page.wait_for_function("expiring.length === 2")
+        world.append("gen_1", ev.Finish())
+        await page.wait_for_function("texts.length === 1")
+    assert len(tokens) == 2
 
 
 async def until_expired(client: httpx2.AsyncClient, token: str) -> None:
