@@ -94,4 +94,16 @@ window.inventory = () => {
   };
 };
 
+/** The letters that a node shows, without blanks, from left to right. */
+window.lettersOf = (selector) => {
+  const node = document.querySelector(selector).firstChild;
+  const range = document.createRange();
+  const letters = [...node.data].map((letter, at) => {
+    range.setStart(node, at);
+    range.setEnd(node, at + 1);
+    return [range.getBoundingClientRect().left, letter];
+  });
+  return letters.sort(([left], [right]) => left - right).map(([, letter]) => letter).join("").replaceAll(" ", "");
+};
+
 document.documentElement.dataset.ready = "yes";

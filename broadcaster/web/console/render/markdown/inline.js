@@ -48,7 +48,7 @@ class LinkView {
     this.href = safeUrl(decoded(href));
     this.node = element(this.href === null ? "span" : "a");
     if (this.href !== null) setTarget(this.node, this.href);
-    this.label = element("span");
+    this.label = element("span", { class: "link-label" });
     this.target = element("span", { class: "link-target" });
     this.node.append(this.label, this.target);
     this.children = new Children(this.label, inlineView);
@@ -66,11 +66,8 @@ class ImageView {
   constructor({ href, text }) {
     const url = safeUrl(decoded(href));
     const label = decoded(text) || "image";
-    this.node = element(url === null ? "span" : "a", { class: "image", text: label });
-    if (url === null) return;
-    setTarget(this.node, url);
-    const target = targetOf(url, label);
-    if (target !== "") this.node.append(element("span", { class: "link-target", text: ` (${target})` }));
+    this.node = url === null ? element("span", { text: label }) : linkTo(url, label);
+    this.node.classList.add("image");
   }
 }
 
@@ -89,7 +86,7 @@ function setTarget(link, href) {
 
 /** A link as the blocks and parts beside the text show it. */
 export function linkTo(href, label) {
-  const link = element("a", { text: label });
+  const link = element("a", {}, element("span", { class: "link-label", text: label }));
   setTarget(link, href);
   const target = targetOf(href, label);
   if (target !== "") link.append(element("span", { class: "link-target", text: ` (${target})` }));
