@@ -96,6 +96,26 @@ async def test_an_edit_stops_the_answer_that_it_cuts_off_though_another_conversa
     assert world.streams[running].meta.stop is not None
 
 
+async def test_a_send_that_fails_is_shown_and_not_repeated(tabs: Tabs, url: str) -> None:
+    tab = await tabs.open(url)
+    sends: list[str] = []
+
+    async def fail(route: Route) -> None:
+        if route.request.method == "POST":
+            sends.append(route.request.url)
+            await route.fulfill(status=503, body="away")
+        else:
+            await route.continue_()
+
+    await tab.page.route("**/v1/generations", fail)
+    for count in (1, 2):
+        await tab.send("first")
+        await expect(tab.page.locator("#fault")).to_contain_text("HTTP 503")
+        assert len(sends) == count
+        await tab.page.get_by_role("link", name="New conversation").click()
+        await expect(tab.page.locator("#fault")).to_be_hidden()
+
+
 async def test_what_is_written_during_a_send_stays(tabs: Tabs, url: str, worker: Worker) -> None:
     tab = await tabs.open(url)
     is_let = await hold_sends(tab)

@@ -33,8 +33,11 @@ export const revokeToken = (jti) => send("POST", "/v1/tokens/revoke", { jti });
 /** The names of the models that can be requested, the default first. */
 export const listModels = async () => (await send("GET", "/v1/models")).data.map(({ id }) => id);
 
-/** Delete a generation with its request and answer; one that is running is stopped. */
-export const deleteGeneration = (id) => send("DELETE", generationPath(id));
+/**
+ * Delete a generation with its request and answer; one that is running is stopped. A call that a reload cuts off has not
+ * failed: the page ends in the pause before the repetition, and the next page goes on.
+ */
+export const deleteGeneration = (id) => send("DELETE", generationPath(id), undefined, {}, { retries: 2 });
 
 /** What an operator reads: workers, queue, front-end, redis, dead-letters. */
 export const getAdmin = (path) => send("GET", `/v1/admin/${path}`);
@@ -49,12 +52,12 @@ export function getTimeline(id, after) {
 /** Whether a call failed because another key was entered, or the key was refused, while it was under way. */
 export const isSuperseded = ({ code }) => code === SUPERSEDED;
 
-async function send(method, path, body, given = {}) {
+// Without repetitions: what fails is shown, and the lists are polled.
+async function send(method, path, body, given = {}, { retries = 0 } = {}) {
   const own = keyHeaders();
   const headers = { ...own, ...given };
   try {
-    // Without repetitions: what fails is shown, and the lists are polled.
-    const response = await call(method, path, { body, headers, retries: 0, fetch: fetchDated });
+    const response = await call(method, path, { body, headers, retries, fetch: fetchDated });
     // It may be another tenant's: nothing of it is shown or stored.
     if (own.authorization === keyHeaders().authorization || given.authorization !== undefined) return response;
     throw new BroadcasterError(SUPERSEDED, "the key has changed", { status: null, retry: true });

@@ -77,11 +77,12 @@ export class Credential {
 
 /**
  * One idempotent call; the document that it returns (null for 204). A call without a response, or with a retryable
- * failure, is repeated (RETRIES times; one that `writes` to a feed for as long as it has time), and one that a token was
+ * failure, is repeated (`retries` times; one that `writes` to a feed for as long as it has time), and one that a token was
  * refused for, with a new one. All within 30 s: a pause that outlasts them is not begun.
  */
 export async function call(method, path, options) {
-  const { body, headers, signal, fetch = globalThis.fetch, writes, credential = new Credential(options.token) } = options;
+  const { body, headers, signal, fetch = globalThis.fetch, writes, retries = RETRIES } = options;
+  const { credential = new Credential(options.token) } = options;
   const url = urlOf(path, options);
   const aborter = new AbortController();
   let reason;
@@ -109,7 +110,7 @@ export async function call(method, path, options) {
       if (result.status === 401 && refusals++ === 0 && credential.drop()) continue;
       const { retryAfterMs } = result;
       const delayMs = Math.max(retryAfterMs, FIRST_DELAY_MS * (0.5 + Math.random() / 2) * Math.min(2 ** failures, MOST_DELAYS));
-      const isLast = !writes && (failures >= RETRIES || retryAfterMs > LONGEST_DELAY_MS);
+      const isLast = !writes && (failures >= retries || retryAfterMs > LONGEST_DELAY_MS);
       if (isLast || !result.retry || Date.now() + delayMs >= endsAt) throw result;
       await sleep(delayMs, aborter.signal);
     }
