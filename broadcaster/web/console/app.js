@@ -161,7 +161,10 @@ function select() {
   const wasGuest = isGuest();
   enterAsGuest(token);
   document.body.classList.toggle("is-guest", isGuest());
-  if (wasGuest && !isGuest()) poll();
+  if (wasGuest && !isGuest()) {
+    load();
+    chat.resumeDeletions();
+  }
   report(null);
   const holder = id === null || isGuest() ? null : chat.store.holder(id);
   if (id === null) chat.openNew();
@@ -258,10 +261,15 @@ function enter({ tenant }) {
   report(null);
   chat.thread.unlock();
   if (chat.last !== null) refreshState(chat.last, { whole: chat.conversation === null });
+  load();
+  chat.composer.focus();
+}
+
+/** Read what the caller may see. */
+function load() {
   poll();
   loadModels();
   operate.learnRights();
-  chat.composer.focus();
 }
 
 /** Without the list the menu has the default model alone. */
@@ -375,7 +383,5 @@ setInterval(() => {
 
 select();
 draw();
-poll();
-loadModels();
-operate.learnRights();
+load();
 chat.resumeDeletions();
