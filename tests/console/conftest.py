@@ -67,6 +67,24 @@ async def open_held_back(tabs: Tabs, url: str, requests: str) -> tuple[Tab, asyn
     return tab, is_let
 
 
+async def delete_held_back(tab: Tab, title: str, generation: str = "*") -> None:
+    """Delete this conversation; the first call that deletes such a generation is held back for good."""
+    is_held = asyncio.Event()
+
+    async def hold_once(route: Route) -> None:
+        if route.request.method == "DELETE" and not is_held.is_set():
+            is_held.set()
+        else:
+            await route.continue_()
+
+    await tab.page.route(f"**/v1/generations/{generation}", hold_once)
+    await tab.page.get_by_role("button", name=f"Actions for {title}").click()
+    await tab.part("row-delete").click()
+    await tab.part("delete-confirm").click()
+    async with asyncio.timeout(DEADLINE_S):
+        await is_held.wait()
+
+
 @pytest.fixture
 def world() -> MemoryWorld:
     world = MemoryWorld()

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Route, expect
 
 from broadcaster.core import events as ev
-from tests.console.conftest import DEADLINE_S, Worker, open_held_back
+from tests.console.conftest import DEADLINE_S, Worker, delete_held_back, open_held_back
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tab, Tabs
 
@@ -159,20 +159,7 @@ async def test_a_deletion_goes_on_after_a_reload(tabs: Tabs, url: str, worker: W
     await converse(tab, worker, "first", "one")
     await converse(tab, worker, "second", "two")
     _, last = world.streams
-    is_held = asyncio.Event()
-
-    async def hold_once(route: Route) -> None:
-        if route.request.method == "DELETE" and not is_held.is_set():
-            is_held.set()
-        else:
-            await route.continue_()
-
-    await tab.page.route(f"**/v1/generations/{last}", hold_once)
-    await tab.page.get_by_role("button", name="Actions for first").click()
-    await tab.part("row-delete").click()
-    await tab.part("delete-confirm").click()
-    async with asyncio.timeout(DEADLINE_S):
-        await is_held.wait()
+    await delete_held_back(tab, "first", last)
     assert list(world.streams) == [last]
     await tab.page.reload()
     await expect(tab.part("conversations").get_by_role("link")).to_have_count(0)

@@ -9,10 +9,10 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
 
 from broadcaster.web.services import Services
-from tests.console.conftest import DEADLINE_S, Worker
+from tests.console.conftest import DEADLINE_S, Worker, delete_held_back
 from tests.console.test_chat import converse
 from tests.support.access import token_kit as kit
 from tests.support.memory.memory_world import MemoryWorld
@@ -70,20 +70,7 @@ async def test_a_deletion_goes_on_after_a_tab_that_was_loaded_on_a_shared_link_g
 ) -> None:
     tab = await open_with_key(tabs, keyed_url)
     await converse(tab, worker, "first", "one")
-    is_held = asyncio.Event()
-
-    async def hold_once(route: Route) -> None:
-        if route.request.method == "DELETE" and not is_held.is_set():
-            is_held.set()
-        else:
-            await route.continue_()
-
-    await tab.page.route("**/v1/generations/*", hold_once)
-    await tab.page.get_by_role("button", name="Actions for first").click()
-    await tab.part("row-delete").click()
-    await tab.part("delete-confirm").click()
-    async with asyncio.timeout(DEADLINE_S):
-        await is_held.wait()
+    await delete_held_back(tab, "first")
     await open_guest(tab, keyed_url, world)
     await tab.page.go_back()
     async with asyncio.timeout(DEADLINE_S):

@@ -146,7 +146,7 @@ class ToolRunner:
         return (None, asyncio.CancelledError()) if work.task.cancelled() else work.task.result()
 
     async def _let_go(self, work: _Work, tool: Tool, context: ToolContext) -> None:
-        """Rule 3. The task of a thread ends at once, and the thread goes on."""
+        """Rule 3. The task that waits for a thread ends at once; the function in the thread runs on."""
         work.task.cancel()
         await asyncio.wait({work.task}, timeout=LET_GO_S)
         if work.running:

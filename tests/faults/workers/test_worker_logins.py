@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.faults.workers.worker_moments import answer, attempts, logged, torn_then_whole
 from tests.faults.world import open_world
-from tests.support.log.refusable_user import RefusableUser
+from tests.support.log.refusable_user import RefusableUser, server_with_user
 from tests.support.log.valkey import start_valkey
 
 pytestmark = pytest.mark.second_engine
@@ -57,9 +56,7 @@ async def test_a_worker_keeps_its_answers_while_redis_refuses_its_password(tmp_p
 
 @pytest.fixture(params=[0, None], ids=["tcp", "unix"])
 def refused(request: pytest.FixtureRequest) -> Iterator[RefusableUser]:
-    """The path of a socket must be short."""
-    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder), port=request.param) as running:
-        found = RefusableUser(running.url)
+    with server_with_user(request.param) as found:
         found.refuse()
         yield found
 

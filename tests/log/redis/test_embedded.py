@@ -95,7 +95,7 @@ async def test_the_embedded_server_dies_with_a_parent_that_is_killed(tmp_path: P
 
 @asynccontextmanager
 async def slow_to_end(data_dir: Path) -> AsyncIterator[EmbeddedServer]:
-    """The server of an `up` that was killed: it has been told to end, and gets no processor."""
+    """The server of an `up` that was killed. It has received SIGTERM, and is stopped, so that it cannot end yet."""
     server = EmbeddedServer(data_dir, binary=server_binary())
     await server.start()
     pid = server.pid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from redis import exceptions as rex
 from broadcaster.errors import SetupError
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.redis.topology.nodes import LOGIN_REFUSED, Command, Node, NodeLimits, NotSent
-from tests.support.log.refusable_user import RefusableUser
-from tests.support.log.valkey import start_valkey
+from tests.support.log.refusable_user import RefusableUser, server_with_user
 
 LIMITS = NodeLimits(timeout_s=20.0, connect_timeout_s=20.0, max_connections=1)
 ECHO = Command(("ECHO", "v"))
@@ -22,9 +20,7 @@ ECHO = Command(("ECHO", "v"))
 
 @pytest.fixture(params=[0, None], ids=["tcp", "unix"])
 def user(request: pytest.FixtureRequest) -> Iterator[RefusableUser]:
-    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder), port=request.param) as running:
-        found = RefusableUser(running.url)
-        found.admit()
+    with server_with_user(request.param) as found:
         yield found
 
 

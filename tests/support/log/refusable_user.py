@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from redis import Redis
+
+from tests.support.log.valkey import start_valkey
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,13 @@ class RefusableUser:
     def _execute(self, *command: str) -> None:
         with Redis.from_url(self.server_url, driver_info=None) as redis:
             redis.execute_command(*command)
+
+
+@contextmanager
+def server_with_user(port: int | None) -> Iterator[RefusableUser]:
+    """A server that admits such a user. ``port``: 0 is a free one, None a unix socket alone."""
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder, start_valkey(Path(folder), port=port) as running:
+        user = RefusableUser(running.url)
+        user.admit()
+        yield user
