@@ -5,12 +5,14 @@ Each fault is one of a list, caused in turn while three answers run under viewer
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from broadcaster.log.redis.scripts import SCRIPTS
 from tests.faults.figures import Figures
 from tests.faults.redis.redis_trouble import (
     REPAIR_S,
@@ -48,6 +50,28 @@ async def test_lost_pushes_and_lost_keys_are_repaired_or_reported(
                 await evicted(world, answers, key, figures)
                 await judge(world, figures, answers)
             await trimmed(world, figures)
+
+
+async def test_viewers_begin_again_when_the_attempt_that_began_the_log_is_lost(
+    tmp_path: Path, server: ValkeyServer, figures: Figures
+) -> None:
+    """Redis breaks between the request and its claim, so the log begins with an `attempt`; then the log is lost."""
+    async with open_redis_relay(server.url) as relay, open_system(tmp_path, relay) as world:
+        relay.hold_at(SCRIPTS["claim"].sha.encode())
+        async with asyncio.TaskGroup() as group:
+            beginning = group.create_task(begin(world, 1))
+            await relay.held.wait()
+            await world.connection.redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            relay.resume()
+        answers = beginning.result()
+        assert answers[0].begins_with_attempt
+        await world.connection.redis.delete(world.connection.keys.log(answers[0].stream))
+        await send_more(answers)
+        await repaired(answers)
+        assert len(gaps(answers)) > 0
+        assert gaps(answers, is_log_lost=True) == []
+        assert answers[0].talk.starts == 1
+        await judge(world, figures, answers)
 
 
 async def subscribers_killed(world: FaultWorld, relay: RedisRelay, answers: list[Answer], figures: Figures) -> None:
@@ -128,7 +152,7 @@ async def evicted(world: FaultWorld, answers: list[Answer], key: str, figures: F
     await until_so(are_there, REPAIR_S)
     figures.add(f"all there again after an evicted {key}", time.monotonic() - began, "s")
     assert [each.talk.starts for each in answers] == [1] * 3
-    assert gaps(answers) == []
+    assert gaps(answers, is_log_lost=key == "log") == []
     tenants = {await world.connection.redis.hget(names.meta(each.stream), "tenant") for each in answers}
     assert tenants == {b"local"}
 
