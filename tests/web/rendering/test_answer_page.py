@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,8 +15,12 @@ from playwright.async_api import Page, Request, Route, expect
 from broadcaster.web.routes.console import POLICY
 from tests.support.servers.browser import open_tabs
 
-# Trusted Types refuse every text that would become markup or a script, in the libraries, too.
-STRICT = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
+# Trusted Types refuse every text that would become markup or a script, in the libraries, too. The one policy knows one
+# address, that of the worker that finds the colours of code.
+STRICT = f"{POLICY}; require-trusted-types-for 'script'; trusted-types code-ranges"
+COLOURED_TEXTS = (
+    "() => [...CSS.highlights.values()].flatMap((each) => [...each]).map((each) => each.startContainer.data)"
+)
 SCRIPT = (Path(__file__).parent / "page.js").read_text()
 STYLES = "".join(
     f'<link rel="stylesheet" href="/console/{name}">' for name in ("base.css", "render/answer.css", "render/parts.css")
@@ -224,7 +229,9 @@ async def test_an_answer_grows_without_touching_what_is_finished(live_client: ht
         assert written["finished"] > 150
         await expect(page.locator(".text math").first).to_be_visible()
         await expect(page.locator(".text table tbody tr")).to_have_count(44)
-        assert await page.evaluate("[...CSS.highlights.keys()].sort().join()") >= "code-comment,code-keyword"
+        async with asyncio.timeout(10):
+            while await page.evaluate("[...CSS.highlights.keys()].sort().join()") < "code-comment,code-keyword":
+                await asyncio.sleep(0.02)
 
         code = page.get_by_test_id("code").first
         await expect(code).to_contain_text("Python")
@@ -238,6 +245,20 @@ async def test_an_answer_grows_without_touching_what_is_finished(live_client: ht
         # An open end is shown as it will be read; nothing of its markup is seen.
         await page.evaluate("(part) => show({ parts: [part] }, { revision: 1 })", open_part)
         await expect(page.get_by_test_id("answer").locator("strong")).to_have_text("bol")
+
+
+async def test_code_whose_patterns_take_long_has_no_colours_and_holds_nothing_up(
+    live_client: httpx2.AsyncClient,
+) -> None:
+    hostile = ["int x = 1; " + "a" * 50_000, "$" * 50_000, "<<A\n" + ("x" * 160 + "\n") * 300]
+    blocks = [f"```{lang}\n{text}\n```" for lang, text in zip(("csharp", "java", "ruby"), hostile, strict=True)]
+    async with page_of(live_client) as (page, _):
+        text = "\n\n".join([*blocks, "```python\ndef flow(): pass\n```"])
+        await page.evaluate("(text) => showText(text, { isOver: true })", text)
+        async with asyncio.timeout(30):
+            while not (coloured := await page.evaluate(COLOURED_TEXTS)):
+                await asyncio.sleep(0.02)
+        assert set(coloured) == {"def flow(): pass"}
 
 
 async def test_a_new_attempt_dims_the_old_text_until_it_has_text_of_its_own(live_client: httpx2.AsyncClient) -> None:

@@ -2,13 +2,12 @@
  * The colours of code: highlight.js finds the ranges, and the browser paints them (CSS Custom Highlight API). The nodes of
  * the code are not touched; a browser without that API shows the code in one colour.
  *
- * It is loaded with the first block whose language it knows.
+ * highlight.js is loaded with the first block whose language it knows.
  */
 
+import { rangeFinder } from "./range_finder.js";
+
 const MAX_CHARS = 60_000;
-// Patterns of highlight.js take time that grows with the square of the length of a line, and of a text without other signs.
-const RUNS = [/[^\n]+/g, /[\w\s.-]+/g];
-const MAX_COST = 10_000_000;
 // An open block is coloured again at most every so often, and longer ones more rarely.
 const OPEN_MS = 200;
 
@@ -48,36 +47,6 @@ const NAMES = new Map(
 );
 // The aliases that have a name of their own.
 const SHOWN = new Map(Object.entries({ html: "HTML", svg: "SVG", tsx: "TSX", jsx: "JSX", toml: "TOML" }));
-// The scopes that have a colour in answer.css; the part behind the dot may add another.
-const SCOPES = {
-  keyword: "keyword",
-  built_in: "type",
-  type: "type",
-  literal: "literal",
-  number: "literal",
-  string: "string",
-  regexp: "string",
-  symbol: "literal",
-  comment: "comment",
-  doctag: "comment",
-  quote: "comment",
-  meta: "meta",
-  title: "title",
-  section: "title",
-  name: "title",
-  attr: "attribute",
-  attribute: "attribute",
-  variable: "attribute",
-  property: "attribute",
-  params: null,
-  tag: null,
-  selector: "title",
-  addition: "addition",
-  deletion: "deletion",
-};
-
-let highlighter = null;
-
 /** The language's name for people; an unknown one is shown as it was written. */
 export function languageName(language) {
   const alias = language.toLowerCase();
@@ -86,91 +55,19 @@ export function languageName(language) {
 
 export const languageOf = (language) => NAMES.get(language.toLowerCase()) ?? null;
 
-/** Notes the scopes instead of building HTML, as ranges that do not overlap: [start, end, scope]. */
-class RangeEmitter {
-  constructor() {
-    this.ranges = [];
-    this.length = 0;
-    this.open = [];
-  }
-
-  addText(text) {
-    const scope = this.open.at(-1);
-    if (scope !== undefined) this.ranges.push([this.length, this.length + text.length, scope]);
-    this.length += text.length;
-  }
-
-  openNode(scope) {
-    this.open.push(scope);
-  }
-
-  closeNode() {
-    this.open.pop();
-  }
-
-  startScope(scope) {
-    this.openNode(scope);
-  }
-
-  endScope() {
-    this.closeNode();
-  }
-
-  __addSublanguage(emitter) {
-    for (const [from, to, scope] of emitter.ranges) this.ranges.push([from + this.length, to + this.length, scope]);
-    this.length += emitter.length;
-  }
-
-  finalize() {
-    return true;
-  }
-
-  toHTML() {
-    return "";
-  }
-}
-
-/** highlight.js, or null when the server does not give it: the next block tries once more. */
-async function load() {
-  highlighter ??= import("../../vendor/highlight/highlight.min.js");
-  try {
-    const { default: hljs } = await highlighter;
-    hljs.configure({ __emitter: RangeEmitter });
-    return hljs;
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    highlighter = null;
-    return null;
-  }
-}
-
-function isCostly(text) {
-  return RUNS.some((pattern) => {
-    let cost = 0;
-    for (const [run] of text.matchAll(pattern)) cost += run.length ** 2;
-    return cost > MAX_COST;
-  });
-}
-
-/** The ranges of a text: [start, end, colour]. A text that would take long has none. */
-export async function rangesOf(text, name) {
-  if (isCostly(text)) return [];
-  const hljs = await load();
-  if (hljs === null) return [];
-  const { _emitter } = hljs.highlight(text, { language: name, ignoreIllegals: true });
-  const coloured = _emitter.ranges.map(([from, to, scope]) => [from, to, SCOPES[scope.split(/[.-]/)[0]]]);
-  return coloured.filter(([from, to, colour]) => colour && from < to);
-}
-
 // Those that have ranges on the page.
 const painted = new Set();
 
 /** The colours of one text node. */
 export class Colours {
   #node;
+  #name = null;
+  #isOpen = false;
   #ranges = [];
   #drawn = "";
   #timer = null;
+  #isDrawing = false;
+  #isCostly = false;
 
   constructor(node) {
     this.#node = node;
@@ -178,19 +75,31 @@ export class Colours {
 
   /** Colour the text soon. */
   update(language, { isOpen }) {
-    const name = languageOf(language);
-    const text = this.#node.data;
-    if (name === null || typeof Highlight !== "function" || text.length > MAX_CHARS || text === this.#drawn) return;
-    if (this.#timer !== null && isOpen) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#draw(name), isOpen ? OPEN_MS + text.length / 20 : 0);
+    this.#name = languageOf(language);
+    this.#isOpen = isOpen;
+    this.#plan();
   }
 
-  async #draw(name) {
-    this.#timer = null;
+  #plan() {
     const text = this.#node.data;
-    const ranges = await rangesOf(text, name);
-    if (!this.#node.data.startsWith(text)) return;
+    if (this.#name === null || typeof Highlight !== "function" || text.length > MAX_CHARS) return;
+    if (text === this.#drawn || this.#isCostly || this.#isDrawing || (this.#timer !== null && this.#isOpen)) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#draw(), this.#isOpen ? OPEN_MS + text.length / 20 : 0);
+  }
+
+  async #draw() {
+    this.#timer = null;
+    this.#isDrawing = true;
+    const text = this.#node.data;
+    const ranges = await rangeFinder.find(text, this.#name);
+    this.#isDrawing = false;
+    this.#isCostly = ranges === null;
+    if (ranges !== null && this.#node.data.startsWith(text)) this.#paintAll(text, ranges);
+    this.#plan();
+  }
+
+  #paintAll(text, ranges) {
     this.#drawn = text;
     this.#clear();
     for (const [from, to, colour] of ranges) this.#paint(from, to, colour);
