@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -199,6 +199,11 @@ class Stretches:
     def keep_through(self, seq: int) -> None:
         """Forget what holds entries after this one."""
         for first in [first for first, stretch in self._by_first.items() if stretch.last_seq > seq]:
+            self._drop(first)
+
+    def keep_only(self, stretches: Collection[Stretch]) -> None:
+        """Forget all others."""
+        for first in [first for first, stretch in self._by_first.items() if stretch not in stretches]:
             self._drop(first)
 
     def _drop(self, first_seq: int) -> None:

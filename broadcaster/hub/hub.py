@@ -345,8 +345,9 @@ class Hub:
         rooms = [tenancy.room for tenancy in self._tenancies.values()]
         for room in rooms if self._ledger.bytes > goal else ():
             room.shed()
+        share = max(0, goal - self._unsent.bytes) // max(1, len(rooms))  # of what transcripts and transports leave
         for room in rooms:
-            while self._ledger.bytes > goal and room.ledger.bytes > goal // len(rooms) and room.drop_oldest():
+            while self._ledger.bytes > goal and room.ledger.bytes > share and room.drop_oldest():
                 pass
 
     def _rooms(self) -> list[Room]:

@@ -18,7 +18,8 @@ Rules
    its frames cannot be made here any more: it continues there, too, where it stands. If its dialect cannot resume there
    (``void_by``), it is ended.
 8. A viewer that knows only an event's number begins at the checkpoint before it, and leaves out what it has seen.
-9. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` releases what can be made again.
+9. Stretches, snapshots and checkpoints are counted in the hub's ledger. ``shed`` releases what can be made again, but
+   no stretch that viewers were woken for and have not read: they would wait for it once more, and so for ever.
 10. Where the dialect cannot express a gap that the head meets, the head begins anew behind it, for viewers that have
     nothing yet. Those that have a part from before it are ended. If the dialect has no such beginning, all are ended.
 """
@@ -223,7 +224,7 @@ class Replay:
 
     def shed(self) -> None:
         """Release what can be made again."""
-        self._stretches.keep_through(0)
+        self._stretches.keep_only(self._waiting.unread)
         self._forget_snapshot()
         if not self.users:
             self._checkpoints.clear()
@@ -381,7 +382,7 @@ class Replay:
         """Keep it, and wake the viewers that wait for it."""
         self._stretches.add(stretch)
         self._room.note_growth()
-        self._waiting.wake_within(stretch.first_seq, stretch.last_seq)
+        self._waiting.wake_for(stretch)
         return stretch
 
     def _forget_snapshot(self, made: Snapshot | None = None) -> None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
 from broadcaster.hub.flusher import Turns
+from broadcaster.hub.frames import Stretch
 from broadcaster.hub.pages import PageReader
 from broadcaster.hub.stop_reasons import StopReason
 
 
 class WaitingViewers:
-    """``at``: those that need what follows a seq, by that seq. ``late``: those that need the head at the end."""
+    """``at``: those that need what follows a seq, by that seq. ``late``: those that need the head at the end.
 
-    __slots__ = ("_turns", "at", "late")
+    ``unread``: stretches whose viewers were woken and have not had their turn.
+    """
+
+    __slots__ = ("_turns", "at", "late", "unread")
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self.at: dict[int, dict[PageReader, None]] = {}
         self.late: dict[PageReader, None] = {}
+        self.unread: deque[Stretch] = deque()
 
     def __bool__(self) -> bool:
         return bool(self.at or self.late)
@@ -31,13 +38,18 @@ class WaitingViewers:
         for seq in seqs:
             self._wake(self.at.pop(seq))
 
-    def wake_within(self, first_seq: int, last_seq: int) -> None:
-        """What follows each seq from the one before ``first_seq`` to the one before ``last_seq`` is there."""
+    def wake_for(self, stretch: Stretch) -> None:
+        """What follows each seq from the one before the stretch to the one before its last is there."""
+        first_seq, last_seq = stretch.first_seq, stretch.last_seq
         if len(self.at) < last_seq - first_seq:
             seqs = [seq for seq in self.at if first_seq - 1 <= seq < last_seq]
         else:
             seqs = [seq for seq in range(first_seq - 1, last_seq) if seq in self.at]
         self.wake(seqs)
+        if seqs:
+            self.unread.append(stretch)
+            # Behind the turns of these viewers: some wake a task then, which reads before the turn after it.
+            self._turns.add(partial(self._turns.add, self._note_read))
 
     def wake_late(self) -> None:
         """The head is at the end."""
@@ -51,7 +63,8 @@ class WaitingViewers:
     def stop(self, reason: StopReason) -> None:
         """Nothing will come for any of them."""
         waiting = [*self.late, *(viewer for viewers in self.at.values() for viewer in viewers)]
-        self.clear()
+        self.at.clear()
+        self.late.clear()
         for viewer in waiting:
             viewer.stop(reason)
 
@@ -59,6 +72,11 @@ class WaitingViewers:
         """Forget all."""
         self.at.clear()
         self.late.clear()
+        self.unread.clear()
+
+    def _note_read(self) -> None:
+        if self.unread:
+            self.unread.popleft()
 
     def _wake(self, viewers: Iterable[PageReader]) -> None:
         for viewer in viewers:

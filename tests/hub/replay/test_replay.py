@@ -27,7 +27,7 @@ from tests.hub.conftest import LIMITS
 from tests.hub.replay.test_transcribed import read, read_on_socket, settle, witness_of
 from tests.hub.support import Reader, answer, text, texts, turns
 from tests.support.memory.tally_dialect import TallyDialect, TallyTranscript, sums_of
-from tests.support.socket_reader import open_socket_reader
+from tests.support.socket_reader import SocketReader, open_socket_reader
 
 ENTRIES = 5_000
 
@@ -267,6 +267,33 @@ async def test_when_memory_is_short_what_can_be_rebuilt_goes_first(tail):
     assert hub.statistics().bytes <= 2**20 + 2 * 6_000 * 160
     await settle(*readers)
     check_rest(readers, [1], tail.log["g"])
+    await hub.aclose()
+
+
+@pytest.mark.parametrize("has_socket", [False, True])
+async def test_a_viewer_that_resumes_at_rest_is_served_when_memory_is_short(tail, has_socket: bool) -> None:
+    hub = Hub(tail, tail, limits=dataclasses.replace(LIMITS, hub_bytes=2**20, room_bytes=2**20))
+    tail.append("g", *texts(5, 1, 6_000, size=100))
+    await resume(hub, TallyDialect(), [1])  # the transcript that it holds is beyond the bound
+    assert hub.statistics().bytes > 2**20
+    late = await (read_on_socket if has_socket else read)(hub, TallyDialect(), after="5-100")
+    await settle(late)
+    check_rest([late], [100], tail.log["g"])
+    await hub.aclose()
+    if isinstance(late, SocketReader):
+        late.close()
+
+
+async def test_rings_make_room_for_what_transcripts_hold(tail) -> None:
+    hub = Hub(tail, tail, limits=dataclasses.replace(LIMITS, hub_bytes=2**20))
+    for name in "abcd":
+        tail.append(name, *texts(5, 1, 900, size=46))  # a quarter of the bound would be 262 KB, and the ring has 220
+        viewer = await hub.join(name, cursor=Cursor(5, 1), timeout_s=5, dialect=TallyDialect())
+        assert isinstance(viewer, Viewer)
+        for _ in range(100):
+            viewer.pull(2**16)
+            await turns(1)
+    assert hub.statistics().bytes <= 2**20
     await hub.aclose()
 
 
