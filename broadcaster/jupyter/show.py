@@ -5,7 +5,8 @@ Rules
    kernel that sends more. The newest state is always drawn, also when the stream pauses, and at the end.
 2. Reading is the caller's iterator: it reconnects, and it ends with the stream. What it raises is drawn and raised.
 3. A cell that is interrupted ends the reading, and its output shows how far it came.
-4. After a gap that makes entries void (``rewound``, ``reset``) the text so far is dropped, as ``attempt`` drops it.
+4. A gap that makes entries void (``rewound``, ``reset``) takes what they said out of the output. ``attempt`` drops all
+   that came before it, and what was missing there is not missing any more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from importlib import import_module
 from typing import Any, Final
 
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.events import Attempt
 from broadcaster.core.fold import Fold, FoldState
 from broadcaster.errors import SetupError
 from broadcaster.jupyter.html import Drawing, drawn_html, drawn_text
@@ -71,6 +74,7 @@ class _Watched:
     def __init__(self) -> None:
         self._fold = Fold()
         self._is_whole = True
+        self._entries: list[EntryReceived] = []  # from the last attempt on
         self.note = ""
 
     @property
@@ -84,16 +88,26 @@ class _Watched:
     def take(self, event: StreamEvent) -> None:
         self.note = ""
         match event:
-            case EntryReceived(raw=raw):
+            case EntryReceived(event=entry, raw=raw):
+                if isinstance(entry, Attempt):
+                    self._entries, self._is_whole = [], True
+                self._entries.append(event)
                 self._fold.apply(raw)
-            case GapReceived(reason=reason) if reason in _VOIDING:
-                self._fold, self._is_whole = Fold(), True
+            case GapReceived(reason=reason, cursor=cursor) if reason in _VOIDING:
+                self._void_after(cursor)
             case GapReceived():
                 self._is_whole = False
             case Reconnecting(delay_s=delay_s):
                 self.note = f"reconnecting in {delay_s:.0f} s"
             case Notice(name=name, data={"reason": str(reason)}) if name == _STALLED:
                 self.note = f"no news from the writer ({reason})"
+
+    def _void_after(self, cursor: Cursor) -> None:
+        self._entries = [each for each in self._entries if each.cursor.seq <= cursor.seq]
+        self._is_whole = self._is_whole or cursor == START
+        self._fold = Fold()
+        for each in self._entries:
+            self._fold.apply(each.raw)
 
 
 class _Output:

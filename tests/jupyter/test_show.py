@@ -30,6 +30,22 @@ broadcaster = Broadcaster.from_url(os.environ["BROADCASTER_REDIS_URL"])
 """
 
 
+ENTRIES: Final = """
+import json
+from broadcaster.client.stream import EntryReceived, GapReceived
+from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.events import read_event
+def entry(epoch, seq, **event):
+    raw = json.dumps(event).encode()
+    return EntryReceived(Cursor(epoch, seq), read_event(raw), raw)
+def text(epoch, seq, delta):
+    return entry(epoch, seq, type="text-delta", id="t", delta=delta)
+async def events(*given):
+    for each in given:
+        yield each
+"""
+
+
 async def executed(notebook: Path, redis_url: str) -> list[dict[str, Any]]:
     """The cells of code after their execution: {text, html, updates, error}."""
     if not PACKAGES.is_dir():
@@ -97,6 +113,29 @@ async def test_a_stream_that_cannot_be_read_to_its_end_is_shown_as_far_as_it_cam
         (cell,) = await executed(notebook_of(tmp_path, broken), connection.url)
     assert cell["error"] == "ConnectionError: Redis is away"
     assert cell["text"].endswith("running · not read to its end: Redis is away")
+
+
+async def test_an_answer_that_replaced_another_one_is_shown_as_whole(connection: LogConnection, tmp_path: Path) -> None:
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(EXAMPLE.read_text("utf-8"))["cells"]}
+    twice = notebook_of(tmp_path, cells["open"], cells["answer"], cells["answer"])
+    first, second = [cell for cell in await executed(twice, connection.url) if cell["html"]]
+    assert first["text"] == "The sea is salty because of its rivers.\nfinished"
+    assert second["text"] == "The sea is salty because of its rivers.\nfinished · attempt 2"
+
+
+async def test_a_gap_takes_the_void_entries_alone_out_of_the_output(connection: LogConnection, tmp_path: Path) -> None:
+    started = "entry(7, 1, type='text-start', id='t'), text(7, 2, 'one '), text(7, 3, 'old ')"
+    rewound = f"events({started}, GapReceived('rewound', Cursor(7, 2), 3, 3), text(8, 3, 'two '), text(8, 4, 'three'))"
+    reset = f"events({started}, GapReceived('reset', START, 1, 3), entry(8, 1, type='text-start', id='t'))"
+    lost = "GapReceived('rewound', Cursor(7, 2), 3, 3)"
+    trimmed = f"events(GapReceived('trimmed', Cursor(0, 1), 1, 1), text(7, 2, 'a'), {lost})"
+    cells = [f"await show({each});" for each in (rewound, reset, trimmed)]
+    shown = await executed(notebook_of(tmp_path, OPEN + ENTRIES, *cells), connection.url)
+    assert [cell["text"] for cell in shown[1:]] == [
+        "one two three\nrunning",
+        "running",
+        "a\nrunning · some events are missing: they have expired",
+    ]
 
 
 async def test_something_else_than_events_is_refused_with_the_call_to_make() -> None:
