@@ -28,8 +28,8 @@ from typing import Final, Protocol, TypeVar
 from broadcaster.core.backoff import BackOff
 from broadcaster.core.batching import MAX_RESENDS
 from broadcaster.core.cursor import Cursor
-from broadcaster.core.events import Attempt, Error, encode_event
-from broadcaster.core.requests.publishing import encode_dropped
+from broadcaster.core.events import Attempt, encode_event
+from broadcaster.core.requests.publishing import TORN, encode_dropped
 from broadcaster.core.status import Status, status_after
 from broadcaster.errors import Busy, LogUnavailable, RateLimited, StreamFull, UnknownStream
 from broadcaster.log.feeds.feeds import KEY_KEPT_MS, AppendResult, FeedConfig
@@ -43,7 +43,6 @@ UNKNOWN_S: Final = KEY_KEPT_MS / 1000 - 60
 _BACK_OFF: Final = BackOff(0.05, 2.0)
 RENEWALS_PER_LEASE: Final = 3
 _RENEW_RETRY_S: Final = 1.0
-TORN: Final = Error(error_text="Redis lost a part of this stream", code="log_lost")
 
 _Reply = TypeVar("_Reply")
 _log = get_logger(__name__)

@@ -29,9 +29,8 @@ from typing import Any, Final, NoReturn, Self
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Abort, Error, Event, Finish, TerminalEvent
-from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, PUBLISHER_FAILED, as_mapping
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, PUBLISHER_FAILED, TORN, as_mapping
 from broadcaster.errors import BroadcasterError, Busy, LogUnavailable, StreamClosed, StreamFull
-from broadcaster.library.delivery import TORN
 from broadcaster.library.parts import Given, PartKind, Parts
 from broadcaster.library.writer import FeedWriter, WriterLimits, WriterStatistics
 from broadcaster.log.feeds.feeds import FeedConfig, Feeds

@@ -36,6 +36,7 @@ class Taker:
     def __init__(self) -> None:
         self.taken: list[Any] = []
         self.batches: list[int] = []
+        self.lost = 0  # how many events Redis has lost
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -45,7 +46,17 @@ class Taker:
         self.batches.append(len(body))
         await self.hold.wait()
         ids = [f"7-{len(self.taken) - len(body) + at}" for at in range(1, len(body) + 1)]
-        await exchange.answer(200, json.dumps({"ids": ids, "last_id": ids[-1], "last_seq": len(self.taken)}).encode())
+        await exchange.answer(200, json.dumps({"ids": ids, "last_id": ids[-1], "last_seq": self.last_seq}).encode())
+
+    @property
+    def last_seq(self) -> int:
+        return len(self.taken) - self.lost
+
+    async def state(self, exchange: Exchange) -> None:
+        """The route of a creation, and of a close."""
+        end = {"status": "finished", "last_seq": self.last_seq + 1}
+        changed = end if exchange.request.method == "POST" else {"last_seq": self.last_seq}
+        await exchange.answer(200, json.dumps(STATE | changed).encode())
 
 
 @pytest.fixture
@@ -59,6 +70,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SseServer]:
 @pytest.fixture
 def taker(server: SseServer) -> Taker:
     taker = server.routes["POST", f"{PATH}/events"] = Taker()
+    server.routes["PUT", PATH] = server.routes["POST", f"{PATH}/close"] = taker.state
     return taker
 
 
@@ -116,10 +128,52 @@ async def test_a_lease_is_renewed_for_as_long_as_stdin_is_open(server, taker):
     assert (await run(json.dumps(NOTE), "--lease", "9")).exit_code == 2
 
 
+TORN = {"type": "error", "code": "log_lost", "errorText": "Redis lost a part of this stream"}
+
+
+async def test_a_feed_that_lost_events_before_an_append_ends_with_an_error(server, taker):
+    process = await start(server, "-", "--close")
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(NOTE).encode() + b"\n")
+    await server.wait_for(lambda: taker.batches == [1])
+    taker.lost = 1
+    async with asyncio.timeout(DEADLINE_S):
+        _, err = await process.communicate(json.dumps(NOTE).encode())
+    assert process.returncode == 1
+    assert "log_lost: Redis lost a part of this stream: job; publish it again" in err.decode()
+    assert [each.body for each in server.requests if each.path == f"{PATH}/close"] == [TORN]
+
+
+async def test_a_feed_that_a_renewal_created_anew_ends_with_an_error(server, taker):
+    process = await start(server, "-", "--create", "--lease", "0.3", "--close")
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(NOTE).encode() + b"\n")
+    await server.wait_for(lambda: taker.batches == [1])
+    taker.lost = 1
+    await server.wait_for(lambda: server.requests[-1].path == f"{PATH}/close")
+    async with asyncio.timeout(DEADLINE_S):
+        _, err = await process.communicate(json.dumps(NOTE).encode())
+    assert (process.returncode, taker.batches) == (1, [1])
+    assert "log_lost" in err.decode()
+    assert [each.body for each in server.requests if each.path == f"{PATH}/close"] == [TORN]
+
+
+async def test_a_feed_that_lost_events_before_its_end_fails_the_command(server, taker):
+    process = await start(server, "-", "--close")
+    assert process.stdin is not None
+    process.stdin.write(json.dumps([NOTE, NOTE]).encode() + b"\n")
+    await server.wait_for(lambda: taker.batches == [2])
+    taker.lost = 1
+    async with asyncio.timeout(DEADLINE_S):
+        _, err = await process.communicate(b"")
+    assert process.returncode == 1
+    assert "log_lost" in err.decode()
+
+
 async def test_json_prints_every_answer_as_a_line(server, taker):
     result = await run(json.dumps(NOTE), "--create", "--close", "--json")
     lines = [json.loads(line) for line in result.stdout.strip().split("\n")]
-    assert [line.get("status") for line in lines] == ["finished", None, "finished"]
+    assert [line.get("status") for line in lines] == ["running", None, "finished"]
     assert lines[1] == {"ids": ["7-1"], "last_id": "7-1", "last_seq": 1}
     assert result.stderr == ""
 

@@ -6,6 +6,9 @@ stored once. One that is larger than the front-end takes in one body is sent in 
 
 With a lease the command renews it while stdin is open: viewers learn that a job was killed with its pipe, and a job
 that is only silent does not count as dead.
+
+The numbers of a feed only rise. A reply with a lower number than is due proves that Redis has lost entries, and a
+renewal may have created the feed anew. Then the feed ends with ``log_lost``, and so does the command.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from broadcaster.cli.terminal.formats import as_json, number
 from broadcaster.cli.terminal.stdin_lines import LineTooLong, StdinLine, StdinLines
 from broadcaster.client import Appended, AsyncClient, ClientError
 from broadcaster.core.requests.json_values import is_too_deep
-from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, UNWRITABLE
+from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND, TORN, UNWRITABLE
 from broadcaster.process.tasks import end_tasks
 
 STDIN: Final = "-"
@@ -112,6 +115,8 @@ class _Publisher:
         self._lease_s = lease_s
         self._count = 0
         self._last_id = ""
+        self._last_seq = 0
+        self._failure: CommandFailed | None = None
         self._has_replied = False
 
     async def create(self) -> None:
@@ -132,12 +137,15 @@ class _Publisher:
             await end_tasks(task)
         if not task.cancelled():
             task.result()
+        self._raise_failure()
 
     async def _renew(self, *, every_s: float) -> None:
-        while True:
+        while self._failure is None:
             await asyncio.sleep(every_s)
+            least_seq = self._last_seq
             try:
-                await self._client.create_stream(self._id, lease_s=self._lease_s)
+                state = await self._client.create_stream(self._id, lease_s=self._lease_s)
+                await self._check_loss(state.last_seq, least_seq)
             except ClientError as error:
                 if not error.retry:
                     self._screen.note(f"the lease is not renewed any more: {error.code}: {error.detail}")
@@ -160,6 +168,9 @@ class _Publisher:
 
     async def close(self) -> None:
         state = await self._repeated(lambda: self._client.close(self._id))
+        # A caller without the right to watch gets no number.
+        if 0 < state.last_seq <= self._last_seq:
+            raise self._loss()
         if self._as_json:
             self._screen.line(as_json(state))
         else:
@@ -189,8 +200,10 @@ class _Publisher:
 
     async def _append_once(self, sourced: Sequence[_SourceEvent]) -> None:
         """Append these in one append, or in halves if the front-end takes less in one body."""
+        self._raise_failure()
         key = str(uuid.uuid4())
         events = [event for event, _ in sourced]
+        least_seq = self._last_seq + len(events)
 
         async def send() -> Appended:
             return await self._client.append(self._id, events, idempotency_key=key)
@@ -207,10 +220,29 @@ class _Publisher:
                 text = f"unknown_stream: {self._id}: {error.detail}; create it with --create"
                 raise CommandFailed(text, ExitCode.FAILED) from error
             raise _placed(error, sourced) or error from error
+        await self._check_loss(taken.last_seq, least_seq)
+        self._raise_failure()
         self._count += len(taken.ids)
-        self._last_id = taken.last_id
+        self._last_id, self._last_seq = taken.last_id, taken.last_seq
         if self._as_json:
             self._screen.line(as_json(taken))
+
+    async def _check_loss(self, last_seq: int, least_seq: int) -> None:
+        """After a loss end the feed, so that no viewer takes the rest of it for the whole."""
+        if last_seq >= least_seq or self._failure is not None:
+            return
+        self._failure = self._loss()
+        try:
+            await self._client.close(self._id, TORN)
+        except ClientError as error:
+            self._screen.note(f"{self._id} cannot be closed: {error.code}: {error.detail}")
+
+    def _loss(self) -> CommandFailed:
+        return CommandFailed(f"{TORN.code}: {TORN.error_text}: {self._id}; publish it again", ExitCode.FAILED)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     async def _repeated(self, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
         """Repeat a call that may succeed later, for GIVE_UP_S; only if the front-end has responded before."""

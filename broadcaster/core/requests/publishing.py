@@ -36,6 +36,8 @@ MAX_EVENTS_PER_APPEND: Final = 1000
 # The code of the ``error`` event of a publisher that has failed.
 PUBLISHER_FAILED: Final = "publisher_failed"
 DROPPED_TYPE: Final = "data-dropped"
+# The end of a feed of which Redis has lost a part.
+TORN: Final = ev.Error(error_text="Redis lost a part of this stream", code="log_lost")
 
 UNWRITABLE: Final = f"NaN, Infinity, lone surrogates and more than {MAX_LEVELS} levels of nesting cannot be kept"
 
