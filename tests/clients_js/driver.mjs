@@ -28,10 +28,20 @@ function tokensOf(tokens) {
   };
 }
 
+class BrokenWebSocket {
+  constructor() {
+    throw new TypeError("no WebSocket can be created here");
+  }
+}
+
 const watched = new Map();
 
-/** Watch until the end, an update of the kind `until`, `most` or `abort_after` entries, or `abort_ms`: {updates, state, failure, tokens}. */
-async function follow({ name, url, until, most, abort_after: abortAfter, abort_ms: abortMs, tokens, token, ...options }) {
+/**
+ * Watch until the end, an update of the kind `until`, `most` or `abort_after` entries, or `abort_ms`: {updates, state, failure,
+ * tokens}. With `isWebSocketBroken` this process can create none from then on.
+ */
+async function follow({ name, url, until, most, abort_after: abortAfter, abort_ms: abortMs, tokens, token, isWebSocketBroken, ...options }) {
+  if (isWebSocketBroken) globalThis.WebSocket = BrokenWebSocket;
   const renewing = tokens === undefined ? { given: [], token } : tokensOf(tokens);
   const aborter = new AbortController();
   if (abortMs !== undefined) setTimeout(() => aborter.abort(), abortMs);

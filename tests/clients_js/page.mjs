@@ -19,8 +19,8 @@ function Answer({ stream, options }) {
 /** Show a stream; null shows none. */
 globalThis.show = (stream, token) => {
   root ??= createRoot(document.body.appendChild(document.createElement("main")));
-  // As an application writes it: a new function, and a new object, at each rendering.
-  root.render(createElement(Answer, { stream, options: { token: () => token } }));
+  // As an application writes it: a new function, and a new object, at each rendering; null before its user has logged in.
+  root.render(createElement(Answer, { stream, options: { token: token && (() => token) } }));
 };
 
 /** Follow a stream as React Native does, and count the characters that arrive. */

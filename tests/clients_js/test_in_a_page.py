@@ -69,6 +69,22 @@ async def test_the_hook_shows_the_answer_as_it_grows_and_another_stream_when_it_
         await front_end.until_watched("gen_2", viewers=0)
 
 
+async def test_the_hook_connects_when_its_token_becomes_a_function(server: SseServer) -> None:
+    async def for_users(exchange: Exchange) -> None:
+        if exchange.request.headers.get("authorization") == "Bearer a":
+            await server.serve()(exchange)
+        else:
+            await exchange.answer(401, b'{"code": "unauthorized"}')
+
+    server.plans += [for_users] * 2
+    async with page_of(server.url) as page:
+        shown = page.get_by_test_id("answer")
+        await page.evaluate("show('s', null)")
+        await expect(shown).to_have_attribute("data-connection", "closed")
+        await page.evaluate("show('s', 'a')")
+        await expect(shown).to_have_attribute("data-connection", "ended")
+
+
 async def test_a_hidden_page_reads_on_but_reconnects_only_when_it_is_seen(front_end: FrontEnd) -> None:
     front_end.world.add("gen_1")
     async with page_of(front_end.url) as page:

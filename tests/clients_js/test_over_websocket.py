@@ -30,6 +30,8 @@ from tests.support.servers.relay import Cut, Link, Relay, opened
 ID = "gen_1"
 # A connection that brings nothing for so long is of no use to these tests.
 IDLE_MS = 1500
+# React Native has a `URL` whose parts cannot be changed.
+NO_SETTER = "() => { throw new TypeError('protocol has only a getter') }"
 
 
 class Holding(Relay):
@@ -109,6 +111,22 @@ async def test_both_transports_give_the_same(front_end: FrontEnd, ws_driver: Dri
     assert results[0]["state"] == results[1]["state"]
     kinds = [[(update["kind"], update.get("name")) for update in result["updates"]] for result in results]
     assert kinds[0] == kinds[1]
+
+
+async def test_where_no_websocket_can_be_created_events_are_read_as_slowly_as_they_come(
+    front_end: FrontEnd, ws_driver: Driver
+) -> None:
+    begin(front_end.world)
+    async with behind(front_end) as relay:
+        following = asyncio.create_task(
+            follow(ws_driver, relay.url, idleTimeoutMs=IDLE_MS, isWebSocketBroken=True, abort_ms=20_000)
+        )
+        async with asyncio.timeout(20):
+            while relay.held < 2:
+                await asyncio.sleep(0.02)
+        relay.holds = False
+        result = await following
+    assert cursors(result) == [f"7-{seq}" for seq in range(1, 52)]
 
 
 async def test_a_websocket_that_breaks_is_resumed_after_its_last_entry(front_end: FrontEnd, ws_driver: Driver) -> None:
@@ -279,6 +297,7 @@ async def test_a_page_behind_a_network_that_holds_events_back_reads_over_a_webso
         # A document of the server's own: a browser keeps one that a test makes up from sockets of this machine.
         page = (await tabs.open(f"{relay.url}/healthz")).page
         await page.add_script_tag(content=script)
+        await page.evaluate(f"Object.defineProperty(URL.prototype, 'protocol', {{ set: {NO_SETTER} }})")
         following = asyncio.create_task(page.evaluate(f"follow('{ID}', {{ idleTimeoutMs: {IDLE_MS} }})"))
         async with asyncio.timeout(20):
             while not relay.handshakes:

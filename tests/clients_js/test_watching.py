@@ -163,6 +163,7 @@ async def test_a_refusal_ends_the_reading_with_its_code(
     server.plans.extend([server.serve(stop_after=1), refusal(number, code)])
     result = await follow(driver, server)
     assert (result["failure"]["code"], result["failure"]["status"]) == (code, number)
+    assert result["failure"]["cursor"] == cursors(server.entries)[0]
     assert result["failure"]["message"] == f"{code}: it is {code}"
     assert result["connection"] == "closed"
     assert entries_of(result) == cursors(server.entries[:1])
@@ -371,10 +372,19 @@ async def test_no_id_leads_out_of_the_path_of_streams(driver: Driver, server: Ss
 
 
 async def test_an_id_and_an_events_url_lead_to_the_same_stream(driver: Driver, server: SseServer) -> None:
-    for stream, mounted in (("s", ""), ("/v1/streams/s/events", "/llm")):
-        result = await driver.request("follow", url=stream, server=server.url + mounted)
+    for stream in ("s", "/v1/streams/s/events", f"{server.url}/v1/streams/s/events"):
+        result = await driver.request("follow", url=stream, server=server.url)
         assert result["state"]["text"] == TEXT
     assert {request.path for request in server.requests} == {"/v1/streams/s/events"}
+
+
+@pytest.mark.parametrize("stream", ["s", "/llm/v1/streams/s/events", "/v1/streams/s/events"])
+async def test_the_path_of_a_server_is_kept_also_where_a_proxy_takes_it_away(
+    driver: Driver, server: SseServer, stream: str
+) -> None:
+    result = await driver.request("follow", url=stream, server=f"{server.url}/llm")
+    assert result["state"]["text"] == TEXT
+    assert [request.path for request in server.requests] == ["/llm/v1/streams/s/events"]
 
 
 @pytest.mark.parametrize(("options", "seq"), [({}, 4), ({"after": f"{EPOCH}-5"}, 5)], ids=["alone", "and an option"])

@@ -14,9 +14,10 @@ export function useStream(stream, options = {}) {
     latest.current = options;
   });
   const { server, after } = options;
-  const token = typeof options.token === "function" ? () => latest.current.token() : options.token;
-  const key = typeof options.token === "function" ? null : options.token;
-  const store = useMemo(() => createStore(stream, { ...options, token }), [stream, server, after, key]);
+  const isFunction = typeof options.token === "function";
+  const token = isFunction ? () => latest.current.token() : options.token;
+  const key = isFunction ? null : token;
+  const store = useMemo(() => createStore(stream, { ...options, token }), [stream, server, after, isFunction, key]);
   const subscribe = useCallback((listener) => store.subscribe(listener), [store]);
   return useSyncExternalStore(subscribe, store.read, store.read);
 }

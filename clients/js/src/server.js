@@ -19,8 +19,11 @@ export const urlOf = (path, { server = "" } = {}) => checked(server.replace(/\/+
 /** The URL of a stream's events; a stream is named by its id, or by an `events_url` that a server gave. */
 export function eventsUrl(stream, options) {
   if (!stream.includes("/")) return urlOf(`${streamPath(stream)}/events`, options);
-  // What a server gives begins with the path at which it is mounted.
-  return checked(stream.startsWith("/") ? urlOf("", options).replace(/^(\w+:\/\/[^/]+)?.*/, "$1") + stream : stream);
+  if (!stream.startsWith("/")) return checked(stream);
+  // What a server gives begins with the path at which it is mounted, unless a proxy takes that path away.
+  const server = urlOf("", options);
+  const [, host = "", path] = /^(\w+:\/\/[^/]+)?(.*)/.exec(server);
+  return checked((stream.startsWith(`${path}/`) ? host : server) + stream);
 }
 
 export const streamPath = (id) => `/v1/streams/${segment(id)}`;

@@ -192,7 +192,7 @@ class Watch {
       connection.isReplaced = true;
       return null;
     }
-    if (!isBusy(error.status)) throw error;
+    if (!isBusy(error.status)) throw Object.assign(error, { cursor: this.cursor });
     this.#pace.retryAfterMs = error.retryAfterMs;
     throw new Lost(error.message, { cause: error });
   }

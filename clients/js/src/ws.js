@@ -58,11 +58,15 @@ async function openWebSocket(url, request, { isAuto, fetch, timeoutMs }) {
   };
   const timer = isAuto ? setTimeout(late, timeoutMs) : undefined;
   if (request.signal.aborted) abort();
-  const opened = await connected(address, aborter.signal);
+  const opened = await connected(address.replace(/^http/i, "ws"), aborter.signal).catch((error) => {
+    if (!isAuto) throw error;
+    late(); // none can be created here
+    return null;
+  });
   clearTimeout(timer);
   if (opened !== null) return opened;
   if (isAuto && isCut()) return fetch(url, request);
-  const refusal = await fetch(address.href.replace(/^ws/, "http"), request);
+  const refusal = await fetch(address, request);
   if (refusal.status === NO_HANDSHAKE) noteCut();
   else if (refusal.status !== UNKNOWN || !isAuto) return refusal;
   if (isAuto) return fetch(url, request);
@@ -77,17 +81,23 @@ function faultOf(url, { authorization = "" }, transport) {
   return EVENTS.test(url) ? null : `for a WebSocket the URL must end with /events, and is ${url}`;
 }
 
+/** The address of the handshake, as `http`. Made from text: the `URL` of React Native cannot be changed. */
 function addressOf(url, { authorization = "", "last-event-id": cursor }) {
-  const address = new URL(url.replace(EVENTS, "/ws$1"), globalThis.location?.href);
-  address.protocol = address.protocol.replace("http", "ws");
-  if (authorization) address.searchParams.set("token", VIEWER_TOKEN.exec(authorization)[1]);
-  if (cursor) address.searchParams.set("after", cursor);
-  return address;
+  const absolute = url.startsWith("/") ? globalThis.location.origin + url : url;
+  const address = withField(absolute.replace(EVENTS, "/ws$1"), "token", VIEWER_TOKEN.exec(authorization)?.[1]);
+  return withField(address, "after", cursor);
+}
+
+/** The URL with this field of its query, in place of one that it has; without a value as it is. */
+function withField(url, name, value) {
+  if (!value) return url;
+  const rest = url.replace(new RegExp(`([?&])${name}=[^&]*`), "$1");
+  return `${rest}${rest.includes("?") ? "&" : "?"}${name}=${encodeURIComponent(value)}`;
 }
 
 /** The response that the WebSocket is; null: it was refused or not opened, or `signal` aborted before its first message. */
-function connected(address, signal) {
-  const socket = new WebSocket(address.href);
+async function connected(address, signal) {
+  const socket = new WebSocket(address);
   const close = () => socket.close();
   let blocks = [];
   let chars = 0;
