@@ -58,11 +58,8 @@ async function openWebSocket(url, request, { isAuto, fetch, timeoutMs }) {
   };
   const timer = isAuto ? setTimeout(late, timeoutMs) : undefined;
   if (request.signal.aborted) abort();
-  const opened = await connected(address.replace(/^http/i, "ws"), aborter.signal).catch((error) => {
-    if (!isAuto) throw error;
-    late(); // none can be created here
-    return null;
-  });
+  // Where none can be created this throws, and `late` comes all the same.
+  const opened = await connected(address.replace(/^http/i, "ws"), aborter.signal);
   clearTimeout(timer);
   if (opened !== null) return opened;
   if (isAuto && isCut()) return fetch(url, request);

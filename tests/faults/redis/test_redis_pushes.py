@@ -52,7 +52,7 @@ async def test_lost_pushes_and_lost_keys_are_repaired_or_reported(
             await trimmed(world, figures)
 
 
-async def test_viewers_begin_again_when_the_attempt_that_began_the_log_is_lost(
+async def test_viewers_get_all_of_a_log_anew_when_the_attempt_that_began_it_is_lost(
     tmp_path: Path, server: ValkeyServer, figures: Figures
 ) -> None:
     """Redis breaks between the request and its claim, so the log begins with an `attempt`; then the log is lost."""
