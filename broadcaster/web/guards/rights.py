@@ -253,11 +253,11 @@ class _Chats:
         is_granted = await self._caller.may_use(create_generation_id() if chat is None else chat.generation_id)
         return chat if is_granted else None
 
-    async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None:
+    async def remember(self, chat_id: str, chat: Chat, *, tenant: str, retention_ms: int) -> None:
         """A chat whose latest answer is another caller's keeps it: this answer cannot be resumed by the chat's id."""
         latest = await self._inner.latest(chat_id, tenant=tenant)
         if latest is None or await self._is_free(latest.generation_id, tenant=tenant):
-            await self._inner.remember(chat_id, chat, tenant=tenant)
+            await self._inner.remember(chat_id, chat, tenant=tenant, retention_ms=retention_ms)
 
     async def _is_free(self, generation_id: str, *, tenant: str) -> bool:
         with suppress(HTTPException):  # a refusal by the host; the generation of this request has already begun

@@ -107,7 +107,7 @@ async def run_agent(
     async with started(here, generation, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, run_id=body.runId)
         for name in (_chat_of(body.runId), _chat_of_thread(body.threadId)):
-            await services.chats.remember(name, chat, tenant=tenant)
+            await services.chats.remember(name, chat, tenant=tenant, retention_ms=call.meta.retention_ms)
         return await stream(services, call.meta, dialect=dialect, place=call.place)
 
 

@@ -157,7 +157,7 @@ async def send_message(
     generation = chat_request(body, services)
     async with started(here, generation, as_stream=True, idempotency_key=idempotency_key) as call:
         chat = Chat(created_ms=call.meta.created_ms, generation_id=call.meta.id, message_id=continued)
-        await services.chats.remember(body.id, chat, tenant=tenant)
+        await services.chats.remember(body.id, chat, tenant=tenant, retention_ms=call.meta.retention_ms)
         dialect = AiSdkDialect(version=_VERSIONS[version], message_id=chat.message_id)
         return await stream(services, call.meta, dialect=dialect, headers=HEADERS, place=call.place)
 

@@ -323,7 +323,7 @@ class MemoryChats:
         self._world = world
         self._chats: dict[tuple[str, str], Chat] = {}
 
-    async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None:
+    async def remember(self, chat_id: str, chat: Chat, *, tenant: str, **_: object) -> None:
         await self._world.ping()
         held = self._chats.get((tenant, chat_id))
         if held is None or held.created_ms <= chat.created_ms:  # the world's clock may stand still

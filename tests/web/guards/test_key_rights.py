@@ -126,7 +126,7 @@ async def earlier(services: Services, world: MemoryWorld) -> None:
     world.add("gen_0009", tenant="web", request=request)
     world.append("gen_0009", *ANSWER)
     chat = Chat(created_ms=NOW_MS, generation_id="gen_0009", run_id=str(RUN["runId"]))
-    await services.chats.remember(f"agui-run:{RUN['runId']}", chat, tenant="web")
+    await services.chats.remember(f"agui-run:{RUN['runId']}", chat, tenant="web", retention_ms=1)
 
 
 @pytest.mark.usefixtures("earlier")

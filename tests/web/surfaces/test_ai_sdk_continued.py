@@ -94,6 +94,7 @@ async def test_an_answer_that_an_older_front_end_has_started_is_resumed_alone(
 ) -> None:
     world.add(GENERATION, status="running", request={"messages": []})
     world.append(GENERATION, *BEGUN, *REST)
-    await services.chats.remember("c", Chat(generation_id=GENERATION, message_id="a"), tenant=LOCAL_TENANT)
+    chat = Chat(generation_id=GENERATION, message_id="a")
+    await services.chats.remember("c", chat, tenant=LOCAL_TENANT, retention_ms=1)
     resumed = shown(await listen(live_client, f"{URL}/c/stream?ended=true"))
     assert (resumed.id, [part.get("text") for part in resumed.parts]) == ("a", [None, "Hello world"])

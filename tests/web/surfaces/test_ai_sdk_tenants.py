@@ -1,4 +1,4 @@
-"""The chat transport over a real Redis: a chat is found at any front-end, and by its own tenant alone."""
+"""The chat transport over a real Redis: any front-end finds a chat, for its own tenant alone, as long as it must."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
 from tests.dialects.ai_sdk.ai_sdk_client import Client
 from tests.support.servers.front_end import DEADLINE_S, Received, listen, served
+from tests.web.surfaces.calls import RUN
 
 MINE = {"authorization": "Bearer the-key-of-mine-0"}
 OTHERS = {"authorization": "Bearer the-key-of-others"}
@@ -26,12 +27,14 @@ BODY: dict[str, Any] = {
     "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}],
     "trigger": "submit-message",
 }
+KEPT_FOR_A_DAY: dict[str, Any] = {**BODY, "retention_s": 86_400}
 
 
 @pytest.fixture
 def settings(connection: LogConnection) -> Settings:
     keys = json.dumps({"mine": ["the-key-of-mine-0"], "others": ["the-key-of-others"]})
-    return Settings.model_validate({"redis_url": connection.url, "auth": "keys", "api_keys": keys, "retry_ms": 100})
+    given = {"redis_url": connection.url, "auth": "keys", "api_keys": keys, "retry_ms": 100}
+    return Settings.model_validate({**given, "generation_timeout_s": 4 * 3600})
 
 
 @pytest.fixture
@@ -98,3 +101,23 @@ async def test_a_repeated_request_leaves_the_chat_its_newer_answer(
     assert chat.generation_id == second
     stopped = await front_end.post(f"{URL}/c/stop", headers=MINE)
     assert stopped.json()["id"] == second
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "chat_id"),
+    [(URL, KEPT_FOR_A_DAY, "c"), ("/agui", RUN, f"agui-thread:{RUN['threadId']}")],
+    ids=["ai sdk", "ag-ui"],
+)
+async def test_a_chat_is_known_for_as_long_as_its_answer_may_run_and_is_stored(
+    front_end: httpx2.AsyncClient,
+    connection: LogConnection,
+    settings: Settings,
+    *,
+    url: str,
+    body: dict[str, Any],
+    chat_id: str,
+) -> None:
+    async with front_end.stream("POST", url, json=body, headers=MINE) as response:
+        assert response.status_code == 200
+    longest_s = settings.queue_timeout_s + settings.generation_timeout_s + body.get("retention_s", settings.retention_s)
+    assert await connection.redis.pttl(connection.keys.chat("mine", chat_id)) > longest_s * 1000

@@ -5,13 +5,14 @@ Rules
 2. The newest answer of a chat replaces the one before; a client that knows the older one's id can still read it. Newest
    means created last (``created_ms``), and one script decides: a request that is repeated, or was slow, never makes an
    older answer the latest one.
-3. A chat is remembered for as long as its generation may be, counted from its creation.
+3. A chat is remembered for as long as its generation may be: while that is open, and for its own retention afterwards.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from broadcaster.core.status import META_OUTLIVES_LOG_MS
 from broadcaster.log.redis.connect import LogConnection, reply_to
 from broadcaster.log.redis.scripts import SCRIPTS
 
@@ -31,17 +32,21 @@ class Chat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chats:
-    """Every method raises LogUnavailable while Redis cannot answer."""
+    """Every method raises LogUnavailable while Redis cannot answer.
 
-    def __init__(self, connection: LogConnection, *, keep_ms: int) -> None:
+    ``open_ms``: the longest that a generation is open, from its creation to its end.
+    """
+
+    def __init__(self, connection: LogConnection, *, open_ms: int) -> None:
         self._redis = connection.redis
         self._keys = connection.keys
-        self._keep_ms = keep_ms
+        self._open_ms = open_ms
 
-    async def remember(self, chat_id: str, chat: Chat, *, tenant: str) -> None:
-        """This is the chat's latest answer now, unless a newer one is (rule 2)."""
+    async def remember(self, chat_id: str, chat: Chat, *, tenant: str, retention_ms: int) -> None:
+        """This is the chat's latest answer now, unless a newer one is (rule 2). Its generation has this retention."""
         key = self._keys.chat(tenant, chat_id)
-        await SCRIPTS["chat"].run(self._redis, [key], chat.created_ms, msgspec.json.encode(chat), self._keep_ms)
+        keep_ms = self._open_ms + retention_ms + META_OUTLIVES_LOG_MS
+        await SCRIPTS["chat"].run(self._redis, [key], chat.created_ms, msgspec.json.encode(chat), keep_ms)
 
     async def latest(self, chat_id: str, *, tenant: str) -> Chat | None:
         """The chat's latest answer; None: it has none, or it has expired."""
