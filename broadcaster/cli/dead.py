@@ -16,7 +16,7 @@ from broadcaster.cli.redis_access import DataDir, RedisUrl, with_redis
 from broadcaster.cli.terminal.exit_codes import CommandFailed, ExitCode
 from broadcaster.cli.terminal.formats import age, as_json, number
 from broadcaster.cli.terminal.screen import Screen
-from broadcaster.errors import Busy, IdempotencyMismatch, LogUnavailable, UnknownStream
+from broadcaster.errors import Busy, InvalidInput, LogUnavailable, TenantLimit
 from broadcaster.log.jobs.dead_letters import DeadLetter, DeadLetters
 from broadcaster.log.jobs.queue import DEAD_LETTERS_KEPT
 from broadcaster.log.redis.connect import LogConnection
@@ -98,16 +98,16 @@ class _Round:
         except LogUnavailable:
             self._print()
             raise
-        except Busy as error:
-            self._print()
-            text = f"{error.code}: {error.detail}; {number(self._requeued, 'letter')} requeued, the others are kept"
-            raise CommandFailed(text, ExitCode.FAILED) from error
-        except (UnknownStream, IdempotencyMismatch) as error:
+        except (InvalidInput, TenantLimit) as error:  # other letters may be requeued all the same
             fault = {"code": error.code, "message": error.detail}
             self._results.append({"id": letter.generation_id, "error": fault})
             if not self._as_json:
                 self._screen.note(f"{letter.generation_id}: {error.detail}", style="yellow")
             return
+        except Busy as error:
+            self._print()
+            text = f"{error.code}: {error.detail}; {number(self._requeued, 'letter')} requeued, the others are kept"
+            raise CommandFailed(text, ExitCode.FAILED) from error
         self._requeued += 1
         self._results.append({"id": letter.generation_id, "new_id": created.id, "created": created.created})
         if not self._as_json:

@@ -110,6 +110,28 @@ async def test_a_full_queue_ends_the_requeue_and_keeps_the_rest(world: World, mo
     assert len(json.loads((await run("ls", "--json")).stdout)) == 1
 
 
+async def test_a_letter_that_the_settings_no_longer_allow_keeps_no_other_from_its_requeue(
+    world: World, monkeypatch
+) -> None:
+    monkeypatch.setenv("BROADCASTER_MAX_METADATA_BYTES", "1024")
+    first, large, last = await world.die(), await world.die(chat="x" * 2000), await world.die()
+    result = await run("requeue", "--all")
+    assert result.exit_code == 1
+    assert {line.partition(" → ")[0] for line in result.stdout.strip().split("\n")} == {first, last}
+    assert f"{large}: metadata has " in result.stderr
+    assert "1 letter could not be requeued" in result.stderr
+    assert [each["id"] for each in json.loads((await run("ls", "--json")).stdout)] == [large]
+
+
+async def test_a_tenant_at_its_limit_keeps_no_other_tenant_from_its_requeue(world: World, monkeypatch) -> None:
+    monkeypatch.setenv("BROADCASTER_TENANT_QUEUED", "1")
+    letters = [await world.die(tenant=tenant) for tenant in ("a", "b", "b")]
+    result = await run("requeue", "--all", "--json")
+    assert result.exit_code == 1
+    codes = {each["id"]: each.get("error", {}).get("code") for each in json.loads(result.stdout)}
+    assert codes == dict(zip(letters, (None, "tenant_limit", None), strict=True))
+
+
 async def test_as_many_webhooks_as_may_be_pending_end_the_requeue_with_a_report_of_what_was_done(
     world: World, monkeypatch
 ) -> None:

@@ -108,8 +108,9 @@ class DeadLetters:
     async def requeue(self, letter: DeadLetter) -> Created:
         """Start its generation as a new one; ``created`` is False when an earlier requeue had started it.
 
-        Raises (1) UnknownStream: its request has expired, the letter stays; (2) QueueFull: the letter stays;
-        (3) IdempotencyMismatch: its tenant has used the key of rule 3 for something else.
+        The letter stays when this raises (1) UnknownStream: its request has expired; (2) QueueFull, TenantLimit, Busy;
+        (3) IdempotencyMismatch: its tenant has used the key of rule 3 for something else; (4) MetadataTooLarge,
+        BodyTooLarge, WebhookNotAllowed: the settings no longer allow its request.
         """
         meta = await self._streams.meta(letter.generation_id)
         if meta is None or not (meta.model and meta.request):

@@ -117,16 +117,23 @@ class World:
         generation = GenerationRequest(model="m", request=request or {"messages": []}, **policies)
         return (await self.generations.create(generation, tenant=tenant)).id
 
-    async def die(self, *, times_settled: int = 1, webhook: Mapping[str, Any] | None = None) -> str:
+    async def die(
+        self,
+        *,
+        tenant: str = TENANT,
+        times_settled: int = 1,
+        chat: str = "1",
+        webhook: Mapping[str, Any] | None = None,
+    ) -> str:
         """A generation that spent its attempts (one, with ``max_attempts=1``) and is among the dead letters."""
         request = GenerationRequest(
             model="m",
-            request={"messages": [{"role": "user", "content": "hi"}], "metadata": {"chat": 1}},
+            request={"messages": [{"role": "user", "content": "hi"}], "metadata": {"chat": chat}},
             on_abandon="cancel",
             retention_s=120,
             webhook=webhook,
         )
-        stream_id = (await self.generations.create(request, tenant=TENANT)).id
+        stream_id = (await self.generations.create(request, tenant=tenant)).id
         await self.spend(stream_id, times_settled=times_settled)
         return stream_id
 
