@@ -139,12 +139,12 @@ def _check(digest: str, record: dict[str, Any]) -> None:
 
 
 def _chosen(found: Sequence[StoredKey], which: str) -> StoredKey:
-    """The one key that this names. Raises CommandFailed when there is none, or more than one."""
+    """The one key that this names: an empty text names none. Raises CommandFailed for no key, and for several."""
     is_digest = len(which) >= LEAST_DIGITS
     chosen = [
         stored
         for stored in found
-        if stored.key.caller.name == which or (is_digest and stored.digest.startswith(which.lower()))
+        if which and (stored.key.caller.name == which or (is_digest and stored.digest.startswith(which.lower())))
     ]
     if len(chosen) != 1:
         fault = f"{number(len(chosen), 'key')} in Redis" if chosen else "no key in Redis"

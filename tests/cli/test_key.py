@@ -72,12 +72,13 @@ async def test_what_names_no_key_or_several_revokes_none(shared: AccessList) -> 
     record = {"tenant": "web", "rights": ["watch"], "name": "twin", "created_ms": 1}
     for digest in ("ab" * 32, "ab" * 31 + "cd"):
         await shared.add_key(digest, record)
+    await shared.add_key("cd" * 32, {**record, "name": ""})
     for which, fault in (("twin", "2 keys"), ("ababab", "2 keys"), ("ab", "no key"), ("", "no key"), ("x", "no key")):
         refused = await run("revoke", which)
         assert (refused.exit_code, fault in refused.stderr) == (1, True), which
         assert f"with the name {which or repr(which)}, or " in refused.stderr
         assert "broadcaster key ls" in refused.stderr
-    assert len((await shared.read()).keys) == 2
+    assert len((await shared.read()).keys) == 3
 
 
 @pytest.mark.parametrize(
