@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-# The first prefix that matches; paths that a caller invents are `other`.
+# The first prefix that matches: what is left below /v1 is for SDKs of OpenAI. Other paths that a caller invents are
+# `other`.
 _SURFACES: Final = (
     ("/v1/generations", "generations"),
     ("/v1/streams", "streams"),
@@ -13,6 +14,11 @@ _SURFACES: Final = (
     ("/v1/responses", "openai-responses"),
     ("/v1/messages", "anthropic"),
     ("/v1/models", "models"),
+    ("/v1/tokens", "tokens"),
+    ("/v1/usage", "usage"),
+    ("/v1/admin", "admin"),
+    ("/v1/caller", "admin"),
+    ("/v1/demo", "demo"),
     ("/v1/", "openai"),
     ("/api/chat", "ai-sdk"),
     ("/agui", "ag-ui"),
