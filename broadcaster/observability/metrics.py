@@ -92,6 +92,7 @@ _BOTH: Final = (
         merge="max",
     ),
     _gauge("redis_steady", "1: Redis has answered without a break for one lease", merge="min"),
+    _gauge("redis_steady_processes", "processes whose Redis has answered without a break for one lease"),
     _counter("redis_breaks", "breaks of Redis that this process saw: lost, late, replaced, or a stepped clock"),
     _histogram("redis_probe_seconds", "one probe of every Redis server (a write)"),
     _histogram("event_loop_lag_seconds", "how late the event loop called back; sampled twice a second"),

@@ -165,6 +165,7 @@ async def test_up_serves_its_front_end_and_its_workers_at_one_port(tmp_path: Pat
             await conversation.finish()
         assert now.labels("broadcaster_processes", "kind") == {"front-end", "worker"}
         assert now.value("broadcaster_redis_steady") in (0, 1)
+        assert 0 <= now.value("broadcaster_redis_steady_processes") <= now.value("broadcaster_processes")
 
 
 async def test_without_a_port_nothing_is_served(stack: Stack) -> None:

@@ -24,6 +24,7 @@ def readings(*, deliveries: int, viewers: int = 1, steady: int = 1, lag_s: float
         Reading("broadcaster_deliveries_total", deliveries, ("live",)),
         Reading("broadcaster_viewers", viewers, ("native",)),
         Reading("broadcaster_redis_steady", steady),
+        Reading("broadcaster_redis_steady_processes", steady),
         Reading("broadcaster_queue_depth", 7, ("waiting",)),
         Reading("broadcaster_delivery_lag_seconds", lag),
     ]
@@ -64,6 +65,7 @@ async def test_counters_and_histograms_are_added_and_gauges_are_merged_each_in_i
     assert now.value("broadcaster_deliveries_total", path="live") == 7
     assert now.value("broadcaster_viewers") == 7
     assert now.value("broadcaster_redis_steady") == 0  # the least
+    assert now.value("broadcaster_redis_steady_processes") == 1
     assert now.value("broadcaster_queue_depth") == 7  # both read the same queue
     assert now.value("broadcaster_delivery_lag_seconds_bucket", le="0.001") == 1
     assert now.value("broadcaster_delivery_lag_seconds_count") == 2

@@ -121,8 +121,10 @@ class Steadiness:
 
     def readings(self) -> Sequence[Reading]:
         """Redis as this process sees it, for metrics."""
+        is_steady = int(self.is_steady)
         return (
-            Reading("broadcaster_redis_steady", int(self.is_steady)),
+            Reading("broadcaster_redis_steady", is_steady),
+            Reading("broadcaster_redis_steady_processes", is_steady),
             Reading("broadcaster_redis_breaks_total", self.breaks),
             Reading("broadcaster_redis_probe_seconds", self.probe_s),
         )
