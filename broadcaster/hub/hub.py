@@ -153,11 +153,15 @@ class Hub:
         """Whether ``join`` waits for nothing where ``is_open``: few viewers came in this turn of the loop."""
         return self._flusher.turns.arrivals.is_open
 
-    def close_replaced(self, stream_id: str, *, last_seq: int | None) -> None:
-        """Close the room of a stream that had ended and was replaced: ``last_seq`` is its end now, None while open."""
-        tenancy = self._tenancies.get(stream_id)
-        if tenancy is not None and tenancy.room.is_over and tenancy.room.last_seq != last_seq:
-            self._close(tenancy, StopReason.FEED_LOST)
+    def end_of(self, stream_id: str) -> Cursor | None:
+        """The end to which the room of this id has followed its stream; None: it is open, or there is no room."""
+        room = self._tenancies[stream_id].room if stream_id in self._tenancies else None
+        return Cursor(room.epoch, room.last_seq) if room is not None and room.is_over else None
+
+    def close_replaced(self, stream_id: str, *, end: Cursor | None) -> None:
+        """Close a room that was followed to another end than ``end``, the one of the id's stream now (None: open)."""
+        if self.end_of(stream_id) not in (None, end):
+            self._close(self._tenancies[stream_id], StopReason.FEED_LOST)
 
     def refuse(self, error: Busy, *, dialect: Dialect = NATIVE) -> Refused:
         """The response to a failed ``join``, for clients that never reconnect after a status other than 200."""
@@ -249,14 +253,12 @@ class Hub:
 
     def room_may_lag(self, room: Room) -> None:
         """A viewer has seen entries that the room does not have: have its log read once more."""
-        tenancy = self._tenancies.get(room.stream_id)
-        if tenancy is not None and tenancy.room is room:
+        if (tenancy := self._tenancies.get(room.stream_id)) is not None and tenancy.room is room:
             tenancy.watch.reread()
 
     def room_failed(self, room: Room, reason: StopReason) -> None:
         """Close a room whose supply has failed, in the next turn."""
-        tenancy = self._tenancies.get(room.stream_id)
-        if tenancy is not None and tenancy.room is room:
+        if (tenancy := self._tenancies.get(room.stream_id)) is not None and tenancy.room is room:
             asyncio.get_running_loop().call_soon(self._close, tenancy, reason)
 
     def viewer_left(self, room: Room, viewer: Viewer) -> None:
@@ -266,8 +268,7 @@ class Hub:
         if not room.viewers:
             self.recount(room.stream_id)
             self._closed_rooms.discard(room)
-            tenancy = self._tenancies.get(room.stream_id)
-            if tenancy is not None and tenancy.room is room:
+            if (tenancy := self._tenancies.get(room.stream_id)) is not None and tenancy.room is room:
                 self._note_if_empty(tenancy)
         if not self.admission.viewers:
             self._all_left.set()

@@ -89,6 +89,16 @@ async def test_a_new_viewer_of_a_replaced_stream_is_shown_the_new_content(broadc
         assert [event.delta for event in found if isinstance(event, TextDelta)] == [text]
 
 
+async def test_a_new_viewer_of_a_stream_that_redis_lost_and_the_job_published_anew_is_shown_the_new_content(
+    broadcaster: Broadcaster, connection: LogConnection
+):
+    for text in ("old", "new"):
+        await broadcaster.publish(pieces(text), id="answer")
+        found = [event.event for event in await read(broadcaster) if isinstance(event, EntryReceived)]
+        assert [event.delta for event in found if isinstance(event, TextDelta)] == [text]
+        await connection.redis.delete(*(key("answer") for key in (connection.keys.log, connection.keys.meta)))
+
+
 async def test_a_replaced_source_is_cancelled_and_writes_nothing_more(
     broadcaster: Broadcaster, connection: LogConnection
 ):

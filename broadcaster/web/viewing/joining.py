@@ -7,6 +7,8 @@ Rules
 2. A log that has expired while its meta lives still has its end: one gap, then the terminal event from meta. When
    Redis broke a moment ago, the log may be lost instead, and its worker may write it again: the log is unavailable. The
    gap is a reset for a cursor from before the creation of this stream (resolve.py, rule 4).
+3. The id of a feed may be used anew: the feed was replaced, or it expired or was lost and then created anew. The room
+   that has followed the earlier feed to its end is closed then, because it would show the earlier content.
 """
 
 from __future__ import annotations
@@ -102,9 +104,10 @@ async def join_stream(
             await services.check_gone()
         return _expired(services, meta, cursor=cursor, dialect=dialect)
     services.remember(meta)
-    if meta.kind == "feed" and meta.attempts > 1:  # it was replaced: a room may have followed the one before to its end
-        last_seq = meta.terminal_id.seq if meta.terminal_id is not None else None
-        services.hub.close_replaced(meta.id, last_seq=last_seq)
+    if meta.kind == "feed" and services.hub.end_of(meta.id) not in (None, meta.terminal_id):
+        if meta.terminal_id is None:  # it may have ended since its meta was read
+            meta = await services.feeds.get(meta.public_id, tenant=meta.tenant)
+        services.hub.close_replaced(meta.id, end=meta.terminal_id)
     # A feed does not wait for a worker.
     status = "queued" if meta.kind == "generation" else "running"
     with place or services.reserve(meta.tenant) as taken_place:

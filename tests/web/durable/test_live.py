@@ -20,6 +20,7 @@ from broadcaster.settings import Settings
 from broadcaster.web.routes.durable import live
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.joining import find_stream, join_stream
+from tests.support.log.log_world import until
 from tests.support.servers.front_end import DEADLINE_S, until_watched
 from tests.web.durable.calls import (
     BEGINNING,
@@ -34,6 +35,19 @@ from tests.web.durable.calls import (
     offset_of,
     refused,
 )
+
+
+async def expire(connection: LogConnection) -> None:
+    await connection.redis.delete(*(key(ID) for key in (connection.keys.log, connection.keys.meta)))
+
+
+async def created_anew(client: DurableClient, connection: LogConnection) -> str:
+    """The tail of an open stream in the place of one that was followed to its end and has expired."""
+    await client.create(b"old", headers={**TEXT, **CLOSED})
+    assert data(await client.follow("streamClosed", offset="-1")) == ["old"]
+    await expire(connection)
+    return offset_of(await client.create(b"new"))
+
 
 # -- long polls
 
@@ -83,7 +97,7 @@ async def test_a_long_poll_of_a_stream_that_expires_meanwhile_is_refused(
     tail = offset_of(await client.create(b"x"))
     poll = asyncio.create_task(client.read(offset=tail, live="long-poll"))
     await until_watched(services, ID)
-    await connection.redis.delete(*(key(ID) for key in (connection.keys.log, connection.keys.meta)))
+    await expire(connection)
     assert refused(await poll) == (404, "unknown_stream")
 
 
@@ -95,6 +109,16 @@ async def test_a_long_poll_of_a_stream_that_was_created_anew_waits(client: Durab
     await until_watched(services, ID)
     await client.append(b"new")
     assert (await poll).content == b"new"
+
+
+async def test_a_long_poll_of_a_stream_in_the_place_of_an_expired_one_waits(
+    client: DurableClient, services: Services, connection: LogConnection
+) -> None:
+    tail = await created_anew(client, connection)
+    poll = asyncio.create_task(client.read(offset=tail, live="long-poll"))
+    await until_watched(services, ID)
+    await client.append(b"next")
+    assert (await poll).content == b"next"
 
 
 @pytest.mark.parametrize("query", [{"live": "long-poll"}, {"live": "sse"}, {"live": "x", "offset": "-1"}])
@@ -226,6 +250,39 @@ async def test_a_stream_that_is_deleted_ends_for_its_followers(client: DurableCl
     await until_watched(services, ID)
     await client.delete()
     assert controls(await following)[-1]["streamClosed"] is True
+
+
+async def test_a_stream_in_the_place_of_an_expired_one_is_followed_from_its_own_beginning(
+    client: DurableClient, connection: LogConnection
+) -> None:
+    for content in ("old", "new"):
+        await client.create(content.encode(), headers={**TEXT, **CLOSED})
+        assert data(await client.follow("streamClosed", offset="-1")) == [content]
+        await expire(connection)
+
+
+async def test_an_open_stream_in_the_place_of_an_expired_one_is_followed_from_its_tail(
+    client: DurableClient, services: Services, connection: LogConnection
+) -> None:
+    tail = await created_anew(client, connection)
+    following = asyncio.create_task(client.follow("next", offset=tail))
+    await until_watched(services, ID)
+    await client.append(b"next")
+    assert data(await following) == ["next"]
+
+
+async def test_a_viewer_that_joins_as_its_stream_ends_leaves_the_others_their_room(
+    client: DurableClient, services: Services
+) -> None:
+    await client.create(b"x")
+    meta = await find_stream(services, ID, tenant="local", wait_s=0)
+    async with durable_viewer(services) as (first, _):
+        await client.append(headers=CLOSED)
+        await until(lambda: services.hub.end_of(ID) is not None)
+        second = await join_stream(services, meta, cursor=None)
+        assert isinstance(second, Viewer)
+        second.leave()
+        assert first.stop_reason is not StopReason.FEED_LOST
 
 
 # -- a client that takes nothing, or little at a time
