@@ -160,7 +160,8 @@ class Broadcaster(StreamServing):
         faster than the log accepts. ``on_end`` receives the result once.
 
         ``id``: None makes one. ``if_exists``: what a stream of that id means. "fail" raises StreamExists, "replace"
-        begins it anew and cancels the source that writes it, "join" closes this source and follows that stream.
+        begins it anew and cancels the source that writes it, "join" closes this source and follows that stream
+        (StreamExists when it was deleted).
 
         Raises TypeError for another object, and what ``Publication.result`` raises.
         """

@@ -6,7 +6,7 @@ Rules
    no cancellation of the first one skips that. Its own end, in whatever way, gives every caller that waits an outcome.
 2. The stream has one writer. A creation under an id that is taken, also by another publication with the same options,
    is decided by ``if_exists``: "fail" raises StreamExists, "replace" begins the stream anew, "join" closes the source
-   unread and follows the stream that is there.
+   unread and follows the stream that is there. Where that was deleted, "join" raises StreamExists, too.
 3. Every WATCH_S the streams of all publications are checked in one round trip: a source whose stream was stopped,
    closed, deleted or replaced elsewhere is cancelled, also while it yields nothing. A publication that is writing its
    own end is left alone: a cancellation would replace its failure. A check that fails is followed by the next one.
@@ -29,7 +29,7 @@ from broadcaster.client.errors import GaveUp
 from broadcaster.core.events import Abort, Error, TerminalEvent, encode_event
 from broadcaster.core.fold import Fold
 from broadcaster.core.requests.publishing import as_mapping, encode_end
-from broadcaster.errors import BroadcasterError, Busy, StreamClosed, StreamExists
+from broadcaster.errors import BroadcasterError, Busy, StreamClosed, StreamExists, UnknownStream
 from broadcaster.library.feed import CANCELLED_S, OpenFeed, end_after_failure
 from broadcaster.library.publishing import end_without_source, write_source
 from broadcaster.library.results import OnEnd, StreamResult
@@ -56,6 +56,8 @@ class StreamOperations(Protocol):
     """What a publication needs beside its feed."""
 
     async def read_end(self, stream_id: str, creation: str) -> FeedEnd | None: ...
+
+    async def check_there(self, stream_id: str) -> None: ...
 
     async def follow(self, stream_id: str) -> StreamResult: ...
 
@@ -165,9 +167,13 @@ class Publication:
         try:
             await write_source(self._create_feed, self._plan.source, fold=self._fold, opened=self._note_claimed)
             return None
-        except StreamExists:
+        except StreamExists as taken:
             if not self._plan.joins:
                 raise
+            try:
+                await self._operations.check_there(self.id)
+            except UnknownStream:
+                raise taken from None
         self.is_joined = True
         self._note_claimed()
         return await self._operations.follow(self.id)

@@ -94,6 +94,11 @@ class StreamWriting:
 
     # -- what publications need (StreamOperations)
 
+    async def check_there(self, stream_id: str) -> None:
+        """Raises UnknownStream when the id has no stream, or a deleted one; LogUnavailable."""
+        with refusals():
+            await (await self._open_feeds()).get(stream_id, tenant=self._tenant)
+
     async def stop_feed(self, stream_id: str) -> None:
         """End a feed with ``abort``, whichever program writes it. Raises UnknownStream, LogUnavailable."""
         with refusals():

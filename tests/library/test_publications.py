@@ -114,6 +114,19 @@ async def test_joining_follows_the_stream_that_is_there_and_closes_the_source_un
     assert (await broadcaster.publish(pieces("third"), id="answer", if_exists="join")).text == "of the first"
 
 
+async def test_joining_a_stream_that_was_deleted_is_refused_and_has_no_end(broadcaster: Broadcaster):
+    received: list[StreamResult] = []
+    await broadcaster.publish(pieces("old"), id="answer")
+    services = await broadcaster._services.get()
+    await services.feeds.delete("answer", tenant="local")
+    joined = broadcaster.publish_nowait(HeldSource("new"), id="answer", if_exists="join", on_end=received.append)
+    with pytest.raises(StreamExists):
+        await joined.created()
+    with pytest.raises(StreamExists):
+        await joined.result()
+    assert (joined.is_joined, received) == (False, [])
+
+
 async def test_a_stop_ends_the_stream_at_once_and_closes_the_source(
     broadcaster: Broadcaster, connection: LogConnection
 ):
