@@ -9,7 +9,8 @@ Rules
 4. After an append was given up, the log must respond before the next one is sent: an outage, however long, leaves
    only one append in doubt. Creating, renewing and closing are safe to repeat without limit.
 5. While the feed is open its lease is renewed three times as often as needed.
-6. A feed that this writer opened and that is gone (Redis came back empty) is recreated, once for each call.
+6. A feed that this writer opened and that is gone (Redis came back empty) is recreated, once for each call. One that a
+   renewal has found ended is not: it was forgotten after its end, and StreamClosed is raised in place of UnknownStream.
 7. Each call names the newest entry that an earlier one has brought into the log. When Redis has lost it (came back
    empty, or older), the call writes nothing, and the loss is mended first. The only writer of a feed (``owner``) has
    kept its events and writes them again behind an ``attempt``, MAX_RESENDS times at most. Any other feed gets one
@@ -31,7 +32,7 @@ from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Attempt, encode_event
 from broadcaster.core.requests.publishing import TORN, encode_dropped
 from broadcaster.core.status import Status, status_after
-from broadcaster.errors import Busy, LogUnavailable, RateLimited, StreamFull, UnknownStream
+from broadcaster.errors import Busy, LogUnavailable, RateLimited, StreamClosed, StreamFull, UnknownStream
 from broadcaster.log.feeds.feeds import KEY_KEPT_MS, AppendResult, FeedConfig
 from broadcaster.log.feeds.kept_events import KeptEvents
 from broadcaster.log.feeds.refusals import EntriesLost
@@ -43,6 +44,7 @@ UNKNOWN_S: Final = KEY_KEPT_MS / 1000 - 60
 _BACK_OFF: Final = BackOff(0.05, 2.0)
 RENEWALS_PER_LEASE: Final = 3
 _RENEW_RETRY_S: Final = 1.0
+ENDED: Final = "this feed has ended or was replaced, and takes nothing more"
 
 _Reply = TypeVar("_Reply")
 _log = get_logger(__name__)
@@ -118,6 +120,8 @@ class Delivery:
         """Why the latest call is repeated; None once it was accepted or refused."""
         self.has_lost = False
         """Whether entries are lost that were not written again."""
+        self.is_over = False
+        """Whether a renewal has found the feed ended, or replaced."""
         self._note_lost = note_lost
         self._config: FeedConfig | None = None
         self._is_doubtful = False
@@ -162,9 +166,11 @@ class Delivery:
     async def renew(self) -> bool:
         """Renew the lease once; False when the feed is over, or gone and not opened by this writer."""
         try:
-            return await self._recreating(lambda: self._feeds.renew(self.stream_id, tenant=self._tenant))()
-        except UnknownStream:
+            is_open = await self._recreating(lambda: self._feeds.renew(self.stream_id, tenant=self._tenant))()
+        except (UnknownStream, StreamClosed):
             return False
+        self.is_over = self.is_over or not is_open
+        return is_open
 
     async def keep_renewed(self, lease_s: float | None) -> None:
         """Renew the lease, if there is one, until the feed is over or this is cancelled."""
@@ -252,6 +258,8 @@ class Delivery:
             try:
                 return await call()
             except UnknownStream:
+                if self.is_over:
+                    raise StreamClosed(ENDED) from None
                 if self._config is None or was_recreated:
                     raise
             await self._feeds.create(self.stream_id, self._config, tenant=self._tenant)

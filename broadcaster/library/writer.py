@@ -11,7 +11,8 @@ Rules
    away is given up after nine minutes, because its key is known for ten (`delivery.UNKNOWN_S`). The next ``flush`` or
    ``close`` raises the first error, once; until then no other event of append_nowait is appended, to avoid a hole.
 6. A joined append that is refused for its size is resent call by call, so that each call has its own outcome.
-7. Once the feed is known to be closed, every call raises StreamClosed at once.
+7. Once the feed is known to be closed, by a refusal or a renewal, every call that gives events raises StreamClosed at
+   once. ``close`` asks the log, because the same end again changes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from broadcaster.errors import (
     StreamClosed,
     StreamFull,
 )
-from broadcaster.library.delivery import Delivery, FeedOperations
+from broadcaster.library.delivery import ENDED, Delivery, FeedOperations
 from broadcaster.library.waiting import PendingAppend, is_wanted
 from broadcaster.log.feeds.feeds import FeedConfig
 from broadcaster.observability.logs import get_logger
@@ -207,8 +208,8 @@ class FeedWriter:
     # -- giving
 
     def _put(self, waiting: PendingAppend) -> PendingAppend:
-        if self._over is not None:
-            raise StreamClosed(self._over)
+        if self._over is not None or self._delivery.is_over:
+            raise StreamClosed(self._over or ENDED)
         if self._is_closing:
             raise StreamClosed("this writer takes nothing more: it is being closed")
         if len(waiting.raws) > self._limits.batch_events:
