@@ -110,6 +110,30 @@ async def test_a_creation_that_is_repeated_under_its_key_is_one_creation(
     assert await data_of(client) == ["kept"]
 
 
+@pytest.mark.parametrize("choice", [FAIL, REPLACE, JOIN])
+async def test_a_creation_that_is_repeated_under_its_key_checks_in_until_its_feed_is_over(
+    client: httpx2.AsyncClient, connection: LogConnection, choice: dict[str, str]
+) -> None:
+    lease, meta = connection.keys.lease("build-42"), connection.keys.meta("build-42")
+
+    async def left_ms_of_repeated() -> list[int]:
+        """Of the lease and of the feed, each of which had hardly any left."""
+        await connection.redis.pexpire(lease, 1000)
+        await connection.redis.pexpire(meta, 60_000)
+        sent = await client.put(URL, params=choice, headers={"idempotency-key": "mine"}, json={"lease_s": 30})
+        assert (sent.status_code, sent.headers["idempotent-replayed"]) == (201, "true")
+        return [await connection.redis.pttl(key) for key in (lease, meta)]
+
+    await client.put(URL, params=choice, headers={"idempotency-key": "mine"}, json={"lease_s": 30})
+    lease_ms, feed_ms = await left_ms_of_repeated()
+    assert 20_000 < lease_ms <= 30_000
+    assert feed_ms > 3_600_000
+    await client.post(f"{URL}/close")
+    lease_ms, feed_ms = await left_ms_of_repeated()
+    assert lease_ms == -2
+    assert 0 < feed_ms <= 60_000
+
+
 async def test_a_choice_that_does_not_exist_is_refused_before_anything_is_created(client: httpx2.AsyncClient) -> None:
     (fault,) = refused(await create(client, {"if_exists": "overwrite"}), "invalid_request")["errors"]
     assert (fault["in"], fault["name"]) == ("query", "if_exists")

@@ -9,13 +9,7 @@
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local found = redis.call('HMGET', KEYS[1], 'kind', 'tenant', 'config', 'status', 'lease_ms')
   if found[1] ~= 'feed' or found[2] ~= ARGV[2] or found[3] ~= ARGV[3] then return -1 end
-  -- A caller that repeats the creation is about to write. A feed that is over keeps its expiry.
-  if found[4] == 'queued' then
-    local log_ms = tonumber(ARGV[1]) - META_OUTLIVES_LOG_MS
-    if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
-    if redis.call('PTTL', KEYS[3]) < log_ms then redis.call('PEXPIRE', KEYS[3], log_ms) end
-    renew_feed_lease(KEYS[2], found[5])
-  end
+  renew_created(KEYS, found[4], found[5], ARGV[1])
   return 0
 end
 local now_ms = digits(read_clock())

@@ -10,12 +10,15 @@
 -- @include expiry
 -- @include feed_lease
 -- @include feed_tail
-local KNOWN = {'kind', 'tenant', 'config', 'last_id', 'terminal_id', 'attempts', 'epoch', 'v'}
+local KNOWN = {'kind', 'tenant', 'config', 'last_id', 'terminal_id', 'attempts', 'epoch', 'v', 'status', 'lease_ms'}
 local meta = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[1], unpack(KNOWN))) do meta[KNOWN[i]] = value end
 if meta.kind then
   if meta.kind ~= 'feed' or meta.tenant ~= ARGV[2] then return -1 end
-  if meta.config == ARGV[3] then return 0 end
+  if meta.config == ARGV[3] then
+    renew_created(KEYS, meta.status, meta.lease_ms, ARGV[1])
+    return 0
+  end
 end
 local now_ms = read_clock()
 local last_epoch, last_seq, _, _, least_epoch = read_feed_tail(KEYS[3], meta.last_id or meta.terminal_id)
