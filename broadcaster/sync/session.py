@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from broadcaster.core.events import Error
 from broadcaster.core.requests.metadata import check_metadata
-from broadcaster.core.requests.options import FeedOptions, check_options
+from broadcaster.core.requests.options import FeedOptions, check_feed_fields, check_options
 from broadcaster.core.requests.publishing import PUBLISHER_FAILED, as_mapping, encode_end, plain_copy
 from broadcaster.core.requests.webhook_options import check_webhook
 from broadcaster.errors import (
@@ -253,21 +253,17 @@ def check_url(settings: Settings) -> None:
 def feed_config(options: FeedOptions, settings: Settings) -> FeedConfig:
     """The configuration of a feed. Raises InvalidInput, WebhookNotAllowed, TypeError for an unknown option."""
     check_options("feed", options, FeedOptions, named=("id", "close"))
-    metadata = dict(options.get("metadata") or {})
+    given: dict[str, Any] = {"lease_s": LEASE_S, **options}
+    fields = {name: value for name, value in given.items() if value is not None}
+    check_feed_fields(fields, lease_s=(MIN_LEASE_S, MAX_LEASE_S))
+    metadata = dict(fields.get("metadata", {}))
     try:
         metadata = plain_copy(metadata)
     except ValueError as error:
         raise InvalidInput(f"metadata: {error}") from error
-    fields: dict[str, Any] = {"lease_s": LEASE_S, **options, "metadata": metadata}
-    if fields.get("webhook") is not None:
+    if "webhook" in fields:
         fields["webhook"] = check_webhook(fields["webhook"])
-    config = FeedConfig(**fields)
-    for name in ("retention_s", "max_events", "max_bytes"):
-        value = getattr(config, name)
-        if value is not None and not value > 0:
-            raise InvalidInput(f"{name} must be greater than 0")
-    if config.lease_s is not None and not MIN_LEASE_S <= config.lease_s <= MAX_LEASE_S:
-        raise InvalidInput(f"lease_s is {MIN_LEASE_S:g} to {MAX_LEASE_S:g}, or None")
+    config = FeedConfig(**{**fields, "metadata": metadata})
     check_metadata(config.metadata, max_bytes=settings.max_metadata_bytes)
     if config.webhook is None:
         return config

@@ -259,13 +259,27 @@ def test_an_id_that_is_taken_raises_and_the_jobs_own_exception_wins(
 
 
 @pytest.mark.parametrize(
-    "options", [{"lease_s": 0}, {"retention_s": -1}, {"max_events": 0}, {"metadata": {"a": float("inf")}}]
+    "options",
+    [
+        *({"lease_s": 0}, {"lease_s": "30"}),
+        *({"retention_s": -1}, {"retention_s": "60"}, {"retention_s": float("inf")}, {"retention_s": 31 * 86_400}),
+        *({"max_events": 0}, {"max_events": 1.5}, {"max_bytes": True}, {"on_full": "drop"}, {"on_full": "Trim"}),
+        *({"metadata": "x"}, {"metadata": {"a": float("inf")}}),
+    ],
 )
 def test_a_configuration_that_no_feed_can_have_is_refused_at_once(
     publisher: Publisher, stream_id: str, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match=next(iter(options))):
         publisher.feed(stream_id, **options)
+
+
+def test_an_option_that_is_none_counts_as_left_out(publisher: Publisher, redis_url: str, stream_id: str) -> None:
+    names = ("retention_s", "max_events", "max_bytes", "on_full", "metadata", "lease_s", "webhook")
+    options: dict[str, Any] = dict.fromkeys(names)
+    with publisher.feed(stream_id, **options) as feed:
+        feed.data("n", 1)
+    assert held(redis_url, stream_id) == [{"type": "data-n", "data": 1}, {"type": "finish"}]
 
 
 def test_texts_and_numbers_of_subclasses_are_sent_as_plain_ones(

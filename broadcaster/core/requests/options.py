@@ -17,6 +17,9 @@ from broadcaster.errors import InvalidInput
 IfExists: TypeAlias = Literal["fail", "replace", "join"]
 """What a stream of the same id means: the creation fails, replaces it, or follows it."""
 IF_EXISTS: Final = ("fail", "replace", "join")
+ON_FULL: Final = ("refuse", "trim")
+MAX_RETENTION_S: Final = 30 * 86_400.0
+"""The longest time that a stream is kept after its end."""
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -107,6 +110,30 @@ def feed_fields(call: str, options: FeedOptions, *, named: Iterable[str] = ()) -
     """The body of ``PUT /v1/streams/{id}``, without what is None. Raises TypeError for an unknown option."""
     check_options(call, options, FeedOptions, named=named)
     return {name: _as_json(value) for name, value in options.items() if value is not None}
+
+
+def check_feed_fields(fields: Mapping[str, Any], *, lease_s: tuple[float, float]) -> None:
+    """Raises InvalidInput for a value that no feed can have, by the rules of HTTP's body.
+
+    ``fields``: without what is None, as in `feed_fields`. ``lease_s``: the shortest and the longest lease. A
+    webhook and the values in metadata are checked elsewhere.
+    """
+    for name in ("max_events", "max_bytes"):
+        if not _is_number(value := fields.get(name, 1), int) or value < 1:
+            raise InvalidInput(f"{name} is a whole number from 1 on, not {value!r:.60}")
+    if not _is_number(value := fields.get("retention_s", 1), int, float) or not 0 < value <= MAX_RETENTION_S:
+        raise InvalidInput(f"retention_s is above 0 and at most {MAX_RETENTION_S:.0f}, not {value!r:.60}")
+    least, most = lease_s
+    if not _is_number(value := fields.get("lease_s", least), int, float) or not least <= value <= most:
+        raise InvalidInput(f"lease_s is {least:g} to {most:g}, or None, not {value!r:.60}")
+    if (value := fields.get("on_full", "refuse")) not in ON_FULL:
+        raise InvalidInput(f'on_full is "refuse" or "trim", not {value!r:.60}')
+    if not isinstance(fields.get("metadata", {}), Mapping):
+        raise InvalidInput("metadata is a JSON object")
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def check_if_exists(if_exists: str) -> None:

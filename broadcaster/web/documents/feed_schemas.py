@@ -6,10 +6,10 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from broadcaster.core.requests.options import MAX_RETENTION_S
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.feeds.feeds import MAX_LEASE_S, MIN_LEASE_S
 from broadcaster.web.documents.schemas import (
-    MAX_RETENTION_S,
     ClosedModel,
     GenerationFault,
     ResponseModel,

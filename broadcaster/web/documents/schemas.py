@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from typing_extensions import TypedDict
 
 from broadcaster.core.providers.model_routing import MAX_MODEL_CHARS
+from broadcaster.core.requests.options import MAX_RETENTION_S
 from broadcaster.core.requests.titles import TITLE_CHARS
 from broadcaster.webhooks.url import MAX_URL_CHARS
 
@@ -26,7 +27,6 @@ MAX_MESSAGES: Final = 10_000
 MAX_TOOLS: Final = 256
 # Anthropic and OpenAI models take at most this; beyond it the providers refuse anyway.
 MAX_TEMPERATURE: Final = 2.0
-MAX_RETENTION_S: Final = 30 * 86_400.0
 
 ModelName = Annotated[
     str | None, Field(min_length=1, max_length=MAX_MODEL_CHARS, description="null: the server's default")

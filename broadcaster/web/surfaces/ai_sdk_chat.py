@@ -27,6 +27,7 @@ from pydantic import ConfigDict, Field, with_config
 from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
+from broadcaster.core.requests.options import MAX_RETENTION_S
 from broadcaster.dialects.ai_sdk.continued import earlier_blocks, with_continued
 from broadcaster.dialects.ai_sdk.encode import HEADERS, AiSdkDialect, Version
 from broadcaster.dialects.ai_sdk.request import (
@@ -124,7 +125,7 @@ class ChatBody(schemas.ClosedModel):
     on_abandon: Literal["continue", "cancel"] = Field(
         "cancel", description="continue: keep going without viewers, for a page that comes back late"
     )
-    retention_s: float | None = Field(None, gt=0, le=schemas.MAX_RETENTION_S, description="how long the log is stored")
+    retention_s: float | None = Field(None, gt=0, le=MAX_RETENTION_S, description="how long the log is stored")
 
 
 routes = RouteTable(
