@@ -6,11 +6,14 @@ Rules
    that of a feed that trims is what it has left.
 2. A piece ends at the end of the log, or once it has ``PIECE_BYTES``.
 3. Whether the stream is closed is read from its entries, not from its meta, which may be newer or older than they are.
+4. Nothing is missing within a piece. Between two pages the log may be trimmed, or expire: the piece ends before the
+   hole, and the read that follows it meets rule 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 from broadcaster.core.cursor import START, Cursor
@@ -48,6 +51,10 @@ class DurablePiece:
         """The content as the response has it."""
         return join_contents(self.pieces, self.content)
 
+    def is_followed_by(self, entry: Entry) -> bool:
+        """Whether no entry is missing between the last one that was read and this one."""
+        return self.seen == START or entry.seq == self.seen.seq + 1
+
     def take(self, entry: Entry) -> int:
         """One more entry; returns the bytes of its content."""
         self.seen = entry.cursor
@@ -67,13 +74,16 @@ async def read_piece(services: Services, meta: Meta, after: Cursor) -> DurablePi
     size, count, is_first = 0, _FIRST_PAGE, True
     while size < PIECE_BYTES and not piece.is_at_end:
         entries = await services.reader.read(meta.id, after=inclusive if is_first else piece.seen, count=count)
-        piece.is_at_end = len(entries) < count
+        is_last = len(entries) < count
         if is_first:
             await _check_place(services, meta, entries, after=after)
             is_first = False
             if after != START:
                 piece.is_closed = entries.pop(0).is_terminal  # of a stream whose end is a message itself
-        size += sum(map(piece.take, entries))
+        size += sum(map(piece.take, takewhile(piece.is_followed_by, entries)))
+        if entries and piece.seen != entries[-1].cursor:  # rule 4
+            break
+        piece.is_at_end = is_last
         average = max(1, size // max(1, len(piece.pieces)))
         count = max(1, min(_LARGEST_PAGE, (PIECE_BYTES - size) // average + 1))
     return piece
