@@ -7,7 +7,8 @@ Rules
 1. Bytes go to the socket directly only while the transport buffers none: they would overtake. The rest of a slice that
    the socket does not take goes to the transport, whose buffer has no room (``high=0``): once it is empty the viewer is
    pumped. So a transport never buffers more than one slice, and the hub's ledger counts it.
-2. After each write to the transport its buffer is checked: bytes that went out at once cause no call.
+2. After each write to the transport its buffer is checked: bytes that went out at once cause no call. While bytes wait
+   there, the viewer is busy, even if it has pulled everything (hub/viewer.py, rule 5).
 3. The socket's number is used until ``connection_lost``, which comes before it is closed.
 4. A response that ends cleanly gives the connection back for further requests. Bytes that the client has sent meanwhile
    wait, up to ``PIPELINED_BYTES``; beyond that the socket is not read.
@@ -152,8 +153,8 @@ class SocketDriver(asyncio.Protocol):
         self._transport.write(rest)
         unsent = self._transport.get_write_buffer_size()
         self._is_full = unsent > 0
-        if self._viewer is not None:
-            self._viewer.note_unsent(unsent)
+        if unsent and self._viewer is not None:
+            self._viewer.taken(unsent=unsent)
 
     def _end(self, viewer: Viewer) -> None:
         """Rules 4 and 5."""

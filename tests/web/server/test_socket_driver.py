@@ -189,6 +189,21 @@ async def test_a_client_that_is_gone_leaves_its_group_and_costs_the_others_nothi
     other.close()
 
 
+async def test_a_client_that_does_not_take_its_opening_is_cut_and_one_that_takes_it_later_is_not(
+    hub: Hub, tail: FakeTail
+) -> None:
+    tail.log["g"] = texts(5, 1, 100, size=350)  # more than the socket takes, and less than a slice
+    later, stuck = await watch(hub), await watch(hub)
+    assert stuck.viewer.seq == 100
+    await read(later, lambda: is_live(later))
+    for each in (later, stuck):
+        each.viewer.check(asyncio.get_running_loop().time() + LIMITS.slow_viewer_s + 1)
+    await turns()
+    assert (later.viewer.stop_reason, stuck.viewer.stop_reason) == (None, StopReason.SLOW)
+    assert stuck.is_forgotten
+    assert hub.viewers() == {"g": 1}
+
+
 async def test_heartbeats_of_live_viewers_are_their_groups(tail: FakeTail) -> None:
     hub = Hub(tail, tail, limits=HubLimits(heartbeat_s=0.2, slow_viewer_s=60, linger_s=60))
     reader = await live(hub)
