@@ -167,8 +167,7 @@ class Hub:
         """The response to a failed ``join``, for clients that never reconnect after a status other than 200."""
         unserved = StopReason.LOG_UNAVAILABLE if isinstance(error, LogUnavailable) else StopReason.LIMIT
         reason = StopReason.DRAIN if self._is_draining else unserved
-        bye = dialect.open("").bye(reason.code, reconnect=True, retry_ms=self.limits.draw_retry_ms())
-        return Refused(reason, bye)
+        return Refused(reason, dialect.open("").bye(reason.code, reconnect=True, retry_ms=self.limits.draw_retry_ms()))
 
     def viewers(self) -> Mapping[str, int]:
         """The number of viewers of each stream that has any."""
