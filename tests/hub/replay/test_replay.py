@@ -71,7 +71,7 @@ async def resume(hub: Hub, dialect: TallyDialect, places: Sequence[int]) -> list
     return readers
 
 
-def check_rest(readers: Sequence[Reader], places: Sequence[int], entries: Sequence[Entry]) -> None:
+def check_rest(readers: Sequence[Reader | SocketReader], places: Sequence[int], entries: Sequence[Entry]) -> None:
     expected = sums_of(entries)
     for reader, seen in zip(readers, places, strict=True):
         assert witness_of(reader).sums == {seq: expected[seq] for seq in range(seen + 1, entries[-1].seq + 1)}

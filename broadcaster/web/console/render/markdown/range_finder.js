@@ -5,7 +5,7 @@
  * after which its worker is ended and a new one serves the next text.
  */
 
-const LIMIT_MS = 1000;
+const LIMIT_MS = 2000;
 const LOAD_MS = 30_000;
 
 const MODULE = new URL("./ranges_worker.js", import.meta.url).href;
