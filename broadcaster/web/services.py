@@ -82,7 +82,8 @@ class Services:
     and ``priority`` that of the generation it starts. ``readings`` are the front-end's metrics. ``model_lists`` gives
     the providers' lists of models, as last read. ``reader`` reads logs, and ``hold`` counts the JSON of one request
     (`metered`). ``known_streams`` and ``awaited_streams`` are derived from the rest: the look-up of streams, and the
-    wait for new ones. ``cors_origins`` are those of the setting.
+    wait for new ones. ``cors_origins`` are those of the setting. ``grants_watch`` asks the guard ``can_watch`` of a
+    host's app about a stream; None: our own app, which has no such guard.
     """
 
     generations: GenerationsPort
@@ -128,6 +129,7 @@ class Services:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     readings: Source = tuple
     hold: JsonHold | None = None
+    grants_watch: Callable[[str], Awaitable[bool]] | None = None
     visitor: Visitor = ANYONE
     record: RequestRecord | None = None
     priority: Priority = Priority.NORMAL
@@ -141,9 +143,11 @@ class Services:
         awaited = AwaitedStreams(self.streams.owners, draining=self.draining)
         object.__setattr__(self, "awaited_streams", awaited)
 
-    def through(self, *, generations: GenerationsPort, chats: ChatsPort) -> Services:
-        """The same services with these two in the place of theirs; everything else is shared, also `known_streams`."""
-        return self._changed(generations=generations, chats=chats)
+    def through(
+        self, *, generations: GenerationsPort, chats: ChatsPort, grants_watch: Callable[[str], Awaitable[bool]]
+    ) -> Services:
+        """The same services with these in the place of theirs; everything else is shared, also `known_streams`."""
+        return self._changed(generations=generations, chats=chats, grants_watch=grants_watch)
 
     def metered(self, hold: JsonHold, scope: Scope, *, is_hosted: bool) -> Services:
         """The same services for one request, whose reads of the log count as its own (json_ledger.py).

@@ -8,7 +8,8 @@ Rules
 5. Without a caller (AUTH is off, or the app is a host's) nothing is refused here.
 6. A request that gets the content of a stream which its body names also needs ``watch``. Its route calls
    ``check_watches`` before it looks the stream up, so rule 3 holds here too.
-7. A request that changes a stream shows its state to a caller that ``may_watch`` it, and else only the outcome.
+7. A request that changes a stream shows its state to a caller that ``may_watch`` it, and else only the outcome. In a
+   host's app the guard ``can_watch`` decides that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.types import Scope
 from broadcaster.core.access.callers import CALLER_KEY, Action, Caller
 from broadcaster.errors import Forbidden
 from broadcaster.web.guards.rights import RIGHTS, Right, rights_of, stream_in_path
+from broadcaster.web.services import Services
 
 _ACTION_OF: Final[Mapping[Right, Action]] = {
     Right.WATCH: Action.WATCH,
@@ -70,8 +72,11 @@ def check_caller(scope: Scope, operation: str) -> None:
     _check(caller, actions_for(operation, query), stream_id=stream_in_path(scope["path_params"]))
 
 
-def may_watch(caller: Caller | None, stream_id: str) -> bool:
-    """Whether the response to this caller may hold the stream's state (rule 7)."""
+async def may_watch(services: Services, stream_id: str) -> bool:
+    """Whether the response to this request may hold the stream's state (rule 7)."""
+    if services.grants_watch is not None:
+        return await services.grants_watch(stream_id)
+    caller = services.visitor.caller
     return caller is None or caller.may(_WATCH, stream_id=stream_id)
 
 

@@ -12,6 +12,8 @@ Rules
    caller does.
 6. A creation with ``if_exists`` may delete the stream that is there ("replace"), or read it ("join"): it needs the
    right to that, too. The query is read by the head, and every ``if_exists`` in it counts.
+7. The response to a stop or a close holds the state of the stream only if ``can_watch`` grants the stream, too. What
+   has been stopped or closed by then is answered: a guard that refuses by raising hides the state alone.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import QueryParams
 
 from broadcaster.dialects.durable.headers import id_of_path
@@ -132,7 +136,15 @@ class Rights:
         return services.through(
             generations=_Generations(services.generations, caller),
             chats=_Chats(services.chats, services.generations, caller),
+            grants_watch=partial(self._grants_watch, request),
         )
+
+    async def _grants_watch(self, request: Request, stream_id: str) -> bool:
+        """Rule 7."""
+        try:
+            return await self._guards[Right.WATCH].grants(request, stream_id)
+        except (HTTPException, RequestValidationError):
+            return False
 
     @staticmethod
     def veil(error: Exception) -> Exception:

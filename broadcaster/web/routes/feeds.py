@@ -305,7 +305,7 @@ async def close_stream(
     services = here.services
     (end,) = _encoded({"#": {} if body is None else body}, encode_end)
     await services.feeds.close(stream_id, end, tenant=here.tenant, creation=_creation_of(if_match))
-    if not may_watch(services.visitor.caller, stream_id):
+    if not await may_watch(services, stream_id):
         meta = await services.feeds.get(stream_id, tenant=here.tenant)
         return schemas.ClosedFeed(kind="feed", **stream_state(meta, last=None, viewers=0, base=here.base))
     return await _show(here, stream_id)

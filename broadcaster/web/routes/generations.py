@@ -240,7 +240,7 @@ async def stop_generation(
     services, tenant, base = here
     await services.generations.stop(generation_id, tenant=tenant)
     meta = await services.generations.get(generation_id, tenant=tenant)
-    if not may_watch(services.visitor.caller, generation_id):
+    if not await may_watch(services, generation_id):
         return schemas.StoppedGeneration(**generation_state(meta, last=None, viewers=0, base=base))
     return await _show_state(services, meta, base=base)
 
