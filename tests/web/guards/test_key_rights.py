@@ -14,12 +14,14 @@ from fastapi import FastAPI, Request
 from broadcaster.core import events as ev
 from broadcaster.core.access.callers import CALLER_KEY, Action, Caller, StreamGrant
 from broadcaster.errors import Forbidden, Unauthorized
+from broadcaster.log.feeds.durable_streams import DurableAppend, DurableConfig, DurableCreation, DurableOutcome
 from broadcaster.log.jobs.lists.chats import Chat
 from broadcaster.web.guards.callers import actions_for, check_caller
 from broadcaster.web.routes import admin, feeds, generations, health, streams
 from broadcaster.web.services import Services
 from broadcaster.web.surfaces.table import SURFACES
 from tests.support.memory.memory_world import NOW_MS, MemoryWorld, memory_services
+from tests.support.memory.unserved_durable import UnservedDurable
 from tests.support.servers.front_end import in_process, own_app
 from tests.web.surfaces.calls import RUN
 
@@ -212,8 +214,47 @@ async def test_a_key_that_was_revoked_while_its_request_was_on_the_way_opens_no_
 
 
 async def test_a_key_that_was_revoked_while_its_body_was_on_the_way_starts_nothing(world: MemoryWorld) -> None:
+    response = await _revoked_meanwhile(
+        world, "POST", "/v1/generations", right="start", content_type="application/json", body=b'{"prompt": "x"}'
+    )
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert not world.requests
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+async def test_a_key_that_was_revoked_while_its_body_was_on_the_way_writes_no_durable_stream(
+    world: MemoryWorld, method: str
+) -> None:
+    durable = _WrittenDurable()
+    response = await _revoked_meanwhile(
+        world, method, "/ds/job", right="append", content_type="text/plain", body=b"a line", durable=durable
+    )
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert not durable.written
+
+
+class _WrittenDurable(UnservedDurable):
+    """Notes what reaches it."""
+
+    def __init__(self) -> None:
+        self.written: list[DurableAppend] = []
+
+    async def create(
+        self, stream_id: str, config: DurableConfig, *, tenant: str, content: DurableAppend
+    ) -> DurableCreation:
+        self.written.append(content)
+        return await super().create(stream_id, config, tenant=tenant, content=content)
+
+    async def append(self, stream_id: str, content: DurableAppend, *, tenant: str) -> DurableOutcome:
+        self.written.append(content)
+        return await super().append(stream_id, content, tenant=tenant)
+
+
+async def _revoked_meanwhile(
+    world: MemoryWorld, method: str, path: str, *, right: str, content_type: str, body: bytes, **changes: Any
+) -> httpx2.Response:
+    """The response to a request whose key is revoked when half of its body has arrived."""
     is_revoked = asyncio.Event()
-    body = json.dumps({"prompt": "x"}).encode()
 
     async def slow_body() -> AsyncIterator[bytes]:
         yield body[:5]
@@ -224,12 +265,10 @@ async def test_a_key_that_was_revoked_while_its_body_was_on_the_way_starts_nothi
         if is_revoked.is_set():
             _refuse(caller)
 
-    headers = {"x-api-key": KEYS["start"], "content-type": "application/json", "content-length": str(len(body))}
-    async with memory_services(world, check_admitted=check) as services:
+    headers = {"x-api-key": KEYS[right], "content-type": content_type, "content-length": str(len(body))}
+    async with memory_services(world, check_admitted=check, **changes) as services:
         async with in_process(own_app(services, host="0.0.0.0", auth="keys", api_keys=SETTING)) as client:
-            response = await client.post("/v1/generations", headers=headers, content=slow_body())
-    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
-    assert not world.requests
+            return await client.request(method, path, headers=headers, content=slow_body())
 
 
 @pytest.mark.parametrize(("method", "path", "right", "status"), [

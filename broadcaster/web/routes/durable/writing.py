@@ -18,6 +18,7 @@ from broadcaster.dialects.durable.headers import (
 )
 from broadcaster.errors import InvalidInput, TooManyValues
 from broadcaster.log.feeds.durable_streams import LONGEST_S, DurableAppend, DurableConfig
+from broadcaster.web.here import check_credential
 from broadcaster.web.services import Services
 
 
@@ -36,7 +37,7 @@ async def read_append(services: Services, request: Request) -> DurableAppend:
     """The request of a POST. Raises InvalidInput, and what reading a body raises."""
     headers = request.headers
     closes, producer, stream_seq = is_closing(headers), read_producer(headers), read_stream_seq(headers)
-    if not await request.body():
+    if not await _read_body(services, request):
         if not closes:
             raise InvalidInput("an append needs a body; without one only Stream-Closed: true is valid")
         return DurableAppend(closes=True, stream_seq=stream_seq, producer=producer)
@@ -50,8 +51,15 @@ async def read_append(services: Services, request: Request) -> DurableAppend:
     return DurableAppend(events=events, media_type=media_type, closes=closes, stream_seq=stream_seq, producer=producer)
 
 
-async def _read_events(services: Services, request: Request, media_type: str) -> list[bytes]:
+async def _read_body(services: Services, request: Request) -> bytes:
+    """The whole body, of a caller whose credential is still valid. Raises what ``check_credential`` does."""
     body = await request.body()
+    check_credential(services)
+    return body
+
+
+async def _read_events(services: Services, request: Request, media_type: str) -> list[bytes]:
+    body = await _read_body(services, request)
     if not body:
         return []
     if media_type != JSON_TYPE:
