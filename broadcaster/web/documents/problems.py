@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Self
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -226,8 +227,8 @@ def _escape(step: str) -> str:
 
 
 def failure_response(error: Exception) -> Response | None:
-    """The response to an error of ours or of FastAPI's validation; None for any other error."""
-    if isinstance(error, ClientLeft):
+    """The response to an error of ours, of FastAPI's validation, or of a client that left; None for any other error."""
+    if isinstance(error, ClientLeft | ClientDisconnect):
         return Response(status_code=CLIENT_LEFT)
     if isinstance(error, RequestValidationError):
         return invalid_response(error.errors(), body=error.body)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from broadcaster.core.requests.publishing import MAX_EVENTS_PER_APPEND
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.settings import Settings
+from broadcaster.web.app import create_app
+from broadcaster.web.server.connections import ConnectionLimits
 from broadcaster.web.services import Services
 from broadcaster.web.wiring import open_services
-from tests.support.servers.front_end import own_app, served
+from tests.support.servers.front_end import DEADLINE_S, own_app, served
+from tests.support.streaming import on_our_runner
 from tests.web.durable.calls import (
     BEGINNING,
     BYTES,
@@ -241,6 +245,26 @@ async def test_a_message_over_the_bound_is_refused(client: DurableClient) -> Non
 async def test_a_body_over_the_bound_is_refused_before_it_is_read(client: DurableClient) -> None:
     await client.create(headers=BYTES)
     assert refused(await client.append(bytes(5 * 2**20), headers=BYTES)) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("is_broken_off", [True, False], ids=["broken off", "too slow"])
+async def test_an_upload_that_does_not_arrive_is_no_fault_of_the_server(
+    settings: Settings, services: Services, caplog: pytest.LogCaptureFixture, is_broken_off: bool
+) -> None:
+    app = create_app(settings, services=services)
+    drain, limits = partial(services.hub.drain, window_s=0), ConnectionLimits(body_timeout_s=0.3, sweep_s=0.05)
+    async with on_our_runner(app, on_drain=drain, limits=limits) as port, asyncio.timeout(DEADLINE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        fields = ["host: 127.0.0.1", "content-type: text/plain", "content-length: 100000"]
+        head = "\r\n".join([f"PUT /ds/{PATH} HTTP/1.1", *fields, "\r\n"])
+        writer.write(head.encode() + bytes(50_000))
+        if not is_broken_off:
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        while not app.state.request_counts.heads:
+            await asyncio.sleep(0.01)
+    assert app.state.request_counts.heads == {("durable-streams", "499"): 1}
+    assert "request_failed" not in caplog.text
 
 
 async def test_a_compressed_body_is_refused(client: DurableClient) -> None:
