@@ -264,6 +264,11 @@ class Services:
         if self.hold is not None:
             await self.hold.take_turn(self.hold.response_bytes)
 
+    def keep_read(self, size: int) -> None:
+        """Of what was last read the request builds on so many bytes of JSON; see `JsonHold.keep`."""
+        if self.hold is not None:
+            self.hold.keep(size)
+
     def bounded_wait_s(self, requested_s: float) -> float:
         """The time for which a request may wait that requests this time."""
         if requested_s > self.long_poll_timeout_s:

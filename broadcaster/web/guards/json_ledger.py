@@ -14,6 +14,8 @@ Rules
    bodies or pages arrive in the same turn wait for one another; every other request waits for one piece at most.
 4. A large response goes to its server in slices, each when the one before it is on its way: what the client does not
    read stays here, once, and is counted. A client that takes no slice for ``slow_s`` is cut (sliced_response.py).
+5. A request may build on answers that it names: their items count as if its body had held them. What else was read for
+   them is dropped.
 """
 
 from __future__ import annotations
@@ -107,6 +109,11 @@ class JsonHold:
     def note_created(self, generation_id: str) -> None:
         """The request has created this generation: from here on it is refused with AnswerUnsent alone."""
         self._created = generation_id
+
+    def keep(self, size: int) -> None:
+        """Of what was read keep so many bytes of JSON, as a part of the body (rule 5). Raises Busy and TenantLimit."""
+        self.set(0)
+        self.receive(size)
 
     def set(self, size: int) -> None:
         """Hold so many bytes of the response. Raises Busy and TenantLimit, or AnswerUnsent."""

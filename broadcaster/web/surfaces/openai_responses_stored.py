@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -83,7 +83,8 @@ async def current_response(services: Services, meta: Meta, entries: Sequence[Ent
 async def earlier_turns(services: Services, response_id: str, *, tenant: str) -> EarlierTurns:
     """The conversation up to and with an earlier response: its messages, and its answer.
 
-    Raises BadParameter when there is no such response, or it has no answer to build on; Forbidden as ``check_watches``.
+    Raises BadParameter when there is no such response, or it has no answer to build on; Forbidden as ``check_watches``;
+    Busy and TenantLimit when its answer finds no room (json_ledger.py, rule 5).
     """
     check_watches(services.visitor.caller, stream_id_of(response_id))
     try:
@@ -97,6 +98,7 @@ async def earlier_turns(services: Services, response_id: str, *, tenant: str) ->
     if response["status"] not in _KNOWN_ENDS:
         raise BadParameter("previous_response_id", f"that response is {response['status']}", api_code="invalid_value")
     whole = _whole(response["output"])
+    services.keep_read(len(_json.encode(whole)))
     return EarlierTurns([*meta.request.get("messages", ()), *answer_of(whole)], heads_of(meta.request))
 
 
@@ -118,8 +120,9 @@ async def with_referenced_items(services: Services, items: Sequence[Any], *, ten
 
     A second reference to an item is dropped: the AI SDK sends one for each part of a message. Raises ItemNotFound when
     an item is not kept, BadParameter when it is half a call or the references name more than MAX_REFERENCED responses,
-    Forbidden as ``check_watches``.
+    Forbidden as ``check_watches``, Busy and TenantLimit when the items find no room (json_ledger.py, rule 5).
     """
+    named = {id for item in items if (id := reference_of(item)) is not None}
     outputs: dict[str | None, dict[str, Json]] = {}
     resolved: list[Any] = []
     seen: set[str] = set()
@@ -133,13 +136,15 @@ async def with_referenced_items(services: Services, items: Sequence[Any], *, ten
                 if len(outputs) >= MAX_REFERENCED:
                     detail = f"references name items of at most {MAX_REFERENCED} responses; send the items themselves"
                     raise BadParameter("input", detail, api_code="invalid_value")
-                outputs[generation_id] = await _output(services, generation_id, tenant=tenant)
+                outputs[generation_id] = await _output(services, generation_id, named, tenant=tenant)
             resolved.append(_referenced(outputs[generation_id], id, place=f"input[{at}]"))
     return resolved
 
 
-async def _output(services: Services, generation_id: str | None, *, tenant: str) -> dict[str, Json]:
-    """The items of a response by their ids; no items when the response is not stored, or belongs to another tenant."""
+async def _output(
+    services: Services, generation_id: str | None, named: Container[str], *, tenant: str
+) -> dict[str, Json]:
+    """The named items of a response by their ids; none when the response is not stored, or is another tenant's."""
     if generation_id is None:
         return {}
     check_watches(services.visitor.caller, generation_id)
@@ -149,7 +154,9 @@ async def _output(services: Services, generation_id: str | None, *, tenant: str)
     except UnknownStream:
         return {}
     response = await response_of(services, meta, entries)
-    return {id: item for item in response["output"] if isinstance(id := item.get("id"), str)}
+    output = {id: item for item in response["output"] if isinstance(id := item.get("id"), str) and id in named}
+    services.keep_read(len(_json.encode(output)))
+    return output
 
 
 def _referenced(output: Mapping[str, Json], id: str, *, place: str) -> Json:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
 from broadcaster.core import events as ev
+from broadcaster.web.guards.json_ledger import JsonLedger
 from broadcaster.web.surfaces import openai_responses_stored
-from tests.support.memory.memory_world import MemoryWorld
+from tests.support.memory.memory_world import MemoryWorld, memory_services
+from tests.support.servers.front_end import in_process, own_app
 
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
 REQUEST = {"role": "user", "content": [{"type": "input_text", "text": "Weather?"}]}
@@ -136,3 +139,62 @@ async def test_one_request_names_items_of_a_bounded_number_of_responses(
         world.append(generation_id, *SUNNY)
     refused = await respond(client, ref("msg_gen_0008_0"), ref("msg_gen_0009_0"))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+
+
+# ---------------------------------------------------------------------------------------- what the items take of room
+
+LARGE_BYTES = 2**20
+LONG_THOUGHT: list[Any] = [
+    *SUNNY[:2],
+    ev.ReasoningStart(id="r"),
+    ev.ReasoningDelta(id="r", delta="x" * LARGE_BYTES),
+    ev.ReasoningEnd(id="r"),
+    *SUNNY[2:],
+]
+THINKING = ("gen_0007", "gen_0008", "gen_0009")
+BUILDING_ON_ALL: dict[str, dict[str, Any]] = {
+    "items of several answers": {"input": [ref(f"rs_{id}_0") for id in THINKING]},
+    "an answer, and an item of another": {
+        "previous_response_id": f"resp_{THINKING[0]}",
+        "input": [ref(f"rs_{THINKING[1]}_0")],
+    },
+}
+BOTH_PATHS = pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
+
+
+@pytest.fixture
+def ledger() -> JsonLedger:
+    """Has room for one long thought, which counts four times."""
+    return JsonLedger(max_bytes=6 * LARGE_BYTES)
+
+
+@pytest.fixture
+async def bounded(world: MemoryWorld, ledger: JsonLedger) -> AsyncIterator[httpx2.AsyncClient]:
+    for id in THINKING:
+        world.add(id)
+        world.append(id, *LONG_THOUGHT)
+    world.on_create = lambda id: world.append(id, *SUNNY)
+    async with memory_services(world, json_ledger=ledger) as services, in_process(own_app(services)) as client:
+        yield client
+
+
+@BOTH_PATHS
+@pytest.mark.parametrize("body", BUILDING_ON_ALL.values(), ids=BUILDING_ON_ALL)
+async def test_what_a_request_builds_on_counts_together_until_it_is_answered(
+    bounded: httpx2.AsyncClient, world: MemoryWorld, ledger: JsonLedger, *, path: str, body: dict[str, Any]
+) -> None:
+    refused = await bounded.post(path, json={"model": "claude-x", **body})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "slow_down")
+    assert "MAX_JSON_BYTES" in refused.json()["error"]["message"]
+    assert not ledger.used_bytes
+    assert not world.requests
+
+
+@BOTH_PATHS
+async def test_of_the_answers_that_a_request_names_the_named_items_alone_count(
+    bounded: httpx2.AsyncClient, ledger: JsonLedger, path: str
+) -> None:
+    items = [*(ref(f"msg_{id}_1") for id in THINKING), ref(f"rs_{THINKING[2]}_0"), REPEATED]
+    answered = await bounded.post(path, json={"model": "claude-x", "input": items})
+    assert answered.status_code == 200, answered.text
+    assert not ledger.used_bytes
