@@ -19,9 +19,9 @@ The steps of a request to such a route, in this order, in every app:
 4. The body is JSON, else 400. In our own app the credential must still be valid then, because a body may take long.
    Dependencies that the host gave to ``include_router`` run: FastAPI reads the body first.
 5. Its parameters fit, else 400; then the route itself.
-6. Our own errors and FastAPI's validation errors become responses here, as problems or in the table's own shape. Any
-   other error is the host's: the HTTPException of its guard, and an unexpected error, which its own error tracker
-   must see.
+6. Our own errors and FastAPI's validation errors become responses here, as problems or in the table's own shape, which
+   the head may choose. Any other error is the host's: the HTTPException of its guard, and an unexpected error, which
+   its own error tracker must see.
 7. Every dependency that yields is left when the response exists, and before a byte of it is sent; FastAPI would keep
    most of them (a database session) open for as long as the viewer watches. What one raises then is the host's, and the
    stream that is not sent has no viewer.
@@ -47,7 +47,7 @@ from starlette.types import Receive, Scope, Send
 
 from broadcaster.errors import AnswerUnsent, Busy
 from broadcaster.observability.lines import showable
-from broadcaster.web.documents.problem_shapes import ErrorShape, reshape, shaped_responses
+from broadcaster.web.documents.problem_shapes import ErrorShape, ShapeChoice, reshape, shaped_responses
 from broadcaster.web.documents.problems import error_response, failure_response
 from broadcaster.web.guards.callers import check_caller
 from broadcaster.web.guards.host_guards import DEPENDENCY_STACKS
@@ -89,6 +89,7 @@ class Row(NamedTuple):
     errors: ErrorShape | None = None
     takes_bytes: bool = False
     takes_websocket: bool = False
+    errors_for: ShapeChoice | None = None
 
     @property
     def operation(self) -> str:
@@ -103,7 +104,7 @@ class Row(NamedTuple):
         router.add_api_route(self.path, self.endpoint, methods=[self.method], **options)
         route = router.routes[-1]
         if isinstance(route, MountedRoute):
-            route.errors = self.errors
+            route.errors, route.errors_for = self.errors, self.errors_for
             route.operation = self.operation
             route.takes_bytes = self.takes_bytes
             route.surface = self.options["tags"][0]
@@ -116,8 +117,9 @@ class RouteTable:
     """Rows in the order in which they were written. The verbs are decorators, as those of a router.
 
     ``tag`` and ``description``: where the OpenAPI document lists them. ``errors``: the shape of its problems; None: as
-    they are. ``takes_bytes``: bodies may have any media type. The name of an endpoint is its ``operation_id``, unless
-    the row has another one.
+    they are. ``errors_for`` chooses it by the head of a request, and ``errors`` is then what the document shows.
+    ``takes_bytes``: bodies may have any media type. The name of an endpoint is its ``operation_id``, unless the row has
+    another one.
     """
 
     def __init__(
@@ -127,12 +129,14 @@ class RouteTable:
         tag: str,
         description: str = "",
         errors: ErrorShape | None = None,
+        errors_for: ShapeChoice | None = None,
         takes_bytes: bool = False,
     ) -> None:
         self.prefix = prefix
         self.tag = tag
         self.description = description
         self.errors = errors
+        self.errors_for = errors_for
         self.takes_bytes = takes_bytes
         self._rows: list[Row] = []
 
@@ -175,7 +179,7 @@ class RouteTable:
         def add(endpoint: _Endpoint) -> _Endpoint:
             merged = {"tags": [self.tag], "operation_id": endpoint.__name__, **options}
             row = Row(method, self.prefix + path, endpoint, merged, shortcut, self.errors, self.takes_bytes)
-            self._rows.append(row._replace(takes_websocket=takes_websocket))
+            self._rows.append(row._replace(takes_websocket=takes_websocket, errors_for=self.errors_for))
             return endpoint
 
         return add
@@ -190,6 +194,7 @@ class MountedRoute(APIRoute):
     surface: str = ""
     shortcut: Shortcut | None = None
     errors: ErrorShape | None = None
+    errors_for: ShapeChoice | None = None
     takes_bytes: bool = False
     takes_websocket: bool = False
 
@@ -273,11 +278,12 @@ class MountedRoute(APIRoute):
                 raise
             if response is None:
                 raise FastAPIError("a dependency with yield caught an exception, and has to raise it again")
-            response = response if self.errors is None else reshape(response, self.errors)
+            errors = self.errors if self.errors_for is None else self.errors_for(request.headers)
+            response = response if errors is None else reshape(response, errors)
             if hold is None:
                 return response
             held = _with_hold(response, hold)  # in its last shape: the response that is sent gives the bytes back
-            return held if self.errors is None else reshape(held, self.errors)
+            return held if errors is None else reshape(held, errors)
 
         return handle_mounted
 

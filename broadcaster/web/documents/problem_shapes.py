@@ -34,6 +34,8 @@ class ShapedError(NamedTuple):
 
 ErrorShape = Callable[[Mapping[str, Any]], ShapedError]
 """Problem document (``status``, ``code``, ``detail``, ``retry``, ``errors``) → the surface's own."""
+ShapeChoice = Callable[[Headers], ErrorShape]
+"""The head of a request → the shape of its errors, at paths that the clients of several APIs call."""
 
 
 def plain_error(problem: Mapping[str, Any]) -> ShapedError:

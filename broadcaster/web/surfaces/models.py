@@ -6,6 +6,7 @@ Rules
    Redis, the names and patterns of the routes remain. Every name that a route serves can be looked up, listed or
    not.
 2. The response to a request with the header ``anthropic-version`` has the shape of Anthropic's API, any other OpenAI's.
+   That holds for errors too.
 3. All models are on the first page, also with a lower limit in the request.
 4. HEAD responds as GET does, without a body.
 """
@@ -17,21 +18,28 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Header, Path, Response
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 
 from broadcaster.core.providers.listed_models import RequestableModel, requestable, requestable_as
-from broadcaster.errors import UnknownModel
-from broadcaster.web.documents.problem_shapes import json_content, reshape
-from broadcaster.web.documents.problems import error_response
+from broadcaster.web.documents.problem_shapes import ErrorShape, json_content
 from broadcaster.web.here import Here
 from broadcaster.web.route_table import RouteTable
 from broadcaster.web.surfaces import anthropic_messages
 from broadcaster.web.surfaces.openai_errors import openai_error
+
+_ANTHROPIC_HEADER: Final = "anthropic-version"
+
+
+def _error_shape(headers: Headers) -> ErrorShape:
+    return anthropic_messages.shape_error if _ANTHROPIC_HEADER in headers else openai_error
+
 
 routes = RouteTable(
     prefix="/v1",
     tag="models",
     description="The models, for the SDKs of OpenAI and of Anthropic.",
     errors=openai_error,
+    errors_for=_error_shape,
 )
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -41,7 +49,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 AnthropicVersion: TypeAlias = Annotated[
     str | None,
-    Header(alias="anthropic-version", description="any value: the response has the shape of Anthropic's API"),
+    Header(alias=_ANTHROPIC_HEADER, description="any value: the response has the shape of Anthropic's API"),
 ]
 Name: TypeAlias = Annotated[str, Path(description="a name, with its slashes if it has some")]
 
@@ -73,12 +81,7 @@ async def get_model(here: Here, model: Name, anthropic_version: AnthropicVersion
     """The facts of the model of this name, if a route serves it."""
     services = here.services
     shape = _openai_model if anthropic_version is None else _anthropic_model
-    try:
-        return JSONResponse(shape(requestable_as(services.routes, await services.model_lists(), model)))
-    except UnknownModel as unknown:
-        if anthropic_version is None:
-            raise
-        return reshape(error_response(unknown), anthropic_messages.shape_error)
+    return JSONResponse(shape(requestable_as(services.routes, await services.model_lists(), model)))
 
 
 def _openai_model(model: RequestableModel) -> dict[str, Any]:

@@ -13,9 +13,13 @@ import pytest
 from broadcaster.core.providers.listed_models import ListedModel, ModelLists
 from broadcaster.errors import LogUnavailable
 from broadcaster.web import known_models
+from broadcaster.web.guards.tenant_rates import TenantRates
 from broadcaster.web.known_models import KnownModels
 from broadcaster.web.services import Services
 from tests.support.servers.front_end import DEADLINE_S, in_process, own_app
+from tests.web.mounting.test_mount_rights import Host, call, no_caller
+
+ANTHROPIC = {"anthropic-version": "2023-06-01"}
 
 
 async def test_the_anthropic_sdk_lists_and_retrieves_models(
@@ -43,6 +47,22 @@ async def test_head_answers_without_a_body(live_client: httpx2.AsyncClient, *, p
     answer = await live_client.head(path)
     assert (answer.status_code, answer.content) == (status, b"")
     assert answer.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/claude-x"])
+async def test_a_refusal_has_the_shape_of_the_api_whose_header_the_request_has(services: Services, path: str) -> None:
+    services = replace(services, rates=TenantRates(requests_per_s=0.001))  # one at first
+    async with in_process(own_app(services)) as client:
+        assert (await client.get(path)).status_code == 200
+        theirs, ours = [(await client.get(path, headers=headers)).json() for headers in (ANTHROPIC, {})]
+    assert (theirs["type"], theirs["error"]["type"]) == ("error", "rate_limit_error")
+    assert ("type" in ours, ours["error"]["code"]) == (False, "rate_limit_exceeded")
+
+
+async def test_a_refusal_by_a_guard_of_a_host_has_that_shape_too() -> None:
+    async with Host(can_generate=no_caller).serve() as client:
+        theirs = (await call(client, "list_models", headers=ANTHROPIC)).json()
+    assert (theirs["type"], theirs["error"]["type"]) == ("error", "permission_error")
 
 
 LISTS: ModelLists = {
@@ -91,12 +111,12 @@ async def test_a_model_that_a_provider_lists_is_described_in_the_format_of_eithe
     assert [model["id"] for model in ours] == ["local", "claude-new", *UNLISTED]
     described = {"id": "claude-new", "object": "model", "created": 1739923200, "owned_by": "anthropic"}
     assert ours[1] == (await listing_client.get("/v1/models/claude-new")).json() == described
-    texts = {"anthropic-version": "2023-06-01"}
-    theirs = (await listing_client.get("/v1/models", headers=texts)).json()
+    theirs = (await listing_client.get("/v1/models", headers=ANTHROPIC)).json()
     described = {
         "type": "model", "id": "claude-new", "display_name": "Claude New", "created_at": "2025-02-19T00:00:00Z",
     }  # fmt: skip
-    assert theirs["data"][1] == (await listing_client.get("/v1/models/claude-new", headers=texts)).json() == described
+    one = await listing_client.get("/v1/models/claude-new", headers=ANTHROPIC)
+    assert theirs["data"][1] == one.json() == described
     assert (theirs["first_id"], theirs["last_id"], theirs["has_more"]) == ("local", UNLISTED[-1], False)
     assert (await listing_client.get("/v1/models/elsewhere")).status_code == 404
 
