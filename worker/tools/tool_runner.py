@@ -161,6 +161,8 @@ class ToolRunner:
         except BadOutput as error:
             _log.warning("tool_output_refused", stream=context.generation_id, tool=call.name, type=str(error))
             return _error(call, _NO_JSON)
+        except Exception as error:  # of the value's own code
+            return _error(call, _error_text(error, call, context))
         output = ev.ToolOutputAvailable(tool_call_id=call.id, output=plain)
         if len(ev.encode_event(output)) > self._bounds.max_output_bytes:
             limit_reached("MAX_EVENT_BYTES")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, computed_field
 
 from broadcaster.core import events as ev
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.testing import Cut, Script
 from tests.support.log.log_world import until
-from tests.worker.providers.provider_support import ANTHROPIC, Wire, on_every_wire, text_of
+from tests.worker.providers.provider_support import (
+    ANTHROPIC,
+    Wire,
+    on_every_wire,
+    text_of,
+)
 from tests.worker.tools.agent_support import DONE, OSLO, PARIS, add_weather, agent_world, calls, kinds, outputs
 from worker.attempt import AttemptEnd
 from worker.tools import ToolError
@@ -69,6 +76,40 @@ async def test_the_text_of_a_tool_error_is_passed_on_and_that_of_any_other_is_no
         assert results["call_0"] == ev.ToolOutputError(tool_call_id="call_0", error_text="no such city")
         assert results["call_1"] == ev.ToolOutputError(tool_call_id="call_1", error_text="the tool failed")
         assert b"hunter2" not in b"".join(await given.world.texts(given.stream_id))
+
+
+class Torn(BaseModel):
+    """A value of which one property fails."""
+
+    city: str
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def degrees(self) -> float:
+        """Raises ZeroDivisionError."""
+        return 1 / len("")
+
+
+async def test_a_value_that_fails_while_it_is_encoded_leaves_the_other_calls_of_its_step_alone(
+    connection: LogConnection,
+) -> None:
+    async with agent_world(connection) as given:
+
+        @given.box.tool
+        async def weather(city: str) -> Any:
+            """Paris returns a torn value; Oslo answers after it."""
+            if city == "Paris":
+                return Torn(city=city)
+            await given.until_logged(ev.ToolOutputError)
+            return city
+
+        given.script(calls(ANTHROPIC, PARIS, OSLO), DONE)
+        events = await given.run()
+        assert outputs(events) == [
+            ev.ToolOutputError(tool_call_id="call_0", error_text="the tool failed"),
+            ev.ToolOutputAvailable(tool_call_id="call_1", output="Oslo"),
+        ]
+        assert isinstance(events[-1], ev.Finish)
 
 
 async def test_a_tool_that_takes_too_long_is_cancelled_and_the_model_informed(connection: LogConnection) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, computed_field, field_validator
 from structlog.testing import capture_logs
 
 from broadcaster.core import events as ev
@@ -106,6 +106,22 @@ async def test_an_output_that_is_not_json_is_an_error() -> None:
     with capture_logs() as logs:
         assert await Made(object).run() == error("the tool's output cannot be encoded as JSON")
     assert logs[0]["event"] == "tool_output_refused"
+
+
+class Torn(BaseModel):
+    """A value of which one property has a defect."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def degrees(self) -> float:
+        """Fails."""
+        raise ZeroDivisionError(SECRET)
+
+
+async def test_a_value_that_fails_while_it_is_encoded_fails_its_call_alone() -> None:
+    with capture_logs() as logs:
+        assert await Made(Torn).run() == FAILED
+    assert [each["event"] for each in logs] == ["tool_failed"]
 
 
 async def test_an_output_larger_than_an_event_may_be_is_an_error() -> None:
