@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from broadcaster.dialects.anthropic.request import read_request
 from broadcaster.dialects.openai.own_fields import messages_options, plain_messages, plain_tools
@@ -15,6 +17,9 @@ from broadcaster.dialects.openai_chat.provider_request import chat_messages, cha
 from broadcaster.dialects.openai_chat.request import parse_chat_request
 from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_options, responses_tools
 from broadcaster.dialects.openai_responses.request import parse_responses_request
+from broadcaster.log.streams.reader import Meta
+from worker.attempt import provider_request
+from worker.providers.openai_arguments import chat_arguments, responses_arguments
 
 Json = dict[str, Any]
 FOLDER = Path(__file__).parent / "agents"
@@ -61,6 +66,22 @@ def test_every_agents_request_is_accepted_and_no_other_wire_receives_a_tool_that
     assert all("input_schema" in tool for tool in plain_tools(tools))
     assert chat_messages(stored["messages"], system=stored.get("system"))
     assert plain_messages(stored["messages"])[0]["role"] == "user"
+
+
+@pytest.mark.parametrize("agent", READERS)
+@pytest.mark.parametrize(
+    ("arguments_of", "params"),
+    [(chat_arguments, CompletionCreateParamsBase), (responses_arguments, ResponseCreateParamsBase)],
+    ids=["chat", "responses"],
+)
+def test_no_agents_request_reaches_openai_with_a_parameter_that_openai_does_not_have(
+    agent: str, arguments_of: Callable[..., Json], params: Any
+) -> None:
+    stored = json.dumps(READERS[agent](recorded(agent))).encode()
+    request = provider_request(Meta.from_hash("gen_1", {b"model": b"gpt-5.4", b"request": stored}))
+    arguments = arguments_of(request, host="api.openai.com")
+    body = {**arguments.pop("extra_body"), **arguments}
+    assert body.keys() <= params.__annotations__.keys()
 
 
 def test_codexs_request_reaches_the_responses_wire() -> None:

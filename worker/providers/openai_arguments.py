@@ -2,7 +2,7 @@
 
 Rules
 1. ``extra`` cannot replace a field of ``ProviderRequest``, under any name that a wire has for it; everything else of
-   ``extra`` goes into the body as it is.
+   ``extra`` goes into the body as it is, except what rule 4 leaves out.
 2. Chat completions have two names for the bound of the output, and no server accepts both: OpenAI refuses the pair, and
    for its reasoning models the old name; Ollama ignores the new one (the answer then has no bound), others refuse it.
    OpenAI's own hosts therefore get ``max_completion_tokens``, and so do its reasoning models behind a gateway; every
@@ -10,6 +10,9 @@ Rules
    model makes it.
 3. The provider stores no Response unless the caller requests it: broadcaster has the log. Responses never run in the
    background: closing the socket must stop them.
+4. OpenAI's own hosts refuse every field that they do not know. Fields of the Messages API that express a preference are
+   left out there: Claude Code sends them to every model, and a fallback from Claude has them. Every other server gets
+   them, because some servers have them too.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ _OWNED: Final = frozenset(
         *("max_tokens", "max_completion_tokens", "max_output_tokens", "background"),
     }
 )
+_PREFERENCES: Final = frozenset({"thinking", "context_management", "cache_control", "top_k"})
+"""Of the Messages API (rule 4). Responses' own ``context_management`` is stored under ``openai``, and stays."""
 # o1, o3-mini, gpt-5, openai/gpt-5-mini (a gateway's name); not gpt-4o, and not gpt-oss, which others serve.
 _REASONING_MODEL: Final = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d))")
 
@@ -39,7 +44,7 @@ def chat_arguments(request: ProviderRequest, *, host: str, reasoning_field: str 
 
     ``reasoning_field``: where a message has its reasoning at a server that takes it back; None: it takes none.
     """
-    body = _options(request, chat_options)
+    body = _options(request, chat_options, host=host)
     options = body.pop("stream_options", None)
     arguments: dict[str, Any] = {
         "model": request.model,
@@ -55,12 +60,12 @@ def chat_arguments(request: ProviderRequest, *, host: str, reasoning_field: str 
 
 
 def responses_arguments(request: ProviderRequest, *, host: str, reasoning_field: str | None = None) -> dict[str, Any]:
-    """The arguments of ``responses.create``, without ``stream``; ``host`` and ``reasoning_field`` are not used."""
+    """The arguments of ``responses.create``, without ``stream``; ``reasoning_field`` is not used."""
     arguments: dict[str, Any] = {
         "model": request.model,
         "input": responses_input(request.messages),
         # Rule 3.
-        "extra_body": {"store": False, **_options(request, responses_options)},
+        "extra_body": {"store": False, **_options(request, responses_options, host=host)},
     }
     if _has_breakpoint(request.system):
         # Instructions are one text, which has no place for the mark.
@@ -80,9 +85,12 @@ def output_bound(model: str, *, host: str) -> str:
     return "max_completion_tokens" if is_openai_host(host) or _REASONING_MODEL.match(model) else "max_tokens"
 
 
-def _options(request: ProviderRequest, of_wire: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, Any]:
-    """The body's options as the wire names them (rule 1)."""
-    body = {name: value for name, value in request.extra.items() if name not in _OWNED}
+def _options(
+    request: ProviderRequest, of_wire: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, host: str
+) -> dict[str, Any]:
+    """The body's options as the wire names them (rules 1 and 4)."""
+    left_out = _OWNED | _PREFERENCES if is_openai_host(host) else _OWNED
+    body = {name: value for name, value in request.extra.items() if name not in left_out}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     return {name: value for name, value in of_wire(body).items() if name not in _OWNED}

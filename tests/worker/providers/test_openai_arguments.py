@@ -154,3 +154,27 @@ def test_a_chat_is_requested_without_the_parameters_that_only_responses_know():
     extra = {"openai": {"reasoning_effort": "low", "responses": {"truncation": "auto"}}}
     body = chat_arguments(request_for("m", extra=extra), host=OPENAI)["extra_body"]
     assert body == {"reasoning_effort": "low"}
+
+
+MESSAGES_ALONE: dict[str, Any] = {
+    "thinking": {"type": "adaptive"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015"}]},
+    "cache_control": {"type": "ephemeral"},
+    "top_k": 5,
+}
+
+
+@pytest.mark.parametrize("arguments", [chat_arguments, responses_arguments])
+def test_a_preference_that_only_messages_have_is_left_out_at_openai_and_reaches_every_other_server(arguments: Any):
+    request = request_for("m", extra=MESSAGES_ALONE)
+    assert MESSAGES_ALONE.keys().isdisjoint(arguments(request, host=OPENAI)["extra_body"])
+    assert MESSAGES_ALONE.items() <= arguments(request, host="127.0.0.1")["extra_body"].items()
+
+
+def test_the_context_management_of_responses_reaches_them():
+    own = [{"type": "compaction", "compact_threshold": 1000}]
+    extra = {**MESSAGES_ALONE, "openai": {"responses": {"context_management": own}}}
+    assert responses_arguments(request_for("m", extra=extra), host=OPENAI)["extra_body"] == {
+        "store": False,
+        "context_management": own,
+    }
