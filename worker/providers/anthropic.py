@@ -27,6 +27,7 @@ from broadcaster.dialects.openai.own_fields import (
     plain_system,
     plain_tools,
     wants_json_object,
+    without_idle_choice,
 )
 from broadcaster.dialects.openai.tools import allowed_tools
 from broadcaster.errors import ProviderFailed
@@ -160,13 +161,15 @@ def _body(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
 
     Raises ProviderFailed if the request has an OpenAI option that this API does not offer, or allows none of its tools.
     """
-    body = {name: value for name, value in messages_options(request.extra).items() if name not in _OWNED}
+    tools = plain_tools(allowed_tools(request.tools, request.extra))
+    extra = without_idle_choice(request.extra, offered=request.tools, sent=tools)
+    body = {name: value for name, value in messages_options(extra).items() if name not in _OWNED}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     body |= {"model": request.model, "messages": plain_messages(request.messages), "stream": True}
     if system := plain_system(request.system):
         body["system"] = system
-    if tools := plain_tools(allowed_tools(request.tools, request.extra)):
+    if tools:
         body["tools"] = tools
     json_tool = with_json_answer(body) if wants_json_object(request.extra) else None
     return body, json_tool

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from broadcaster.core.requests.passed_calls import is_openai_host
-from broadcaster.dialects.openai.own_fields import breakpoint_of
+from broadcaster.dialects.openai.own_fields import breakpoint_of, without_idle_choice
 from broadcaster.dialects.openai_chat.provider_request import chat_messages, chat_options, chat_tools
 from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_options, responses_tools
 from worker.providers.base import ProviderRequest
@@ -44,7 +44,8 @@ def chat_arguments(request: ProviderRequest, *, host: str, reasoning_field: str 
 
     ``reasoning_field``: where a message has its reasoning at a server that takes it back; None: it takes none.
     """
-    body = _options(request, chat_options, host=host)
+    tools = chat_tools(request.tools)
+    body = _options(request, chat_options, host=host, tools=tools)
     options = body.pop("stream_options", None)
     arguments: dict[str, Any] = {
         "model": request.model,
@@ -54,18 +55,19 @@ def chat_arguments(request: ProviderRequest, *, host: str, reasoning_field: str 
     }
     if request.max_tokens is not None:
         arguments[output_bound(request.model, host=host)] = request.max_tokens
-    if tools := chat_tools(request.tools):
+    if tools:
         arguments["tools"] = tools
     return arguments
 
 
 def responses_arguments(request: ProviderRequest, *, host: str, reasoning_field: str | None = None) -> dict[str, Any]:
     """The arguments of ``responses.create``, without ``stream``; ``reasoning_field`` is not used."""
+    tools = responses_tools(request.tools)
     arguments: dict[str, Any] = {
         "model": request.model,
         "input": responses_input(request.messages),
         # Rule 3.
-        "extra_body": {"store": False, **_options(request, responses_options, host=host)},
+        "extra_body": {"store": False, **_options(request, responses_options, host=host, tools=tools)},
     }
     if _has_breakpoint(request.system):
         # Instructions are one text, which has no place for the mark.
@@ -75,8 +77,8 @@ def responses_arguments(request: ProviderRequest, *, host: str, reasoning_field:
         arguments["instructions"] = instructions
     if request.max_tokens is not None:
         arguments["max_output_tokens"] = request.max_tokens
-    if request.tools:
-        arguments["tools"] = responses_tools(request.tools)
+    if tools:
+        arguments["tools"] = tools
     return arguments
 
 
@@ -86,11 +88,16 @@ def output_bound(model: str, *, host: str) -> str:
 
 
 def _options(
-    request: ProviderRequest, of_wire: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, host: str
+    request: ProviderRequest,
+    of_wire: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    *,
+    host: str,
+    tools: Sequence[Any],
 ) -> dict[str, Any]:
-    """The body's options as the wire names them (rules 1 and 4)."""
+    """The body's options as the wire names them (rules 1 and 4); ``tools`` are those that are sent."""
     left_out = _OWNED | _PREFERENCES if is_openai_host(host) else _OWNED
-    body = {name: value for name, value in request.extra.items() if name not in left_out}
+    extra = without_idle_choice(request.extra, offered=request.tools, sent=tools)
+    body = {name: value for name, value in extra.items() if name not in left_out}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     return {name: value for name, value in of_wire(body).items() if name not in _OWNED}

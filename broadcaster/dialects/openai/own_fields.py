@@ -7,7 +7,8 @@ Rules
 2. Fields without which the answer would not be the requested one (its format, log probabilities, a search) are
    translated or refused. The provider translates ``json_object``, since it needs a tool (``answer_format``, rule 3).
 3. A search that the model of a Responses request may run is left out where it is only offered: Codex offers one to
-   every model, and an answer without it is a good one. The provider refuses a search that is forced.
+   every model, and an answer without it is a good one. The provider refuses a search that is forced. Where nothing else
+   was offered, a choice that forces nothing is left out too: the APIs refuse a choice without tools.
 4. A conversation of the Messages API begins with a turn of the user. System messages become that turn where they begin
    a conversation and no turn of the user follows them.
 5. Reasoning that OpenAI sealed, and the tools that it ran with their results, are records for its Responses API, and
@@ -23,7 +24,7 @@ Rules
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
@@ -130,6 +131,17 @@ def plain_tools(tools: Iterable[Mapping[str, Any]]) -> list[Json]:
 def without_search(tools: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The tools without the search of Responses, which no other wire knows (rule 3)."""
     return [tool for tool in tools if not _SEARCH.fullmatch(str(tool.get("type")))]
+
+
+def without_idle_choice(fields: Mapping[str, Any], *, offered: Sequence[Any], sent: Sequence[Any]) -> Mapping[str, Any]:
+    """The other fields, without a choice that forces nothing if no tool of those offered is sent (rule 3)."""
+    match fields.get("tool_choice"):
+        case {"type": "auto" | "none"} if offered and not sent:
+            own = {name: value for name, value in own_fields(fields).items() if name != "tool_choice"}
+            kept = {name: value for name, value in fields.items() if name not in ("tool_choice", OPENAI)}
+            return {**kept, OPENAI: own}
+        case _:
+            return fields
 
 
 def messages_options(fields: Mapping[str, Any]) -> Json:

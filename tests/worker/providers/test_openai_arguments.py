@@ -178,3 +178,29 @@ def test_the_context_management_of_responses_reaches_them():
         "store": False,
         "context_management": own,
     }
+
+
+SEARCH: Any = {"type": "web_search"}
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [SEARCH]}}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"tool_choice": {"type": "auto"}},
+        {"tool_choice": {"type": "none"}},
+        {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        {"tool_choice": {"type": "auto"}, "openai": {"tool_choice": ALLOWED}},
+    ],
+)
+def test_a_choice_that_forces_nothing_is_left_out_with_the_search_that_was_all_that_a_request_offered(extra: Any):
+    request = request_for("m", tools=[SEARCH], extra=extra)
+    made = chat_arguments(request, host=OPENAI)
+    assert (made.get("tools"), made["extra_body"]) == (None, {})
+    made = responses_arguments(request, host=OPENAI)
+    assert (made["tools"], "tool_choice" in made["extra_body"]) == ([SEARCH], True)
+
+
+def test_a_choice_that_forces_the_search_stays_for_the_provider_to_refuse():
+    request = request_for("m", tools=[SEARCH], extra={"tool_choice": {"type": "any"}})
+    assert chat_arguments(request, host=OPENAI)["extra_body"] == {"tool_choice": "required"}

@@ -137,6 +137,18 @@ async def test_a_choice_that_allows_none_of_the_tools_is_refused():
     assert (failure.reason, server.requests) == ("provider_bad_request", [])
 
 
+@pytest.mark.parametrize(
+    "choice", [{"tool_choice": "auto"}, {"tool_choice": "none"}, {"parallel_tool_calls": False}], ids=str
+)
+async def test_a_choice_is_left_out_with_the_search_that_was_all_that_a_request_offered(choice: Json):
+    body = {"model": "claude-x", "input": PROMPT, "tools": [{"type": "web_search"}], **choice}
+    stored = parse_responses_request(body).stored(max_tokens=9, model="claude-x")
+    async with scripted() as (server, provider):
+        await collect(provider, request_of(stored))
+        (request,) = server.requests
+    assert request.body.keys() == {"model", "max_tokens", "messages", "stream"}
+
+
 async def test_an_answer_that_this_api_cannot_give_is_not_requested():
     async with scripted() as (server, provider):
         with pytest.raises(ProviderFailed, match="logprobs") as caught:
