@@ -20,6 +20,7 @@ from broadcaster.core.providers.listed_models import ListedModel
 from broadcaster.dialects.answer_format import with_json_answer
 from broadcaster.dialects.anthropic.decode import AnthropicDecoder
 from broadcaster.dialects.anthropic.wire import fault_of
+from broadcaster.dialects.call_ids import CLAUDE_IDS, with_fitted_ids
 from broadcaster.dialects.errors import BAD_REQUEST, ProviderFault
 from broadcaster.dialects.openai.own_fields import (
     messages_options,
@@ -166,10 +167,15 @@ def _body(request: ProviderRequest) -> tuple[dict[str, Any], str | None]:
     body = {name: value for name, value in messages_options(extra).items() if name not in _OWNED}
     if request.temperature is not None:
         body["temperature"] = request.temperature
-    body |= {"model": request.model, "messages": plain_messages(request.messages), "stream": True}
+    body |= {"model": request.model, "messages": plain_messages(_messages(request)), "stream": True}
     if system := plain_system(request.system):
         body["system"] = system
     if tools:
         body["tools"] = tools
     json_tool = with_json_answer(body) if wants_json_object(request.extra) else None
     return body, json_tool
+
+
+def _messages(request: ProviderRequest) -> Sequence[Mapping[str, Any]]:
+    """The messages, with ids that Claude accepts. Other models behind this wire, such as Kimi, read their own ids."""
+    return with_fitted_ids(request.messages, CLAUDE_IDS) if "claude" in request.model.lower() else request.messages

@@ -13,6 +13,7 @@ Rules
 4. OpenAI's own hosts refuse every field that they do not know. Fields of the Messages API that express a preference are
    left out there: Claude Code sends them to every model, and a fallback from Claude has them. Every other server gets
    them, because some servers have them too.
+5. OpenAI's own hosts bound the ids of calls (dialects/call_ids.py). Every other server gets the ids as they came.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from broadcaster.core.requests.passed_calls import is_openai_host
+from broadcaster.dialects.call_ids import CHAT_IDS, RESPONSES_IDS, with_fitted_ids
 from broadcaster.dialects.openai.own_fields import breakpoint_of, without_idle_choice
 from broadcaster.dialects.openai_chat.provider_request import chat_messages, chat_options, chat_tools
 from broadcaster.dialects.openai_responses.provider_request import responses_input, responses_options, responses_tools
@@ -47,9 +49,10 @@ def chat_arguments(request: ProviderRequest, *, host: str, reasoning_field: str 
     tools = chat_tools(request.tools)
     body = _options(request, chat_options, host=host, tools=tools)
     options = body.pop("stream_options", None)
+    messages = _messages(request, CHAT_IDS, host=host)
     arguments: dict[str, Any] = {
         "model": request.model,
-        "messages": chat_messages(request.messages, system=request.system, reasoning_field=reasoning_field),
+        "messages": chat_messages(messages, system=request.system, reasoning_field=reasoning_field),
         "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
         "extra_body": body,
     }
@@ -65,7 +68,7 @@ def responses_arguments(request: ProviderRequest, *, host: str, reasoning_field:
     tools = responses_tools(request.tools)
     arguments: dict[str, Any] = {
         "model": request.model,
-        "input": responses_input(request.messages),
+        "input": responses_input(_messages(request, RESPONSES_IDS, host=host)),
         # Rule 3.
         "extra_body": {"store": False, **_options(request, responses_options, host=host, tools=tools)},
     }
@@ -85,6 +88,11 @@ def responses_arguments(request: ProviderRequest, *, host: str, reasoning_field:
 def output_bound(model: str, *, host: str) -> str:
     """The name of the bound of this model's output at this server (rule 2)."""
     return "max_completion_tokens" if is_openai_host(host) or _REASONING_MODEL.match(model) else "max_tokens"
+
+
+def _messages(request: ProviderRequest, fits: re.Pattern[str], *, host: str) -> Sequence[Mapping[str, Any]]:
+    """The messages, with ids that the server accepts (rule 5)."""
+    return with_fitted_ids(request.messages, fits) if is_openai_host(host) else request.messages
 
 
 def _options(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import anthropic.types
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from broadcaster.dialects.call_ids import CHAT_IDS, CLAUDE_IDS, RESPONSES_IDS, with_fitted_ids
 from broadcaster.dialects.openai.own_fields import messages_options, plain_messages, plain_tools
+from broadcaster.dialects.openai_chat.provider_request import chat_messages
+from broadcaster.dialects.openai_responses.provider_request import responses_input
 from broadcaster.errors import ProviderFailed
 from tests.dialects.openai_chat.chat_streams import Json
 from tests.dialects.openai_chat.test_openai_chat_laws import chars, json_values
@@ -151,6 +155,51 @@ def test_anthropic_is_sent_what_its_api_knows_and_nothing_else(messages: list[Js
         assert message.keys() == {"role", "content"}
     for tool in sent["tools"]:
         assert tool.keys() <= {"name", "description", "input_schema", "strict"}
+
+
+def ids_on(wire: str, messages: list[Any]) -> tuple[list[str], list[str]]:
+    """The ids of the calls and those of the results, as the wire is sent them; the user's message is the first."""
+    if wire == "messages":
+        parts = [part for message in plain_messages(messages)[1:] for part in message["content"]]
+        called = [part["id"] for part in parts if part["type"] == "tool_use"]
+        return called, [part["tool_use_id"] for part in parts if part["type"] == "tool_result"]
+    if wire == "chat":
+        _, answer, *results = chat_messages(messages, system=None)
+        return [each["id"] for each in answer["tool_calls"]], [each["tool_call_id"] for each in results]
+    items = responses_input(messages)[1:]
+    called = [item["call_id"] for item in items if item["type"] == "function_call"]
+    return called, [item["call_id"] for item in items if item["type"] == "function_call_output"]
+
+
+ids_of_calls = st.lists(
+    st.text(max_size=80) | st.from_regex(CLAUDE_IDS, fullmatch=True), min_size=1, max_size=4, unique=True
+)
+
+
+@pytest.mark.parametrize(
+    ("wire", "fits", "pattern"),
+    [
+        ("messages", CLAUDE_IDS, r"[a-zA-Z0-9_-]+"),
+        ("chat", CHAT_IDS, r"(?s).{1,40}"),
+        ("responses", RESPONSES_IDS, r"(?s).{1,64}"),
+    ],
+    ids=["messages", "chat", "responses"],
+)
+@given(ids=ids_of_calls)
+@example(ids=["functions.f:0", "\ud800", 41 * "a", 65 * "a"])
+def test_the_id_of_every_call_fits_its_wire_and_is_that_of_its_result(
+    wire: str, fits: re.Pattern[str], pattern: str, ids: list[str]
+) -> None:
+    calling = {"role": "assistant", "content": None, "tool_calls": [call(id, "{}") for id in ids]}
+    returned = [{"role": "tool", "tool_call_id": id, "content": "x"} for id in ids]
+    messages = stored({"role": "user", "content": "Hi"}, calling, *returned)["messages"]
+    called, answered = ids_on(wire, with_fitted_ids(messages, fits))
+
+    assert called == answered
+    assert len(set(called)) == len(ids)
+    for id, sent in zip(ids, called, strict=True):
+        assert re.fullmatch(pattern, sent)
+        assert sent == id or not re.fullmatch(pattern, id)
 
 
 def test_the_anthropic_sdk_finds_nothing_wrong_with_it() -> None:

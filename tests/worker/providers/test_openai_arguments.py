@@ -180,6 +180,17 @@ def test_the_context_management_of_responses_reaches_them():
     }
 
 
+def test_a_server_of_ones_own_gets_the_ids_of_calls_as_they_came():
+    id = "functions.weather:" + 100 * "0"
+    call = {"type": "tool_use", "id": id, "name": "weather", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": id, "content": "Sunny."}
+    messages = [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    request = request_for("m", messages=messages)
+    answer, returned = chat_arguments(request, host="127.0.0.1")["messages"]
+    assert (answer["tool_calls"][0]["id"], returned["tool_call_id"]) == (id, id)
+    assert [item["call_id"] for item in responses_arguments(request, host="127.0.0.1")["input"]] == [id, id]
+
+
 SEARCH: Any = {"type": "web_search"}
 ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [SEARCH]}}
 

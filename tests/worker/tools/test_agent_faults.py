@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, computed_field
 
 from broadcaster.core import events as ev
+from broadcaster.core.providers.model_routing import ModelRoutes
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.testing import Cut, Script
+from broadcaster.testing import Answer as Refuse
+from broadcaster.testing import Cut, Script, Send, chat_wire
 from tests.support.log.log_world import until
 from tests.worker.providers.provider_support import (
     ANTHROPIC,
+    CHAT,
+    MODEL,
     Wire,
     on_every_wire,
+    provider_at,
+    scripted,
     text_of,
 )
 from tests.worker.tools.agent_support import DONE, OSLO, PARIS, add_weather, agent_world, calls, kinds, outputs
 from worker.attempt import AttemptEnd
+from worker.providers.registry import Providers
 from worker.tools import ToolError
 
 
@@ -226,6 +234,31 @@ async def test_a_provider_that_fails_in_a_later_step_ends_the_answer_with_its_re
         assert first.input_tokens is not None
         assert usage.input_tokens > first.input_tokens
         assert text_of(events).endswith("half an answer")
+
+
+async def test_a_step_that_falls_back_to_claude_returns_the_calls_under_ids_that_claude_accepts(
+    connection: LogConnection,
+) -> None:
+    async with (
+        agent_world(connection, on=CHAT) as given,
+        provider_at(given.server.base_url + CHAT.prefix, CHAT) as kimi,
+        scripted(ANTHROPIC) as (claude, fallback),
+    ):
+        routes = ModelRoutes({"*": ["kimi", "claude"]})
+        given.providers = Providers(routes, {"kimi": lambda: kimi, "claude": lambda: fallback})
+        add_weather(given)
+        composer = CHAT.scripted.compose(MODEL)
+        parts = [chat_wire.tool_call(*each, id=f"functions.weather:{at}") for at, each in enumerate((PARIS, OSLO))]
+        step = [event for part in parts for event in composer.part(part)]
+        given.script(Script(Send(*step, *composer.finish())), Script(Refuse(529)))
+        events = await given.run()
+        _, answer, returned = claude.requests[0].body["messages"]
+        ids = [part["id"] for part in answer["content"]]
+        assert all(re.fullmatch("[a-zA-Z0-9_-]+", id) for id in ids)
+        assert len(set(ids)) == 2
+        assert [part["tool_use_id"] for part in returned["content"]] == ids
+        assert {each.tool_call_id for each in outputs(events)} == {"functions.weather:0", "functions.weather:1"}
+        assert isinstance(events[-1], ev.Finish)
 
 
 async def test_a_drain_lets_go_of_a_tool_without_ending_the_stream(connection: LogConnection) -> None:

@@ -23,6 +23,12 @@ from worker.providers.registry import Providers, default_factories
 from worker.retry import ModelAnswer
 
 PARAMS: dict[str, Any] = {"chat": CompletionCreateParamsBase, "responses": ResponseCreateParamsBase}
+LONG_ID = "chatcmpl-tool-" + 64 * "a"
+CONVERSATION: list[dict[str, Any]] = [
+    {"role": "user", "content": "What is the weather?"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": LONG_ID, "name": "weather", "input": {}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": LONG_ID, "content": "Sunny."}]},
+]
 
 
 @pytest.fixture
@@ -74,3 +80,16 @@ async def test_a_fallback_to_openai_is_sent_no_preference_that_only_messages_hav
     body = await sent_to_openai(on, request_for(MODEL, extra=extra))
     assert body.keys() <= PARAMS[on.name].__annotations__.keys() | {"stream"}
     assert "high" in (body.get("reasoning_effort"), body.get("reasoning", {}).get("effort"))
+
+
+@pytest.mark.usefixtures("openai_is_here")
+@pytest.mark.parametrize(("on", "most"), [(CHAT, 40), (RESPONSES, 64)], ids=["chat", "responses"])
+async def test_a_fallback_to_openai_is_sent_no_id_of_a_call_that_is_too_long(on: Wire, most: int):
+    body = await sent_to_openai(on, request_for(MODEL, messages=CONVERSATION))
+    if on is CHAT:
+        _, answer, result = body["messages"]
+        ids = [answer["tool_calls"][0]["id"], result["tool_call_id"]]
+    else:
+        ids = [item["call_id"] for item in body["input"][1:]]
+    assert ids[0] == ids[1]
+    assert len(ids[0]) <= most

@@ -149,6 +149,17 @@ async def test_a_choice_is_left_out_with_the_search_that_was_all_that_a_request_
     assert request.body.keys() == {"model", "max_tokens", "messages", "stream"}
 
 
+async def test_a_model_that_is_not_claude_gets_the_ids_of_its_calls_as_they_came():
+    call = {"type": "tool_use", "id": "functions.read:0", "name": "read", "input": {}}
+    messages = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": [call]}]
+    async with scripted() as (server, provider):
+        for model in ("kimi-k2", "anthropic.Claude-x"):
+            await collect(provider, request_for(model, messages=messages))
+        sent = [request.body["messages"][1]["content"][0]["id"] for request in server.requests]
+    assert sent[0] == "functions.read:0"
+    assert ":" not in sent[1]
+
+
 async def test_an_answer_that_this_api_cannot_give_is_not_requested():
     async with scripted() as (server, provider):
         with pytest.raises(ProviderFailed, match="logprobs") as caught:
