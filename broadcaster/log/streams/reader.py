@@ -40,6 +40,7 @@ _SHORT_FIELDS: Final = [
     *("tenant", "kind", "status", "model", "epoch", "attempts", "worker", "stop", "retention_ms", "lease_ms", "title"),
     *("on_worker_loss", "on_abandon", "on_provider_loss", "created_ms", "started_ms", "ended_ms", "deleted_ms"),
     *("terminal", "terminal_id", "idempotency_key", "has_reused_id", "dead", *ORIGIN_FIELDS),
+    *("priority", "credential"),
     *("content_type", "media_type", "durable_tail", "ttl_s", "expires_at", "since_epoch"),
     *("webhook", "webhook_state", "webhook_attempts", "webhook_status", "webhook_fault", "asked_retention_ms"),
 ]

@@ -106,6 +106,18 @@ async def test_a_job_that_a_group_has_delivered_before_it_was_lost_waits_once_th
     assert [job.generation_id for job in await take(world)] == [stream_id]
 
 
+async def test_a_job_that_the_sweep_gives_has_the_priority_of_the_one_that_was_lost(world: World) -> None:
+    stream_id = await world.create(priority=Priority.LOW)
+    ((_, job),) = await world.redis.xrange(world.keys.ready)
+    assert b"shift" in job
+    await lose_queue(world)
+    await world.queue.announce(stream_id)
+    await world.redis.zincrby(world.keys.open, -60_000, stream_id)  # announced a minute ago
+    await sweeper(world).sweep()
+    ((_, given),) = await world.redis.xrange(world.keys.ready)
+    assert given == job
+
+
 async def test_a_job_that_a_worker_holds_does_not_wait_once_the_sweep_has_seen_it(world: World) -> None:
     stream_id = await world.create()
     await take(world)

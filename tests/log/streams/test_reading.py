@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from broadcaster.core.events import Finish, encode_event
 from broadcaster.core.requests.titles import TITLE_CHARS
 from broadcaster.log.jobs.generations import GenerationRequest
 from broadcaster.log.redis.connect import LogConnection
-from broadcaster.log.streams.reader import Streams
+from broadcaster.log.streams.reader import Meta, Streams
 from tests.support.log.log_world import World, delta
 
 WHOLE = [delta("a"), delta("b"), encode_event(Finish())]
@@ -75,6 +76,68 @@ async def test_many_streams_are_read_without_their_requests(connection: LogConne
     assert whole.title.startswith("why is the sky blue")
     assert len(whole.title) == TITLE_CHARS
     assert await world.streams.metas([id, "gen_none"]) == [replace(whole, request={}), None]
+
+
+TEXTS = (
+    *("tenant", "model", "worker", "stop", "title", "credential", "dead", "idempotency_key", "request_id", "surface"),
+    *("content_type", "media_type", "expires_at", "webhook_fault"),
+)
+NUMBERS = (
+    *("epoch", "attempts", "retention_ms", "lease_ms", "created_ms", "started_ms", "ended_ms", "deleted_ms", "ttl_s"),
+    *("has_reused_id", "since_epoch", "webhook_attempts", "webhook_status", "asked_retention_ms"),
+)
+EVERY_FIELD: Mapping[bytes, bytes] = {
+    **{name.encode(): b"a-text" for name in TEXTS},
+    **{name.encode(): b"7" for name in NUMBERS},
+    b"kind": b"feed",
+    b"status": b"finished",
+    b"priority": b"low",
+    b"request": b'{"max_tokens":1}',
+    b"on_worker_loss": b"fail",
+    b"on_abandon": b"cancel",
+    b"on_provider_loss": b"retry",
+    b"terminal": WHOLE[-1],
+    b"terminal_id": b"7-9",
+    b"durable_tail": b"7-8",
+    b"traceparent": b"00-%s-%s-01" % (b"a" * 32, b"b" * 16),
+    b"tracestate": b"a=b",
+    b"webhook": b'{"url":"https://hooks.example.com/h"}',
+    b"webhook_state": b"delivered",
+}
+
+
+class ReadFields(Mapping[bytes, bytes]):
+    """A hash that notes which of its fields are read."""
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self._fields = fields
+        self.read = set[bytes]()
+
+    def __getitem__(self, name: bytes) -> bytes:
+        self.read.add(name)
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+def test_every_field_that_is_read_has_a_value_that_is_no_default() -> None:
+    fields = ReadFields(EVERY_FIELD)
+    whole = Meta.from_hash("gen_1", fields)
+    assert fields.read == EVERY_FIELD.keys()
+    for name in EVERY_FIELD:
+        without = {each: value for each, value in EVERY_FIELD.items() if each != name}
+        assert Meta.from_hash("gen_1", without) != whole, name
+
+
+async def test_of_many_streams_every_field_but_the_request_is_read(connection: LogConnection) -> None:
+    world = World(connection)
+    id = await world.create()
+    await world.redis.hset(world.keys.meta(id), mapping=EVERY_FIELD)
+    assert await world.streams.metas([id]) == [replace(Meta.from_hash(id, EVERY_FIELD), request={})]
 
 
 async def test_where_a_stream_stands_is_read_without_its_newest_event(connection: LogConnection) -> None:
