@@ -146,7 +146,8 @@ class DurableStreams:
         if code < 0:
             raise StreamExists("the id is taken: by a stream of another configuration, or another kind of stream")
         if code:
-            await self._storage.created_feed(tenant, stored_id, size=sum(map(len, events)))
+            size, is_open = sum(map(len, events)), not content.closes
+            await self._storage.created_feed(tenant, stored_id, size=size, is_open=is_open)
             await self._index.created(tenant, stored_id)
         return DurableCreation(bool(code), Cursor(epoch, seq) if seq else START)
 

@@ -61,13 +61,13 @@ class _Change:
     """A pending change of one stream's count."""
 
     bytes: int = 0
-    is_new_feed: bool = False
+    opens_feed: bool = False
     is_due: bool = False
 
     def row(self, stored_id: str) -> _Row:
         """The row for stored.lua. A new feed's size is known, so it need not be measured now."""
-        wait_ms: int | str = 0 if self.is_due else OPEN_MEASURED_EVERY_MS if self.is_new_feed else ""
-        return stored_id, self.bytes, int(self.is_new_feed), wait_ms
+        wait_ms: int | str = 0 if self.is_due else OPEN_MEASURED_EVERY_MS if self.opens_feed else ""
+        return stored_id, self.bytes, int(self.opens_feed), wait_ms
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class _Account:
     def add(self, stored_id: str, change: _Change) -> None:
         pending = self.changes.setdefault(stored_id, _Change())
         pending.bytes += change.bytes
-        pending.is_new_feed |= change.is_new_feed
+        pending.opens_feed |= change.opens_feed
         pending.is_due |= change.is_due
         self.added_bytes += change.bytes
 
@@ -166,10 +166,10 @@ class TenantStorage:
 
     # -- changes
 
-    async def created_feed(self, tenant: str, stored_id: str, *, size: int) -> None:
+    async def created_feed(self, tenant: str, stored_id: str, *, size: int, is_open: bool = True) -> None:
         """A feed was created: it is counted at once, for other front-ends. Raises nothing."""
         account = self._account(tenant)
-        account.add(stored_id, _Change(size, is_new_feed=True))
+        account.add(stored_id, _Change(size, opens_feed=is_open))
         with suppress(LogUnavailable):
             async with account.turn:
                 if stored_id in account.changes:  # else it was counted with others

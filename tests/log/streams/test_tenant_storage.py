@@ -134,6 +134,14 @@ async def test_a_durable_stream_that_was_deleted_is_created_anew_only_where_one_
     assert not (await streams.create("over", config, tenant=A, content=DurableAppend(closes=True))).is_new
 
 
+async def test_a_durable_stream_that_is_created_closed_is_no_open_feed(connection: LogConnection) -> None:
+    side, config = Side(connection, max_feeds=1), DurableConfig("text/plain", "text/plain")
+    streams = DurableStreams(connection, side.feeds, storage=side.storage)
+    for id in ("first", "second"):
+        assert (await streams.create(id, config, tenant=A, content=DurableAppend(closes=True))).is_new
+    assert await side.create("open")
+
+
 async def test_a_feed_that_has_expired_frees_its_place(connection: LogConnection) -> None:
     side = Side(connection, max_feeds=1)
     await side.create("f0")
