@@ -2,9 +2,10 @@
 
 Theory of operation. Each tenant has a hash of its streams' sizes and their sums (stored.lua), in a slot of its own. A
 creation and an append to a feed add their sizes, from memory once a second: no append waits for it. Each open stream is
-measured again every few seconds (measure.lua), and one that is over when it expires. A process that adds something
-measures for the tenant, at most ``MEASURED_AT_ONCE`` streams a second. So the writes of workers, publishers and other
-versions are counted too, only later, and no count stays wrong.
+measured again every few seconds (measure.lua), and one that is over when it expires. A front-end measures for each
+tenant that it adds something for, at most a thousand streams a second. A publisher runs no task here: with each feed
+that it creates it measures some others. So the writes of workers, publishers and other versions are counted too, only
+later, and no count stays wrong.
 
 Rules
 1. The bounds apply to creations and to appends to feeds over HTTP. A running answer is counted and never refused, and
@@ -31,6 +32,8 @@ from broadcaster.observability.limits import limit_reached
 ADDED_EVERY_S: Final = 1.0
 ADDED_AT_ONCE: Final = 500
 MEASURED_AT_ONCE: Final = 200
+# Of a publisher, which adds one stream with each: it forgets those that have expired faster than it adds others.
+MEASURED_PER_CREATION: Final = 8
 OPEN_MEASURED_EVERY_MS: Final = 5_000
 # A stream that expires much later is measured before: its tenant may delete it at an older front-end.
 OVER_MEASURED_WITHIN_MS: Final = 600_000
@@ -40,7 +43,9 @@ KEPT_MS: Final = 70 * 86_400_000
 ACTIVE_S: Final = 60.0
 # Below half of a bound, what other front-ends do in a second does not matter.
 _NEAR: Final = 0.5
-_REFRESHES: Final = 5
+# Of one tenant while more is due: in a second, and in a call that meets a bound.
+_REFRESHES_A_SECOND: Final = 5
+_REFRESHES_OF_A_CALL: Final = 50
 _MAXMEMORY_EVERY_S: Final = 60.0
 _RETRY_AFTER_S: Final = 5.0
 _SHARE_OF_MAXMEMORY: Final = 2
@@ -124,7 +129,9 @@ class TenantStorage:
             for tenant, account in tuple(self._accounts.items()):
                 if account.changes or now - account.used_at < ACTIVE_S:
                     with suppress(LogUnavailable):
-                        await self._refresh(tenant, account)
+                        for _ in range(_REFRESHES_A_SECOND):
+                            if await self._refresh(tenant, account) < MEASURED_AT_ONCE:
+                                break
 
     # -- bounds
 
@@ -173,7 +180,8 @@ class TenantStorage:
         with suppress(LogUnavailable):
             async with account.turn:
                 if stored_id in account.changes:  # else it was counted with others
-                    await self._add(tenant, account, hand_out=0)
+                    most = MEASURED_PER_CREATION * len(account.changes) if self._max_feeds is None else 0
+                    await self._add_and_measure(tenant, account, most=min(most, MEASURED_AT_ONCE))
 
     def created(self, tenant: str, stored_id: str, *, size: int) -> None:
         """A generation is being created; it is measured soon."""
@@ -209,19 +217,23 @@ class TenantStorage:
 
         account = self._account(tenant)
         if not account.is_known or is_over(_NEAR):
-            for _ in range(_REFRESHES):
+            for _ in range(_REFRESHES_OF_A_CALL):
                 if not await self._refresh(tenant, account) or not is_over(1):
                     break
         return account
 
-    async def _refresh(self, tenant: str, account: _Account) -> bool:
-        """Add the pending changes, and measure what is due; whether anything was. Raises LogUnavailable."""
+    async def _refresh(self, tenant: str, account: _Account) -> int:
+        """Add the pending changes, and measure what is due; how many streams were. Raises LogUnavailable."""
         async with account.turn:
-            due = await self._add(tenant, account, hand_out=MEASURED_AT_ONCE)
-            if due:
-                await self._measure(tenant, account, due)
+            measured = await self._add_and_measure(tenant, account, most=MEASURED_AT_ONCE)
             account.is_known = True
-            return bool(due)
+            return measured
+
+    async def _add_and_measure(self, tenant: str, account: _Account, *, most: int) -> int:
+        due = await self._add(tenant, account, hand_out=most)
+        if due:
+            await self._measure(tenant, account, due)
+        return len(due)
 
     async def _add(self, tenant: str, account: _Account, *, hand_out: int) -> list[str]:
         """Add the pending changes; which streams are due. A change that could not be added is kept."""
