@@ -197,7 +197,7 @@ class Generations:
 
         Raises MetadataTooLarge, BodyTooLarge, QueueFull, TenantLimit, Busy (too many webhooks) and IdempotencyMismatch
         (same key, another body), without leaving anything behind. A key whose generation was deleted or abandoned
-        starts a new one.
+        starts a new one. A tenant that may store no more still gets the generation of an earlier call with the key.
         """
         if request.webhook is not None and self.webhooks is None:
             raise WebhookNotAllowed("webhooks are off here")
@@ -205,12 +205,17 @@ class Generations:
             check_metadata(request.request.get("metadata"), max_bytes=self.max_metadata_bytes)
         with counting_refusals("MAX_BODY_BYTES", BodyTooLarge):
             encoded = encode_request(request.request, max_bytes=self.max_stored_bytes)
+        key = idempotency_key
         if self.storage is not None:
-            await self.storage.admit(tenant)
+            try:
+                await self.storage.admit(tenant)
+            except TenantLimit:
+                found = None if key is None else await self.find(request, tenant=tenant, idempotency_key=key)
+                if found is None:
+                    raise
+                return found
         for _ in range(_CREATE_TRIES):
-            created = await self._try_to_create(
-                request, encoded, tenant=tenant, key=idempotency_key, is_watched=is_watched
-            )
+            created = await self._try_to_create(request, encoded, tenant=tenant, key=key, is_watched=is_watched)
             if created is not None:
                 self.created_count += created.created
                 return created

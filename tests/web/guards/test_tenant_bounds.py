@@ -48,6 +48,21 @@ async def test_a_tenant_that_opens_feed_after_feed_is_refused_and_others_are_not
     assert (await http.put(urls[2], headers=MINE)).status_code == 201
 
 
+async def test_a_request_that_is_repeated_with_its_key_gets_its_answer_when_the_tenant_has_filled_redis(
+    http: httpx2.AsyncClient,
+) -> None:
+    async def start(key: str) -> httpx2.Response:
+        headers = {**MINE, "idempotency-key": key}
+        return await http.post("/v1/generations", json={"prompt": LARGE}, headers=headers)
+
+    first = await start("k")
+    assert (await start("l")).status_code == 202
+    assert is_refused(await start("m"), "TENANT_STORED_BYTES")
+    repeated = await start("k")
+    assert (repeated.status_code, repeated.json()["id"]) == (202, first.json()["id"])
+    assert repeated.headers["idempotent-replayed"] == "true"
+
+
 async def test_a_tenant_that_fills_redis_is_refused_on_every_surface_and_others_are_not(
     http: httpx2.AsyncClient,
 ) -> None:
