@@ -72,7 +72,7 @@ def open_generations(connection: LogConnection, *, claims: Claims, ids: Iterator
     """The product's own way to create generations, which here get these ids."""
     return Generations(
         connection,
-        GenerationLives(live_ttl_ms=_HOUR_MS, retention_ms=_HOUR_MS, idempotency_ttl_ms=_HOUR_MS),
+        GenerationLives(open_ms=_HOUR_MS, live_ttl_ms=_HOUR_MS, retention_ms=_HOUR_MS, idempotency_ttl_ms=_HOUR_MS),
         queue=Queue(connection, consumer="bench", limits=QueueLimits(10**6)),
         claims=claims,
         streams=Streams(connection),

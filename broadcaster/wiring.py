@@ -23,6 +23,11 @@ from broadcaster.settings import Settings
 from broadcaster.webhooks.schedule import longest_s
 
 
+def longest_open_ms(settings: Settings) -> int:
+    """From the creation of a generation to its end, at most: one that lost its worker ends before its log expires."""
+    return int((settings.queue_timeout_s + settings.generation_timeout_s + settings.live_ttl_s) * 1000)
+
+
 class JobParts:
     """The parts that decide over generations: their workers, and their end. Made without I/O."""
 
@@ -84,6 +89,7 @@ class JobParts:
         """What creates, reads, stops and deletes generations; the optional parts as Generations has them."""
         settings = self._settings
         lives = GenerationLives(
+            open_ms=longest_open_ms(settings),
             live_ttl_ms=int(settings.live_ttl_s * 1000),
             retention_ms=int(settings.retention_s * 1000),
             idempotency_ttl_ms=int(settings.idempotency_ttl_s * 1000),

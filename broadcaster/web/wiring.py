@@ -56,7 +56,7 @@ from broadcaster.web.server.background import Begin, kept_running
 from broadcaster.web.services import Services
 from broadcaster.web.viewing.presence_reports import report_no_viewers, report_presence
 from broadcaster.webhooks.url import WebhookHosts
-from broadcaster.wiring import JobParts
+from broadcaster.wiring import JobParts, longest_open_ms
 
 if TYPE_CHECKING:
     from broadcaster.core.access.token_signatures import TokenSigner
@@ -233,7 +233,7 @@ class _Parts(JobParts):
             mint=token_mint(settings),
             revoke_tokens=partial(_revoke_tokens, settings, AccessList(connection)),
             check_gone=self.steadiness.check_unknown,
-            chats=Chats(connection, open_ms=_longest_open_ms(settings)),
+            chats=Chats(connection, open_ms=longest_open_ms(settings)),
             model_lists=_model_lists(settings, connection),
             ping_log=connection.ping,
             log_timeout_s=settings.redis_timeout_s,
@@ -257,11 +257,6 @@ class _Parts(JobParts):
                 requests_per_s=settings.tenant_requests_per_s, appends_per_s=settings.tenant_appends_per_s
             ),
         )
-
-
-def _longest_open_ms(settings: Settings) -> int:
-    """From the creation of a generation to its end, at most: one that lost its worker ends before its log expires."""
-    return _ms(settings.queue_timeout_s) + _ms(settings.generation_timeout_s) + _ms(settings.live_ttl_s)
 
 
 def _json_ledger(settings: Settings) -> JsonLedger:

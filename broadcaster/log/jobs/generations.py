@@ -39,7 +39,6 @@ from broadcaster.core.status import META_OUTLIVES_LOG_MS
 from broadcaster.errors import (
     BodyTooLarge,
     Busy,
-    LogUnavailable,
     MetadataTooLarge,
     QueueFull,
     StopNotDurable,
@@ -66,7 +65,6 @@ from broadcaster.log.streams.presence import Presence
 from broadcaster.log.streams.reader import Meta, Streams
 from broadcaster.log.streams.tenant_storage import TenantStorage
 from broadcaster.observability.limits import counting_refusals, limit_reached
-from broadcaster.observability.logs import get_logger
 
 _ID_BYTES: Final = 16
 _CREATE_TRIES: Final = 3
@@ -76,8 +74,6 @@ _LONGEST_CHECK_S: Final = 0.25
 # A waiting generation of the tenant must begin first.
 _TENANT_RETRY_S: Final = 5.0
 _UNKNOWN: Final = "no generation has this id (or it has expired)"
-
-_log = get_logger(__name__)
 
 
 def create_generation_id() -> str:
@@ -140,8 +136,12 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class GenerationLives:
-    """How long things are kept, in milliseconds. ``webhook_ms``: the log of a webhook that is not delivered yet."""
+    """How long things are kept, in milliseconds. ``webhook_ms``: the log of a webhook that is not delivered yet.
 
+    ``open_ms``: the longest that a generation is open, from its creation to its end.
+    """
+
+    open_ms: int
     live_ttl_ms: int
     retention_ms: int
     idempotency_ttl_ms: int
@@ -184,7 +184,7 @@ class Generations:
             connection, queue=queue, endings=endings, streams=streams, steadiness=self.steadiness, ends=ends
         )
         self._idempotency = IdempotencyKeys(connection, ttl_ms=lives.idempotency_ttl_ms)
-        self.lists = Listing(connection, streams, queue, keep_ms=self._meta_ttl_ms)
+        self.lists = Listing(connection, streams, queue, open_ms=lives.open_ms, retention_ms=lives.retention_ms)
         self._deletion = Deletion(connection, idempotency=self._idempotency, queue=queue, resend_ms=lives.resend_ms)
 
     async def create(
@@ -308,7 +308,8 @@ class Generations:
             return None
         if key is not None and (refusal is not None or not (is_first and written)):
             await self._idempotency.prolong(tenant, key, generation_id=generation_id)
-        await self._record(generation_id, request, tenant=tenant)
+        if call_of(request.request) is None:  # no list shows a passed call
+            await self.lists.created(tenant, generation_id, retention_ms=self._kept_ms(request))
         if written and self.rescue is not None:
             digest, at = request.digest() if key is not None else "", asyncio.get_running_loop().time()
             self.rescue.accepted.hold(
@@ -385,15 +386,6 @@ class Generations:
             if self.webhooks is not None:
                 await self.webhooks.withdraw([generation_id])
         return forgotten
-
-    async def _record(self, generation_id: str, request: GenerationRequest, *, tenant: str) -> None:
-        """Put it into the tenant's list, without passed calls. A list that misses it finds it in the open index."""
-        if call_of(request.request) is not None:
-            return
-        try:
-            await self.lists.recents.record(tenant, generation_id, keep_ms=self._meta_ttl_ms + self._kept_ms(request))
-        except LogUnavailable:
-            _log.warning("recent_later", stream=generation_id)
 
     def _kept_ms(self, request: GenerationRequest) -> int:
         requested_ms = self._retention_ms(request)

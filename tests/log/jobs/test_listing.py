@@ -13,6 +13,8 @@ from broadcaster.log.jobs.lists.listing import READ_AT_ONCE, Listed, Listing, Wh
 from broadcaster.log.jobs.lists.recents import RECENTS_KEPT, Recents
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Brief, Streams
+from broadcaster.settings import Settings
+from broadcaster.wiring import JobParts
 from tests.support.log.log_world import TENANT, World
 
 END = b'{"type":"finish"}'
@@ -114,7 +116,7 @@ async def test_a_list_is_read_while_the_server_of_another_tenants_open_generatio
             briefs = zip(stream_ids, await super().each_brief(stream_ids), strict=True)
             return [LogUnavailable("its server is away") if each == other else brief for each, brief in briefs]
 
-    lists = Listing(world.connection, OneServerAway(world.connection), world.queue, keep_ms=60_000)
+    lists = Listing(world.connection, OneServerAway(world.connection), world.queue, open_ms=60_000, retention_ms=0)
     assert [meta.id for meta in (await lists.page(TENANT)).metas] == [mine]
     with pytest.raises(LogUnavailable):  # of its own streams none is left out
         await lists.page("other")
@@ -143,6 +145,19 @@ async def test_the_index_is_bounded_and_expires(world: World) -> None:
     assert await world.redis.pttl(key) > lived_ms
     await world.create()
     assert await world.redis.pttl(key) > lived_ms  # never shortened
+
+
+@pytest.mark.parametrize("by", ["its creation", "a list that missed it"])
+async def test_a_list_has_an_answer_for_as_long_as_it_may_run_and_is_stored(connection: LogConnection, by: str) -> None:
+    settings = Settings.model_validate({"redis_url": connection.url, "generation_timeout_s": 4 * 3600})
+    parts = JobParts(settings, connection, owner="f", streams=Streams(connection))
+    generations, key = parts.generations(), connection.keys.recent(TENANT)
+    await generations.create(GenerationRequest(model="m", request={}), tenant=TENANT)
+    if by != "its creation":
+        await connection.redis.delete(key)
+        await generations.lists.page(TENANT)
+    longest_s = settings.queue_timeout_s + settings.generation_timeout_s + settings.retention_s
+    assert await connection.redis.pttl(key) > longest_s * 1000
 
 
 async def test_generations_of_one_moment_have_places_of_their_own(world: World) -> None:

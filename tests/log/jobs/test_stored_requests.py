@@ -30,7 +30,7 @@ async def test_a_request_that_is_too_large_to_be_stored_is_refused_before_anythi
     await world.queue.create_group()
     generations = Generations(
         world.connection,
-        GenerationLives(live_ttl_ms=60_000, retention_ms=1000, idempotency_ttl_ms=1000),
+        GenerationLives(open_ms=60_000, live_ttl_ms=60_000, retention_ms=1000, idempotency_ttl_ms=1000),
         queue=world.queue,
         claims=world.claims,
         streams=world.streams,

@@ -329,7 +329,7 @@ async def test_without_webhooks_a_request_for_one_is_refused_before_anything_is_
 ) -> None:
     generations = Generations(
         world.connection,
-        GenerationLives(live_ttl_ms=1000, retention_ms=1000, idempotency_ttl_ms=1000),
+        GenerationLives(open_ms=1000, live_ttl_ms=1000, retention_ms=1000, idempotency_ttl_ms=1000),
         queue=world.queue,
         claims=world.claims,
         streams=world.streams,

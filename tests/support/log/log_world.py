@@ -82,7 +82,7 @@ class World:
         self.lapses = Lapses(self.connection, steadiness=self.steadiness)
         self.rescue = self._rescue() if self.has_rescue else None
         lives = GenerationLives(
-            live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000, webhook_ms=WEBHOOK_MS
+            open_ms=180_000, live_ttl_ms=60_000, retention_ms=30_000, idempotency_ttl_ms=60_000, webhook_ms=WEBHOOK_MS
         )
         self.generations = Generations(
             self.connection,

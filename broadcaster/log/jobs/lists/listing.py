@@ -12,18 +12,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from broadcaster.core.status import OVER
+from broadcaster.core.status import META_OUTLIVES_LOG_MS, OVER
 from broadcaster.errors import LogUnavailable
 from broadcaster.log.jobs.lists.recents import Recent, Recents
 from broadcaster.log.jobs.queue import Queue
 from broadcaster.log.redis.connect import LogConnection
 from broadcaster.log.streams.reader import Brief, Meta, Streams
+from broadcaster.observability.logs import get_logger
 
 Which: TypeAlias = Literal["all", "open", "over"]
 
 READ_AT_ONCE: Final = 200
 # How many open generations are checked for those that the index misses.
 OPEN_CHECKED: Final = 200
+
+_log = get_logger(__name__)
 
 
 class Listed(NamedTuple):
@@ -34,14 +37,28 @@ class Listed(NamedTuple):
 
 
 class Listing:
-    """Reads lists and mends their indexes. Every method raises LogUnavailable while Redis cannot answer."""
+    """Reads lists, and keeps the index of generations.
 
-    def __init__(self, connection: LogConnection, streams: Streams, queue: Queue, *, keep_ms: int) -> None:
+    ``open_ms``: the longest that a generation is open; ``retention_ms``: how long it is kept afterwards, unless its
+    creator has chosen. An index is kept for as long as each of its generations may be.
+    """
+
+    def __init__(
+        self, connection: LogConnection, streams: Streams, queue: Queue, *, open_ms: int, retention_ms: int
+    ) -> None:
         self.recents = Recents(connection)
         self._feeds = Recents(connection, of="feeds")
         self._streams = streams
         self._queue = queue
-        self._keep_ms = keep_ms
+        self._open_ms = open_ms
+        self._retention_ms = retention_ms
+
+    async def created(self, tenant: str, generation_id: str, *, retention_ms: int) -> None:
+        """It was created now. Raises nothing: a list that misses it finds it in the open index."""
+        try:
+            await self._record(tenant, generation_id, retention_ms=retention_ms)
+        except LogUnavailable:
+            _log.warning("recent_later", stream=generation_id)
 
     async def page(
         self,
@@ -52,7 +69,10 @@ class Listing:
         before: int | None = None,
         with_feeds: bool = False,
     ) -> Listed:
-        """Up to ``limit`` generations (``with_feeds``: and feeds) before a place (None: from the newest)."""
+        """Up to ``limit`` generations (``with_feeds``: and feeds) before a place (None: from the newest).
+
+        Raises LogUnavailable while Redis cannot answer.
+        """
         if before is None:
             await self._record_missing(tenant)
         async with AsyncExitStack() as stack:
@@ -95,7 +115,11 @@ class Listing:
             if isinstance(brief, LogUnavailable):
                 continue
             if brief.tenant == tenant and brief.is_listed:
-                await self.recents.record(tenant, generation_id, keep_ms=self._keep_ms, created_ms=brief.created_ms)
+                await self._record(tenant, generation_id, retention_ms=self._retention_ms, created_ms=brief.created_ms)
+
+    async def _record(self, tenant: str, generation_id: str, *, retention_ms: int, created_ms: int = 0) -> None:
+        keep_ms = self._open_ms + retention_ms + META_OUTLIVES_LOG_MS
+        await self.recents.record(tenant, generation_id, keep_ms=keep_ms, created_ms=created_ms)
 
 
 async def _newest_first(sources: Sequence[AsyncIterator[Recent]]) -> AsyncGenerator[Recent, None]:
