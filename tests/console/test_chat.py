@@ -344,3 +344,30 @@ async def test_the_page_follows_the_end_unless_its_reader_has_scrolled_up(tabs: 
     await tab.page.keyboard.press("Escape")
     await expect(tab.part("status")).to_have_text("Stopped")
     await expect(tab.part("announcer")).to_have_text("The answer was stopped.")
+
+
+@pytest.mark.parametrize(
+    ("label", "wrong", "name", "sentence"),
+    [
+        ("Temperature", "3", "temperature", "Temperature must be a number from 0 to 2."),
+        ("Max tokens", "1.5", "max_tokens", "Max tokens must be a whole number from 1 to 10,000,000."),
+    ],
+    ids=["a temperature", "a number of tokens"],
+)
+async def test_a_number_out_of_its_bounds_is_shown_and_nothing_is_sent(
+    tabs: Tabs, url: str, worker: Worker, label: str, wrong: str, name: str, sentence: str
+) -> None:
+    tab = await tabs.open(url)
+    await tab.part("settings-open").click()
+    field = tab.page.get_by_label(label)
+    await field.fill(wrong)
+    await tab.part("prompt").fill("hello")
+    for send in (tab.part("start").click, lambda: tab.part("prompt").press("Enter")):
+        await tab.page.get_by_role("button", name="Done").click()
+        await send()
+        await expect(tab.part("fault")).to_contain_text(sentence)
+        await expect(field).to_be_focused()
+    await field.fill("1")
+    await tab.part("prompt").press("Enter")
+    assert (await worker.answer("Well."))[name] == 1
+    assert len(worker.world.requests) == 1

@@ -109,6 +109,11 @@ export class Chat {
 
   /** Start the answer to `text` as the turn at `index`, in place of what follows. Resolves to whether it was started. */
   async startTurn(text, index) {
+    const fault = this.settings.check();
+    if (fault !== null) {
+      this.report(fault);
+      return false;
+    }
     const { conversation: opened, last: link } = this;
     const current = opened ?? begun(createKey(), Date.now(), this.settings.value);
     const kept = cutAt(current, index);

@@ -1,6 +1,7 @@
 /** The model menu and the settings of one conversation. */
 
 import { listModels } from "../api.js";
+import { BroadcasterError } from "../client/errors.js";
 import { byId, element, show } from "../dom.js";
 import { NO_SETTINGS } from "./conversations.js";
 
@@ -82,6 +83,18 @@ export class Settings {
 
   drawOther() {
     show(byId("model-other"), this.menu.value === OTHER);
+  }
+
+  /** What is wrong with a number, whose field is shown then; null: nothing. */
+  check() {
+    const field = [this.temperature, this.maxTokens].find(({ validity }) => !validity.valid);
+    if (field === undefined) return null;
+    this.open(true);
+    field.focus();
+    const name = field.labels[0].textContent.trim();
+    const kind = field.step === "any" ? "number" : "whole number";
+    const [least, most] = [field.min, field.max].map((bound) => Number(bound).toLocaleString("en"));
+    return new BroadcasterError("invalid_settings", `${name} must be a ${kind} from ${least} to ${most}.`);
   }
 
   change() {
