@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
+import pytest
 from playwright.async_api import Route, expect
 
 from tests.console.conftest import DEADLINE_S, Worker
@@ -152,3 +154,46 @@ async def test_a_conversation_that_is_deleted_during_a_send_stays_deleted(
     await expect(tab.part("conversations").get_by_role("link")).to_have_count(0)
     await expect(tab.part("generations").get_by_role("link")).to_have_count(0)
     assert "secret" not in await tab.page.evaluate("JSON.stringify(localStorage)")
+
+
+@pytest.mark.parametrize("place", ["", "#nightly"], ids=["a conversation", "a link"])
+async def test_settings_that_are_given_during_a_send_stay_and_are_sent_with_the_next_text(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld, place: str
+) -> None:
+    world.add("nightly", kind="feed", status="running", request={})
+    tab = await tabs.open(f"{url}/{place}")
+    is_let = await hold_sends(tab)
+    await send_held(tab, "first")
+    await tab.part("settings-open").click()
+    system, temperature = (tab.page.get_by_label(label) for label in ("System prompt", "Temperature"))
+    await system.fill("Be brief.")
+    await temperature.fill("3")
+    is_let.set()
+    assert "system" not in await worker.answer("one")
+    await tab.has_status("finished")
+    await expect(system).to_have_value("Be brief.")
+    await expect(temperature).to_have_value("3")
+    await temperature.fill("2")
+    await tab.send("second")
+    request = await worker.answer("two")
+    assert (request["system"], request["temperature"]) == ("Be brief.", 2)
+
+
+@pytest.mark.parametrize("is_left", [False, True], ids=["open", "left"])
+async def test_a_title_that_is_given_during_a_send_stays(tabs: Tabs, url: str, worker: Worker, is_left: bool) -> None:
+    tab = await tabs.open(url)
+    await tab.send("first")
+    await worker.answer("one")
+    await tab.has_status("finished")
+    is_let = await hold_sends(tab)
+    await send_held(tab, "second")
+    await tab.page.get_by_role("button", name="Actions for first").click()
+    await tab.part("row-rename").click()
+    await tab.part("rename-title").fill("Numbers")
+    await tab.part("rename-title").press("Enter")
+    if is_left:
+        await tab.page.get_by_role("link", name="New conversation").click()
+    is_let.set()
+    await worker.answer("two")
+    await expect(tab.part("conversations").get_by_role("link")).to_have_attribute("href", re.compile("#gen_0002"))
+    await expect(tab.part("conversations").get_by_role("link")).to_have_text("Numbers")

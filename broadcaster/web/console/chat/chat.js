@@ -129,8 +129,12 @@ export class Chat {
     if (state === null) return false;
     if (isStored && this.store.get(current.id) === null) return this.discard(state.id);
     for (const turn of replaced) if (turn.isRunning && !turn.isFeed) this.stop(turn);
-    const next = this.store.save(withTurn(kept, { user: text, id: state.id }, Date.now()));
     const isLinkOpen = opened === null && this.conversation === null && this.last === link;
+    // The user may have renamed it, and changed its settings, while the request was under way.
+    const now = this.conversation?.id === current.id ? this.conversation : (this.store.get(current.id) ?? current);
+    const settings = isLinkOpen ? this.settings.value : now.settings;
+    const renewed = { ...kept, settings, title: now.title, isNamed: now.isNamed };
+    const next = this.store.save(withTurn(renewed, { user: text, id: state.id }, Date.now()));
     if (isLinkOpen || this.conversation?.id === next.id) {
       this.openConversation(next);
       this.thread.turns.find(({ id }) => id === state.id).state = state;

@@ -55,8 +55,9 @@ export class Settings {
     this.drawMenu(this.menu.value === OTHER ? OTHER : "");
   }
 
-  /** Show the settings of another conversation. */
+  /** Show the settings of another conversation. Where they are shown already, a field that is half written stays. */
   set(settings) {
+    if (settings === this.value) return;
     this.value = settings;
     this.system.value = settings.system ?? "";
     this.temperature.value = settings.temperature ?? "";
