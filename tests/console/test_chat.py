@@ -371,3 +371,19 @@ async def test_a_number_out_of_its_bounds_is_shown_and_nothing_is_sent(
     await tab.part("prompt").press("Enter")
     assert (await worker.answer("Well."))[name] == 1
     assert len(worker.world.requests) == 1
+
+
+async def test_a_text_that_is_sent_beside_a_link_has_no_settings_of_the_conversation_before(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    world.add("nightly", kind="feed", status="running", request={})
+    tab = await tabs.open(url)
+    await tab.part("settings-open").click()
+    await tab.page.get_by_label("System prompt").fill("Be brief.")
+    await converse(tab, worker, "first", "one")
+    assert world.requests[-1].request["system"] == "Be brief."
+    await tab.part("generations").get_by_role("link").get_by_text("nightly").click()
+    await expect(tab.page.locator("#title")).to_have_text("nightly")
+    await tab.send("second")
+    _, request = await worker.take()
+    assert "system" not in request

@@ -8,6 +8,7 @@ from playwright.async_api import Route, expect
 
 from tests.console.conftest import Worker
 from tests.console.test_chat import converse, shows_turns
+from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tab, Tabs
 
 REFUSED = {"type": "about:blank", "title": "Unauthorized", "status": 401, "code": "unauthorized", "detail": "a key"}
@@ -71,3 +72,21 @@ async def test_a_closed_dialog_for_the_key_leaves_a_button_that_opens_it(tabs: T
     await tab.part("key-open").press("Enter")
     await enter(tab, "first")
     await expect(tab.part("signed-out")).to_be_hidden()
+
+
+async def test_settings_that_were_given_beside_a_link_are_not_sent_with_the_key_of_another_tenant(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    world.add("nightly", kind="feed", status="running", request={})
+    gate = Gate()
+    tab = await tabs.open("about:blank")
+    await tab.page.route(f"{url}/v1/**", gate.decide)
+    await tab.page.goto(f"{url}/#nightly")
+    await enter(tab, "first")
+    await tab.part("settings-open").click()
+    await tab.page.get_by_label("System prompt").fill("a secret of the first")
+    gate.tenant = None
+    await enter(tab, "second")
+    await tab.send("hello")
+    _, request = await worker.take()
+    assert "system" not in request

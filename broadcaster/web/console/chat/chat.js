@@ -10,7 +10,7 @@ import { deleteGeneration, isSuperseded, startGeneration, stopGeneration } from 
 import { hasKey, isGuest } from "../key.js";
 import { forget, remember } from "../recents.js";
 import { Composer } from "./composer.js";
-import { begun, cutAt, renamed, requestOf, withAnswer, withTurn } from "./conversations.js";
+import { NO_SETTINGS, begun, cutAt, renamed, requestOf, withAnswer, withTurn } from "./conversations.js";
 import { Settings } from "./settings.js";
 import { ConversationStore } from "./store.js";
 import { Thread } from "./thread.js";
@@ -76,6 +76,7 @@ export class Chat {
   openLink(id) {
     this.thread.show([], null);
     this.conversation = null;
+    this.settings.set(NO_SETTINGS);
     this.thread.show([{ id }], null);
   }
 
