@@ -32,6 +32,12 @@ _CUT_REASONS = """async () => {
     return line.scrollWidth > line.clientWidth;
   });
 }"""
+_NOTED_SENTENCES = """() => {
+  const announcer = document.getElementById("announcer");
+  window.sentences = [];
+  const note = () => announcer.textContent === "" || sentences.push(announcer.textContent);
+  new MutationObserver(note).observe(announcer, { childList: true, characterData: true, subtree: true });
+}"""
 
 _HELD_FRAMES = """
 const draw = window.requestAnimationFrame.bind(window);
@@ -330,3 +336,41 @@ async def test_a_browser_with_another_clock_shows_the_times_of_the_server(
     await timeline.locator("summary").click()
     await expect(timeline).to_contain_text(re.compile(r"First token after (0\.[3-9]|[1-9]\.\d) s"))
     await expect(timeline).to_contain_text(re.compile(r"Finished after [0-9]\.\d s"))
+
+
+async def test_a_second_ending_that_is_the_same_is_announced(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    await tab.page.evaluate(_NOTED_SENTENCES)
+    for text in ("one", "two"):
+        await tab.send(text)
+        generation_id, _ = await worker.take()
+        world.append(generation_id, ev.Error(error_text="HTTP 529", code="provider_overloaded"))
+        await expect(tab.part("prompt-shown").last).to_have_text(text)
+        await expect(tab.part("ending").last).to_contain_text("The answer failed")
+    assert await tab.page.evaluate("sentences") == ["The answer failed."] * 2
+
+
+async def test_the_start_of_an_answer_is_announced_once_and_each_loss_of_its_worker(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab = await tabs.open(url)
+    await tab.page.evaluate(_NOTED_SENTENCES)
+    await tab.send("hello")
+    generation_id, _ = await worker.take()
+    lost, announcer = "Lost contact with the worker", tab.part("announcer")
+    await tab.is_connected()
+    for _ in range(2):
+        world.stall(generation_id, StallReason.WORKER_LOST)
+        await expect(announcer).to_have_text(lost)
+        world.stall(generation_id, None)
+        await expect(announcer).to_be_empty()
+    worker.write(generation_id, "Well, ")
+    await expect(announcer).to_have_text("The answer has begun.")
+    world.stall(generation_id, StallReason.WORKER_LOST)
+    await expect(announcer).to_have_text(lost)
+    world.stall(generation_id, None)
+    await expect(announcer).to_have_text("The answer continues.")
+    sentences = [lost, lost, "The answer has begun.", lost, "The answer continues."]
+    assert await tab.page.evaluate("sentences") == sentences

@@ -43,8 +43,8 @@ const operate = new Operate((problem) => keyDialog.handles(problem));
 /** {id, token} of what is open; each may be null. */
 let opened = { id: null, token: null };
 let isDrawPlanned = false;
-/** What the live region has said: of which generation, and how it stood. */
-let announced = { id: null, status: null };
+/** What the live region has said: of which generation, how it stood, and how far it was when nothing was wrong. */
+let announced = { id: null, status: null, progress: null };
 
 /** The id, and the token of a shared link. */
 const PLACE = /^#([A-Za-z0-9][A-Za-z0-9_.:-]{0,127})(?:&token=([A-Za-z0-9_.-]+))?$/;
@@ -123,15 +123,16 @@ function drawIndicator(turn) {
 
 /** Say the start and the end of an answer, and what is wrong with it; not its text, nor what was over before. */
 function announce({ id, status, isLoading, folded }, { name, text, tone }) {
-  const isBegun = status === "running" && folded.text !== "";
-  const now = isOver(status) ? status : tone === "warn" ? name : isBegun ? "begun" : "waiting";
-  const was = announced.id === id ? announced.status : null;
-  if (isLoading && was !== null) return; // its end has yet to be read
-  announced = { id, status: now };
-  if (was === null || was === now) return;
-  const sentences = { begun: "The answer has begun.", finished: "The answer is complete.", failed: "The answer failed.", aborted: "The answer was stopped." };
-  const sentence = now === "quiet" ? null : (sentences[now] ?? (tone === "warn" ? text : null));
-  if (sentence !== null) setText(byId("announcer"), sentence);
+  const isFault = tone === "warn" && name !== "quiet";
+  const progress = status === "running" && folded.text !== "" ? "begun" : "waiting";
+  const now = isOver(status) ? status : isFault ? name : progress;
+  const was = announced.id === id ? announced : null;
+  // The end of one that is loading has yet to be read.
+  if (was !== null && (isLoading || was.status === now)) return;
+  announced = { id, status: now, progress: isFault && was !== null ? was.progress : progress };
+  const begun = was?.progress === "begun" ? "The answer continues." : "The answer has begun.";
+  const sentences = { begun, finished: "The answer is complete.", failed: "The answer failed.", aborted: "The answer was stopped." };
+  setText(byId("announcer"), was === null ? "" : (sentences[now] ?? (isFault ? text : "")));
 }
 
 /** The lists at the side. */
@@ -179,7 +180,9 @@ function select() {
 /** A turn was started in the open conversation: its link is the page's. */
 function noteStarted(id) {
   opened = { id, token: null };
-  announced = { id, status: "waiting" }; // it may run, or be over, before the page is drawn for the first time
+  // It may run, or be over, before the page is drawn for the first time, and may end as the one before.
+  announced = { id, status: "waiting", progress: "waiting" };
+  setText(byId("announcer"), "");
   if (location.hash === "") history.pushState(null, "", `#${id}`);
   else history.replaceState(null, "", `#${id}`);
   scroller.follow();
