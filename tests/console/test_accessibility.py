@@ -12,6 +12,7 @@ from playwright.async_api import expect
 from broadcaster.core import events as ev
 from tests.console.conftest import Worker
 from tests.support.servers.browser import Tab, Tabs
+from tests.web.rendering.test_text_direction import ARABIC, FIRST, LAST, is_left_of
 
 AXE = Path(__file__).parents[1] / "compat" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 SHOTS = os.environ.get("SHOTS")
@@ -163,3 +164,21 @@ async def test_the_keyboard_is_enough(tabs: Tabs, url: str, worker: Worker) -> N
     await keyboard.press("Escape")
     await tab.has_status("aborted")
     assert worker.world.streams[stopped_id].meta.status == "aborted"
+
+
+async def test_a_text_in_arabic_is_written_and_shown_from_right_to_left(tabs: Tabs, url: str, worker: Worker) -> None:
+    tab = await tabs.open(url)
+    await tab.part("settings-open").click()
+    for field in (tab.page.get_by_label("System prompt"), tab.part("prompt")):
+        await field.fill(ARABIC)
+        await expect(field).to_have_css("direction", "rtl")
+    await tab.part("prompt").press("Enter")
+    await worker.answer("Well.")
+    await tab.has_status("finished")
+    for selector in (".prompt-shown", "#title", ".row-title"):
+        assert not await is_left_of(tab.page, selector, FIRST, LAST), selector
+    await tab.part("edit").press("Enter")
+    await expect(tab.part("edit-text")).to_have_css("direction", "rtl")
+    await tab.page.get_by_role("button", name="Actions for").click()
+    await tab.part("row-rename").click()
+    await expect(tab.part("rename-title")).to_have_css("direction", "rtl")

@@ -40,7 +40,7 @@ export class Prompt {
   }
 
   openEditor() {
-    const field = element("textarea", { "aria-label": "Edit this message", "data-testid": "edit-text" });
+    const field = element("textarea", { "aria-label": "Edit this message", "data-testid": "edit-text", dir: "auto" });
     field.value = this.text.textContent;
     const cancel = element("button", { type: "button", class: "quiet", text: "Cancel" });
     const send = element("button", { type: "submit", class: "start", text: "Send", "data-testid": "edit-send" });

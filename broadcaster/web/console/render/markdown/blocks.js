@@ -50,7 +50,7 @@ class DefinitionView {
 
 class Quote {
   constructor() {
-    this.node = element("blockquote");
+    this.node = element("blockquote", { dir: "auto" });
     this.children = new Children(this.node, blockView);
   }
 
@@ -61,7 +61,8 @@ class Quote {
 
 class ListView {
   constructor({ ordered, start }) {
-    this.node = element(ordered ? "ol" : "ul");
+    // Its marks stand where its first text begins.
+    this.node = element(ordered ? "ol" : "ul", { dir: "auto" });
     if (ordered && start !== 1) this.node.setAttribute("start", String(start));
     this.children = new Children(this.node, () => new ItemView());
   }
