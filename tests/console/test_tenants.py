@@ -11,19 +11,25 @@ from tests.console.test_chat import converse, shows_turns
 from tests.support.memory.memory_world import MemoryWorld
 from tests.support.servers.browser import Tab, Tabs
 
+# The page is shown once more, and a request of the test follows those that it makes of that.
+SHOW_ANEW = """async () => {
+  document.dispatchEvent(new Event("visibilitychange"));
+  await fetch("/healthz");
+}"""
 REFUSED = {"type": "about:blank", "title": "Unauthorized", "status": 401, "code": "unauthorized", "detail": "a key"}
 
 
 class Gate:
     """Stands before the server: it refuses every call until a key is entered, and says whose it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *rights: str) -> None:
         self.tenant: str | None = None
+        self.rights = rights
 
     async def decide(self, route: Route) -> None:
         if route.request.url.endswith("/v1/caller") and "authorization" in route.request.headers:
             self.tenant = route.request.headers["authorization"].removeprefix("Bearer key-of-")
-        body: object = {"tenant": self.tenant, "rights": []}
+        body: object = {"tenant": self.tenant, "rights": self.rights}
         if self.tenant is None:
             await route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(REFUSED))
         elif route.request.url.endswith("/v1/caller"):
@@ -90,3 +96,47 @@ async def test_settings_that_were_given_beside_a_link_are_not_sent_with_the_key_
     await tab.send("hello")
     _, request = await worker.take()
     assert "system" not in request
+
+
+async def test_a_key_that_is_refused_in_operate_is_not_tried_further_and_another_can_be_entered(
+    tabs: Tabs, url: str
+) -> None:
+    gate = Gate("admin")
+    tab = await tabs.open("about:blank")
+    await tab.page.clock.install()
+    await tab.page.route(f"{url}/v1/**", gate.decide)
+    await tab.page.goto(f"{url}/#/operate")
+    await enter(tab, "first")
+    queue, dialog = tab.part("operate-queue"), tab.part("key-dialog")
+    await expect(queue).to_contain_text("No answer waits for a worker.")
+    await expect(tab.part("key-open")).to_be_hidden()
+    gate.tenant = None
+    await tab.page.clock.run_for(2000)
+    await expect(dialog).to_be_visible()
+    await expect(queue).to_be_hidden()
+    await tab.page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+    sent: list[str] = []
+    tab.page.on("request", lambda request: sent.append(request.url))
+    await tab.page.clock.run_for(10_000)
+    await tab.page.evaluate(SHOW_ANEW)
+    assert sent == [f"{url}/healthz"]
+    await expect(dialog).to_be_hidden()
+    await tab.part("key-open").press("Enter")
+    await enter(tab, "first")
+    await expect(queue).to_contain_text("No answer waits for a worker.")
+    await expect(tab.part("key-open")).to_be_hidden()
+
+
+async def test_a_dialog_for_the_key_that_was_closed_does_not_come_back_with_the_page(tabs: Tabs, url: str) -> None:
+    tab = await tabs.open("about:blank")
+    await tab.page.route(f"{url}/v1/**", Gate().decide)
+    await tab.page.goto(url)
+    await expect(tab.part("key-dialog")).to_be_visible()
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.part("key-dialog")).to_be_hidden()
+    sent: list[str] = []
+    tab.page.on("request", lambda request: sent.append(request.url))
+    await tab.page.evaluate(SHOW_ANEW)
+    assert sent == [f"{url}/healthz"]
+    await expect(tab.part("key-dialog")).to_be_hidden()

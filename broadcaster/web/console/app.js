@@ -290,7 +290,7 @@ let pollTimer = null;
 
 async function poll() {
   clearTimeout(pollTimer);
-  if (document.hidden) return;
+  if (document.hidden || keyDialog.isSignedOut) return;
   try {
     const { last } = chat;
     const isRunning = last !== null && last.stream.isOpen && last.stream.state.name !== "awaited";

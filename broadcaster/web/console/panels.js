@@ -31,6 +31,11 @@ export class KeyDialog {
     return this.root.open;
   }
 
+  /** Whether the server has refused the key, and no other one was entered. */
+  get isSignedOut() {
+    return !isGuest() && !byId("signed-out").hidden;
+  }
+
   /** Whether a call failed without a key, or with an earlier one: nothing else reports it. */
   handles(problem) {
     return isSuperseded(problem) || (problem.status === 401 && !isGuest());

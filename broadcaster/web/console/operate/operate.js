@@ -36,7 +36,7 @@ export class Operate {
   /** `handles` is called with each BroadcasterError, and returns whether another part of the page reports it. */
   constructor(handles) {
     this.handles = handles;
-    /** null: the API has not answered yet. */
+    /** null: the API has not answered yet, or has refused the key. */
     this.isAllowed = null;
     this.isOpen = false;
     this.timer = null;
@@ -94,19 +94,23 @@ export class Operate {
       return;
     }
     if (this.notice.textContent === NO_RIGHT) this.notify("");
-    await Promise.all(parts.map((part) => this.read(part)));
+    const isRefused = (await Promise.all(parts.map((part) => this.read(part)))).includes(false);
     if (round !== this.round) return;
-    this.timer = setTimeout(() => this.refresh(), REFRESH_MS);
+    if (isRefused) this.isAllowed = null; // until the page learns the rights of another key
+    this.timer = setTimeout(() => this.refresh(), isRefused ? 0 : REFRESH_MS);
   }
 
+  /** Returns false where another part of the page reports the failure. */
   async read(part) {
     try {
       await part.refresh();
       part.section.report(null);
     } catch (problem) {
       if (!(problem instanceof BroadcasterError)) throw problem;
-      if (!this.handles(problem)) part.section.report(problem);
+      if (this.handles(problem)) return false;
+      part.section.report(problem);
     }
+    return true;
   }
 
   notify(sentence) {
