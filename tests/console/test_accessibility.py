@@ -166,6 +166,22 @@ async def test_the_keyboard_is_enough(tabs: Tabs, url: str, worker: Worker) -> N
     assert worker.world.streams[stopped_id].meta.status == "aborted"
 
 
+async def test_the_focus_stays_on_the_page_when_its_turn_is_replaced(tabs: Tabs, url: str, worker: Worker) -> None:
+    tab = await tabs.open(url)
+    await tab.send("one")
+    await worker.answer("1")
+    await tab.part("regenerate").press("Enter")
+    await worker.answer("2")
+    await expect(tab.part("answer")).to_have_text("2")
+    await expect(tab.page.locator("#scroll")).to_be_focused()
+    await tab.part("edit").press("Enter")
+    await tab.part("edit-text").fill("two")
+    await tab.part("edit-text").press("Enter")
+    await worker.answer("3")
+    await expect(tab.part("answer")).to_have_text("3")
+    await expect(tab.page.locator("#scroll")).to_be_focused()
+
+
 async def test_a_text_in_arabic_is_written_and_shown_from_right_to_left(tabs: Tabs, url: str, worker: Worker) -> None:
     tab = await tabs.open(url)
     await tab.part("settings-open").click()

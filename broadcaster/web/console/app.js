@@ -183,6 +183,8 @@ function noteStarted(id) {
   // It may run, or be over, before the page is drawn for the first time, and may end as the one before.
   announced = { id, status: "waiting", progress: "waiting" };
   setText(byId("announcer"), "");
+  // The button that started it may have left the page with the turn that it replaces.
+  if (document.activeElement === document.body) byId("scroll").focus();
   if (location.hash === "") history.pushState(null, "", `#${id}`);
   else history.replaceState(null, "", `#${id}`);
   scroller.follow();
