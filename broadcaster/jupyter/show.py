@@ -5,8 +5,10 @@ Rules
    kernel that sends more. The newest state is always drawn, also when the stream pauses, and at the end.
 2. Reading is the caller's iterator: it reconnects, and it ends with the stream. What it raises is drawn and raised.
 3. A cell that is interrupted ends the reading, and its output shows how far it came.
-4. A gap that makes entries void (``rewound``, ``reset``) takes what they said out of the output. ``attempt`` drops all
-   that came before it, and what was missing there is not missing any more.
+4. A gap that makes entries void takes what they said out of the output: ``rewound`` those behind its cursor, ``reset``
+   all. ``attempt`` drops all that came before it, and what was missing there is not missing any more.
+5. The newest attempt's entries are kept for that, up to ``KEPT_ENTRIES``. Beyond it ``rewound`` drops all, and the
+   output says that events are missing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from broadcaster.client.stream import EntryReceived, GapReceived, Notice, Reconnecting, StreamEvent
-from broadcaster.core.cursor import START, Cursor
+from broadcaster.core.cursor import Cursor
 from broadcaster.core.events import Attempt
 from broadcaster.core.fold import Fold, FoldState
 from broadcaster.errors import SetupError
@@ -28,7 +30,9 @@ from broadcaster.process.tasks import end_tasks
 DRAW_S: Final = 0.1
 # Jupyter's own limit is 1 MB/s (`iopub_data_rate_limit`), for all cells of a kernel.
 DRAWN_BYTES_PER_S: Final = 250_000
-_VOIDING: Final = ("rewound", "reset")
+KEPT_ENTRIES: Final = 20_000
+_RESET: Final = "reset"
+_VOIDING: Final = ("rewound", _RESET)
 _STALLED: Final = "hub.stalled"
 
 
@@ -74,7 +78,7 @@ class _Watched:
     def __init__(self) -> None:
         self._fold = Fold()
         self._is_whole = True
-        self._entries: list[EntryReceived] = []  # from the last attempt on
+        self._entries: list[EntryReceived] | None = []  # rule 5; None: there are more
         self.note = ""
 
     @property
@@ -91,10 +95,10 @@ class _Watched:
             case EntryReceived(event=entry, raw=raw):
                 if isinstance(entry, Attempt):
                     self._entries, self._is_whole = [], True
-                self._entries.append(event)
                 self._fold.apply(raw)
+                self._keep(event)
             case GapReceived(reason=reason, cursor=cursor) if reason in _VOIDING:
-                self._void_after(cursor)
+                self._void_after(cursor, is_reset=reason == _RESET)
             case GapReceived():
                 self._is_whole = False
             case Reconnecting(delay_s=delay_s):
@@ -102,9 +106,19 @@ class _Watched:
             case Notice(name=name, data={"reason": str(reason)}) if name == _STALLED:
                 self.note = f"no news from the writer ({reason})"
 
-    def _void_after(self, cursor: Cursor) -> None:
-        self._entries = [each for each in self._entries if each.cursor.seq <= cursor.seq]
-        self._is_whole = self._is_whole or cursor == START
+    def _keep(self, entry: EntryReceived) -> None:
+        if self._entries is not None and len(self._entries) < KEPT_ENTRIES:
+            self._entries.append(entry)
+        else:
+            self._entries = None
+
+    def _void_after(self, cursor: Cursor, *, is_reset: bool) -> None:
+        """Rules 4 and 5. Of a stream that was made anew nothing was received: its entries begin behind the cursor."""
+        if is_reset or self._entries is None:
+            self._entries, self._is_whole = [], cursor.seq == 0
+        else:
+            self._entries = [each for each in self._entries if each.cursor.seq <= cursor.seq]
+            self._is_whole = self._is_whole or cursor.seq == 0
         self._fold = Fold()
         for each in self._entries:
             self._fold.apply(each.raw)

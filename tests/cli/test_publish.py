@@ -158,6 +158,36 @@ async def test_a_feed_that_a_renewal_created_anew_ends_with_an_error(server, tak
     assert [each.body for each in server.requests if each.path == f"{PATH}/close"] == [TORN]
 
 
+async def test_an_append_that_was_under_way_when_the_loss_was_found_fails_with_it(server, taker):
+    process = await start(server, "-", "--create", "--lease", "0.3")
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(NOTE).encode() + b"\n")
+    await server.wait_for(lambda: taker.batches == [1])
+
+    async def late(exchange: Exchange) -> None:
+        taker.lost = 1
+        await server.wait_for(lambda: server.requests[-1].path == f"{PATH}/close")
+        await exchange.problem(409, "stream_closed")
+
+    server.routes["POST", f"{PATH}/events"] = late
+    async with asyncio.timeout(DEADLINE_S):
+        _, err = await process.communicate(json.dumps(NOTE).encode())
+    assert process.returncode == 1
+    assert "log_lost: Redis lost a part of this stream: job" in err.decode()
+
+
+async def test_the_lease_of_a_feed_that_has_ended_is_not_renewed(server, taker):
+    process = await start(server, "-", "--create", "--lease", "0.3")
+    assert process.stdin is not None
+    await server.wait_for(lambda: len(server.requests) >= 2)
+    server.routes["PUT", PATH] = state
+    assert process.stderr is not None
+    async with asyncio.timeout(DEADLINE_S):
+        assert await process.stderr.readline() == b"job has ended (finished): its lease is not renewed any more\n"
+        await process.communicate(b"")
+    assert process.returncode == 0
+
+
 async def test_a_feed_that_lost_events_before_its_end_fails_the_command(server, taker):
     process = await start(server, "-", "--close")
     assert process.stdin is not None

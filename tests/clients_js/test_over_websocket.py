@@ -296,9 +296,12 @@ async def test_a_page_behind_a_network_that_holds_events_back_reads_over_a_webso
     async with behind(front_end) as relay, open_tabs() as tabs:
         # A document of the server's own: a browser keeps one that a test makes up from sockets of this machine.
         page = (await tabs.open(f"{relay.url}/healthz")).page
+        server = relay.url.removeprefix("http:")
         await page.add_script_tag(content=script)
         await page.evaluate(f"Object.defineProperty(URL.prototype, 'protocol', {{ set: {NO_SETTER} }})")
-        following = asyncio.create_task(page.evaluate(f"follow('{ID}', {{ idleTimeoutMs: {IDLE_MS} }})"))
+        following = asyncio.create_task(
+            page.evaluate(f"follow('{ID}', {{ server: '{server}', idleTimeoutMs: {IDLE_MS} }})")
+        )
         async with asyncio.timeout(20):
             while not relay.handshakes:
                 await asyncio.sleep(0.01)

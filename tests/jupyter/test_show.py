@@ -127,15 +127,27 @@ async def test_a_gap_takes_the_void_entries_alone_out_of_the_output(connection: 
     started = "entry(7, 1, type='text-start', id='t'), text(7, 2, 'one '), text(7, 3, 'old ')"
     rewound = f"events({started}, GapReceived('rewound', Cursor(7, 2), 3, 3), text(8, 3, 'two '), text(8, 4, 'three'))"
     reset = f"events({started}, GapReceived('reset', START, 1, 3), entry(8, 1, type='text-start', id='t'))"
+    anew = f"events({started}, GapReceived('reset', Cursor(8, 2), 3, 3), text(8, 3, 'new'))"
     lost = "GapReceived('rewound', Cursor(7, 2), 3, 3)"
     trimmed = f"events(GapReceived('trimmed', Cursor(0, 1), 1, 1), text(7, 2, 'a'), {lost})"
-    cells = [f"await show({each});" for each in (rewound, reset, trimmed)]
+    cells = [f"await show({each});" for each in (rewound, reset, anew, trimmed)]
     shown = await executed(notebook_of(tmp_path, OPEN + ENTRIES, *cells), connection.url)
     assert [cell["text"] for cell in shown[1:]] == [
         "one two three\nrunning",
         "running",
+        "new\nrunning · some events are missing: they have expired",
         "a\nrunning · some events are missing: they have expired",
     ]
+
+
+async def test_beyond_what_is_kept_a_rewound_gap_drops_all_and_says_so(
+    connection: LogConnection, tmp_path: Path
+) -> None:
+    many = "[entry(7, seq, type='data-n', id='n', data=seq) for seq in range(1, KEPT_ENTRIES + 2)]"
+    kept = "from broadcaster.jupyter.show import KEPT_ENTRIES\n"
+    cell = f"{kept}await show(events(*{many}, GapReceived('rewound', Cursor(7, 2), 3, 3), text(8, 3, 'rest')));"
+    _, shown = await executed(notebook_of(tmp_path, OPEN + ENTRIES, cell), connection.url)
+    assert shown["text"] == "rest\nrunning · some events are missing: they have expired"
 
 
 async def test_something_else_than_events_is_refused_with_the_call_to_make() -> None:

@@ -146,6 +146,9 @@ class _Publisher:
             try:
                 state = await self._client.create_stream(self._id, lease_s=self._lease_s)
                 await self._check_loss(state.last_seq, least_seq)
+                if state.is_over:  # once it is forgotten, a further renewal would create it anew
+                    self._screen.note(f"{self._id} has ended ({state.status}): its lease is not renewed any more")
+                    return
             except ClientError as error:
                 if not error.retry:
                     self._screen.note(f"the lease is not renewed any more: {error.code}: {error.detail}")
@@ -211,6 +214,7 @@ class _Publisher:
         try:
             taken = await self._repeated(send)
         except ClientError as error:
+            self._raise_failure()
             if error.status == TOO_LARGE_STATUS and len(sourced) > 1:
                 half = len(sourced) // 2
                 await self._append_once(sourced[:half])

@@ -24,9 +24,10 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 
 from broadcaster.dialects.durable.headers import id_of_path
 from broadcaster.dialects.openai_responses.answer import stream_id_of

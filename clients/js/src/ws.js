@@ -80,7 +80,7 @@ function faultOf(url, { authorization = "" }, transport) {
 
 /** The address of the handshake, as `http`. Made from text: the `URL` of React Native cannot be changed. */
 function addressOf(url, { authorization = "", "last-event-id": cursor }) {
-  const absolute = url.startsWith("/") ? globalThis.location.origin + url : url;
+  const absolute = url.startsWith("/") ? new URL(url, globalThis.location.href).href : url;
   const address = withField(absolute.replace(EVENTS, "/ws$1"), "token", VIEWER_TOKEN.exec(authorization)?.[1]);
   return withField(address, "after", cursor);
 }

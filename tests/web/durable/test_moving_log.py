@@ -66,9 +66,13 @@ async def trimming_feed(client: DurableClient) -> None:
     await append(client, ENTRIES)
 
 
-async def ended_feed(client: DurableClient) -> None:
+async def open_feed(client: DurableClient) -> None:
     await client.http.put(JOB, json={})
     await append(client, ENTRIES)
+
+
+async def ended_feed(client: DurableClient) -> None:
+    await open_feed(client)
     await client.http.post(f"{JOB}/close", json={})
 
 
@@ -108,6 +112,19 @@ async def test_a_stream_that_expires_while_it_is_read_is_not_closed_behind_its_f
     assert numbers(read) == list(range(FIRST_ENTRIES))
     assert has_more_to_read(read)
     assert refused(await client.read(path="job", offset=offset_of(read))) == (404, "unknown_stream")
+
+
+@pytest.mark.parametrize(("has_meta", "refusal"), [(True, (410, "offset_gone")), (False, (404, "unknown_stream"))])
+async def test_an_open_stream_that_expires_while_it_is_read_is_not_read_to_its_end(
+    client: DurableClient, log: MovingLog, connection: LogConnection, has_meta: bool, refusal: tuple[int, str]
+) -> None:
+    await open_feed(client)
+    keys = [connection.keys.log("job"), *([] if has_meta else [connection.keys.meta("job")])]
+    log.move = lambda: connection.redis.delete(*keys)
+    read = await client.read(path="job", offset="-1")
+    assert numbers(read) == list(range(FIRST_ENTRIES))
+    assert has_more_to_read(read)
+    assert refused(await client.read(path="job", offset=offset_of(read))) == refusal
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from tests.support.apps.mounting import every_stream
 from tests.web.mounting.test_mount_rights import SECRET, Host, call, no_stream
@@ -19,6 +20,10 @@ CHANGING = pytest.mark.parametrize(
 
 def refuses_by_raising(stream_id: str) -> bool:
     raise HTTPException(403, "not yours")
+
+
+def refuses_by_raising_what_starlette_has(stream_id: str) -> bool:
+    raise StarletteHTTPException(403, "not yours")
 
 
 def wants_a_ticket(stream_id: str, ticket: str) -> bool:
@@ -38,7 +43,9 @@ async def changed(name: str, id: str, *, can_watch: Any) -> httpx2.Response:
 
 
 @CHANGING
-@pytest.mark.parametrize("can_watch", [no_stream, refuses_by_raising, wants_a_ticket])
+@pytest.mark.parametrize(
+    "can_watch", [no_stream, refuses_by_raising, refuses_by_raising_what_starlette_has, wants_a_ticket]
+)
 async def test_a_stop_or_a_close_shows_nothing_of_a_stream_that_the_user_may_not_watch(
     name: str, id: str, *, status: int, can_watch: Any
 ) -> None:

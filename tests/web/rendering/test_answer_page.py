@@ -90,7 +90,7 @@ $$
 
 
 @asynccontextmanager
-async def page_of(client: httpx2.AsyncClient) -> AsyncIterator[tuple[Page, list[str]]]:
+async def page_of(client: httpx2.AsyncClient, *, policy: str = STRICT) -> AsyncIterator[tuple[Page, list[str]]]:
     """The page, and the requests to other hosts."""
     base = f"{client.base_url}".rstrip("/")
     foreign: list[str] = []
@@ -104,7 +104,7 @@ async def page_of(client: httpx2.AsyncClient) -> AsyncIterator[tuple[Page, list[
         await route.fulfill(
             body=PAGE if is_page else SCRIPT,
             content_type="text/html" if is_page else "text/javascript",
-            headers={"content-security-policy": STRICT},
+            headers={"content-security-policy": policy},
         )
 
     async with open_tabs() as tabs:

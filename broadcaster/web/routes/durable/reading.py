@@ -23,6 +23,7 @@ from broadcaster.dialects.durable.contents import DurableContent, decode_event, 
 from broadcaster.dialects.durable.offsets import LivePlace
 from broadcaster.errors import InvalidInput, UnknownStream
 from broadcaster.log.streams.reader import Meta
+from broadcaster.web.guards.json_ledger import FIRST_ENTRIES
 from broadcaster.web.routes.durable.responses import content_of
 from broadcaster.web.services import Services
 
@@ -86,6 +87,9 @@ async def read_piece(services: Services, meta: Meta, after: Cursor) -> DurablePi
         piece.is_at_end = is_last
         average = max(1, size // max(1, len(piece.pieces)))
         count = max(1, min(_LARGEST_PAGE, (PIECE_BYTES - size) // average + 1))
+    is_long = piece.seen.seq - after.seq >= FIRST_ENTRIES
+    if is_long and piece.is_at_end and not piece.is_closed and await services.streams.first(meta.id) is None:
+        piece.is_at_end = False  # the log has expired between two pages, and took its newest entries with it (rule 4)
     return piece
 
 

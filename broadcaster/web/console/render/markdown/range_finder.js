@@ -9,8 +9,19 @@ const LIMIT_MS = 2000;
 const LOAD_MS = 30_000;
 
 const MODULE = new URL("./ranges_worker.js", import.meta.url).href;
-// Where Trusted Types are required, a worker's address needs a policy: this one knows a single address.
-const POLICY = globalThis.trustedTypes?.createPolicy("code-ranges", { createScriptURL: () => MODULE });
+
+// Where Trusted Types are required, a worker's address needs a policy. This one knows a single address, and is created once.
+let policy;
+
+/** A worker; null where the page may have none. */
+function createWorker() {
+  try {
+    policy ??= globalThis.trustedTypes?.createPolicy("code-ranges", { createScriptURL: () => MODULE });
+    return new Worker(policy?.createScriptURL("") ?? MODULE, { type: "module" });
+  } catch {
+    return null;
+  }
+}
 
 /** The worker's next message; undefined when it fails or the time is over. */
 function nextMessage(worker, limitMs) {
@@ -33,8 +44,8 @@ class RangeFinder {
   #last = Promise.resolve();
 
   /**
-   * The ranges of a text as [start, end, colour]. Null when the time limit is over, or when the server does not give the
-   * worker's modules; the next text tries to load them again.
+   * The ranges of a text as [start, end, colour]. Null when the time limit is over, when the page may have no worker, or
+   * when the server does not give its modules; the next text tries again.
    */
   find(text, name) {
     this.#last = this.#last.then(() => this.#find(text, name));
@@ -49,7 +60,8 @@ class RangeFinder {
   }
 
   async #start() {
-    this.#worker = new Worker(POLICY?.createScriptURL("") ?? MODULE, { type: "module" });
+    this.#worker = createWorker();
+    if (this.#worker === null) return false;
     const isReady = (await nextMessage(this.#worker, LOAD_MS)) !== undefined;
     if (!isReady) this.#end();
     return isReady;

@@ -1,4 +1,4 @@
-/** Where code has which colour: highlight.js reads it, in a worker (highlight_worker.js). Pure. */
+/** Where code has which colour: highlight.js reads it, in a worker (ranges_worker.js). Pure. */
 
 import hljs from "../../vendor/highlight/highlight.min.js";
 
