@@ -140,7 +140,7 @@ async def test_a_gap_takes_the_void_entries_alone_out_of_the_output(connection: 
     ]
 
 
-async def test_beyond_what_is_kept_a_rewound_gap_drops_all_and_says_so(
+async def test_beyond_what_is_kept_a_rewound_gap_drops_all_and_the_output_names_it(
     connection: LogConnection, tmp_path: Path
 ) -> None:
     many = "[entry(7, seq, type='data-n', id='n', data=seq) for seq in range(1, KEPT_ENTRIES + 2)]"
