@@ -133,15 +133,21 @@ async def test_what_is_written_during_a_send_stays(tabs: Tabs, url: str, worker:
     await expect(tab.part("prompt")).to_have_value("")
 
 
-async def test_a_conversation_that_is_deleted_during_a_send_stays_deleted(
-    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
-) -> None:
+async def open_with_second_held(tabs: Tabs, url: str, worker: Worker, *, first: str) -> tuple[Tab, asyncio.Event]:
+    """A conversation with one answer, whose second text is held back until the event is set."""
     tab = await tabs.open(url)
-    await tab.send("a secret")
-    await worker.answer("a private answer")
+    await tab.send(first)
+    await worker.answer(f"the answer to {first}")
     await tab.has_status("finished")
     is_let = await hold_sends(tab)
     await send_held(tab, "second")
+    return tab, is_let
+
+
+async def test_a_conversation_that_is_deleted_during_a_send_stays_deleted(
+    tabs: Tabs, url: str, worker: Worker, world: MemoryWorld
+) -> None:
+    tab, is_let = await open_with_second_held(tabs, url, worker, first="a secret")
     await tab.page.get_by_role("button", name="Actions for a secret").click()
     await tab.part("row-delete").click()
     await tab.part("delete-confirm").click()
@@ -181,12 +187,7 @@ async def test_settings_that_are_given_during_a_send_stay_and_are_sent_with_the_
 
 @pytest.mark.parametrize("is_left", [False, True], ids=["open", "left"])
 async def test_a_title_that_is_given_during_a_send_stays(tabs: Tabs, url: str, worker: Worker, is_left: bool) -> None:
-    tab = await tabs.open(url)
-    await tab.send("first")
-    await worker.answer("one")
-    await tab.has_status("finished")
-    is_let = await hold_sends(tab)
-    await send_held(tab, "second")
+    tab, is_let = await open_with_second_held(tabs, url, worker, first="first")
     await tab.page.get_by_role("button", name="Actions for first").click()
     await tab.part("row-rename").click()
     await tab.part("rename-title").fill("Numbers")

@@ -9,9 +9,8 @@ import pytest
 
 from broadcaster.core.cursor import Cursor
 from broadcaster.errors import StreamClosed
-from broadcaster.library.writer import FeedWriter, WriterLimits
-from broadcaster.log.feeds.feeds import FeedConfig
-from tests.library.test_writer import ID, note
+from broadcaster.library.writer import FeedWriter
+from tests.library.test_writer import note, opened
 from tests.support.log.log_world import until
 from tests.support.memory.memory_feeds import MemoryFeeds
 
@@ -19,14 +18,10 @@ from tests.support.memory.memory_feeds import MemoryFeeds
 @asynccontextmanager
 async def ended_elsewhere(feeds: MemoryFeeds, end: bytes = b"{}") -> AsyncIterator[FeedWriter]:
     """The writer of a feed that ended so; a renewal has found that."""
-    writer = FeedWriter(feeds, ID, tenant="local", limits=WriterLimits(timeout_s=5))
-    await writer.open(FeedConfig(lease_s=0.03))
-    try:
+    async with opened(feeds, lease_s=0.03) as writer:
         feeds.end, seen = end, feeds.renewals
         await until(lambda: feeds.renewals > seen)
         yield writer
-    finally:
-        await writer.aclose()
 
 
 async def test_a_feed_that_a_renewal_has_found_ended_takes_nothing_more() -> None:

@@ -41,9 +41,9 @@ def sent_numbers(feeds: MemoryFeeds) -> list[int]:
 
 
 @asynccontextmanager
-async def opened(feeds: MemoryFeeds, **limits: Any) -> AsyncIterator[FeedWriter]:
+async def opened(feeds: MemoryFeeds, *, lease_s: float | None = None, **limits: Any) -> AsyncIterator[FeedWriter]:
     writer = FeedWriter(feeds, ID, tenant="local", limits=WriterLimits(**{"timeout_s": 5.0, **limits}))
-    await writer.open(FeedConfig())
+    await writer.open(FeedConfig(lease_s=lease_s))
     try:
         yield writer
     finally:
